@@ -1,0 +1,3 @@
+"""The `kvm` accelerator: the kernel's /dev/kvm."""
+
+QOM_MODULES = ("kvm_accel", "irqchip")

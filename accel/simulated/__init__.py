@@ -1,0 +1,3 @@
+"""The `simulated` accelerator: KVM's user-space interface answered by a processor core in C (core/)."""
+
+QOM_MODULES = ("simulated_accel",)
