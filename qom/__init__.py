@@ -1,0 +1,211 @@
+"""QEMU's architecture as a Python framework: what a plugin may use is what this package exports.
+
+The object model is loaded at once; devices, buses, memory and the virtual machine when first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from qom.errors import (
+    AbstractType,
+    AccelError,
+    AmbiguousPath,
+    CastError,
+    ConfigError,
+    DuplicateType,
+    LifecycleError,
+    MissingProperty,
+    PathError,
+    PluginError,
+    PropertyError,
+    PropertyLocked,
+    QomError,
+    RealizeError,
+    StateError,
+    TypeCycle,
+    TypeRegistryError,
+    UnknownParent,
+    UnknownProperty,
+    UnknownType,
+)
+from qom.lifecycle import TRANSITIONS, Life
+from qom.object import Container, Object, Root, check_id
+from qom.properties import (
+    REQUIRED,
+    Property,
+    StateField,
+    alias,
+    child,
+    format_size,
+    link,
+    object_property_set,
+    parse_size,
+    prop,
+    state,
+)
+from qom.registry import GlobalProperty, Interface, Type, TypeInfo, TypeRegistry, type_init
+
+if TYPE_CHECKING:
+    from qom.config import MachineConfig
+    from qom.hookspecs import API_VERSION, hookimpl
+    from qom.hw.address_space import AddressSpace
+    from qom.hw.bus import Bus, SysBusDevice, SystemBus
+    from qom.hw.clock import Clock, RunningClock, SteppedClock, Timer
+    from qom.hw.device import Device
+    from qom.hw.fault import DeviceFault
+    from qom.hw.irq import Line, Pin, SharedLine, or_line
+    from qom.hw.isa import IsaBus, IsaDevice
+    from qom.hw.listener import MemoryListener, MemorySection
+    from qom.hw.memory import RamBlock, Region
+    from qom.hw.pci import PciBus, PciDevice
+    from qom.hw.reset import Reset, reset_tree
+    from qom.hw.system import SystemControl
+    from qom.plugins import PluginManager, default_registry
+    from qom.vm.block import BlockBackend
+    from qom.vm.chardev import Chardev
+    from qom.vm.cpu import Cpu
+    from qom.vm.machine import Machine
+    from qom.vm.mainloop import MainLoop
+    from qom.vm.runstate import RunState
+    from qom.vm.vm import VirtualMachine
+
+__version__ = "0.1.0"
+
+_LATER = {
+    "API_VERSION": "qom.hookspecs",
+    "hookimpl": "qom.hookspecs",
+    "PluginManager": "qom.plugins",
+    "default_registry": "qom.plugins",
+    "MachineConfig": "qom.config",
+    "AddressSpace": "qom.hw.address_space",
+    "Bus": "qom.hw.bus",
+    "SysBusDevice": "qom.hw.bus",
+    "SystemBus": "qom.hw.bus",
+    "Clock": "qom.hw.clock",
+    "RunningClock": "qom.hw.clock",
+    "SteppedClock": "qom.hw.clock",
+    "Timer": "qom.hw.clock",
+    "Device": "qom.hw.device",
+    "DeviceFault": "qom.hw.fault",
+    "Line": "qom.hw.irq",
+    "Pin": "qom.hw.irq",
+    "SharedLine": "qom.hw.irq",
+    "or_line": "qom.hw.irq",
+    "IsaBus": "qom.hw.isa",
+    "IsaDevice": "qom.hw.isa",
+    "MemoryListener": "qom.hw.listener",
+    "MemorySection": "qom.hw.listener",
+    "RamBlock": "qom.hw.memory",
+    "Region": "qom.hw.memory",
+    "PciBus": "qom.hw.pci",
+    "PciDevice": "qom.hw.pci",
+    "Reset": "qom.hw.reset",
+    "reset_tree": "qom.hw.reset",
+    "SystemControl": "qom.hw.system",
+    "BlockBackend": "qom.vm.block",
+    "Chardev": "qom.vm.chardev",
+    "Cpu": "qom.vm.cpu",
+    "Machine": "qom.vm.machine",
+    "MainLoop": "qom.vm.mainloop",
+    "RunState": "qom.vm.runstate",
+    "VirtualMachine": "qom.vm.vm",
+}
+"""Where a name exported by this package is found when first asked for."""
+
+__all__ = [
+    "API_VERSION",
+    "REQUIRED",
+    "TRANSITIONS",
+    "AbstractType",
+    "AccelError",
+    "AddressSpace",
+    "AmbiguousPath",
+    "BlockBackend",
+    "Bus",
+    "CastError",
+    "Chardev",
+    "Clock",
+    "ConfigError",
+    "Container",
+    "Cpu",
+    "Device",
+    "DeviceFault",
+    "DuplicateType",
+    "GlobalProperty",
+    "Interface",
+    "IsaBus",
+    "IsaDevice",
+    "Life",
+    "LifecycleError",
+    "Line",
+    "Machine",
+    "MachineConfig",
+    "MainLoop",
+    "MemoryListener",
+    "MemorySection",
+    "MissingProperty",
+    "Object",
+    "PathError",
+    "PciBus",
+    "PciDevice",
+    "Pin",
+    "PluginError",
+    "PluginManager",
+    "Property",
+    "PropertyError",
+    "PropertyLocked",
+    "QomError",
+    "RamBlock",
+    "RealizeError",
+    "Region",
+    "Reset",
+    "Root",
+    "RunState",
+    "RunningClock",
+    "SharedLine",
+    "StateError",
+    "StateField",
+    "SteppedClock",
+    "SysBusDevice",
+    "SystemBus",
+    "SystemControl",
+    "Timer",
+    "Type",
+    "TypeCycle",
+    "TypeInfo",
+    "TypeRegistry",
+    "TypeRegistryError",
+    "UnknownParent",
+    "UnknownProperty",
+    "UnknownType",
+    "VirtualMachine",
+    "alias",
+    "check_id",
+    "child",
+    "default_registry",
+    "format_size",
+    "hookimpl",
+    "link",
+    "object_property_set",
+    "or_line",
+    "parse_size",
+    "prop",
+    "reset_tree",
+    "state",
+    "type_init",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module 'qom' has no attribute '{name}'")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,666 @@
+"""The type registry: names, parents, interfaces, and classes that initialise themselves when first needed.
+
+A class is marked by `type_init` (which changes nothing else), registered in a `TypeRegistry` (which only notes it), and
+initialised on first use: parent first, its declarations compiled into a plan from which instances are stamped out.
+Registries do not know of each other; there is no global one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from qom.errors import (
+    AbstractType,
+    ConfigError,
+    DuplicateType,
+    QomError,
+    TypeCycle,
+    TypeRegistryError,
+    UnknownParent,
+    UnknownProperty,
+    UnknownType,
+    did_you_mean,
+)
+from qom.properties import Property, StateField, namespace_of
+
+if TYPE_CHECKING:
+    from qom.object import Object
+    from qom.plugins import PluginRow
+
+C = TypeVar("C", bound=type)
+_MARK = "__qom_mark__"
+_IN_BOX = frozenset({"qom", "accel", "plugins", "machines"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@attrs.frozen
+class Mark:
+    """What `type_init` notes on a class."""
+
+    name: str
+    abstract: bool
+    interfaces: tuple[str, ...]
+    aliases: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class TypeInfo:
+    """A type described by a record instead of a class, registered at run time.
+
+    class_init(cls, class_data), instance_init(obj), instance_post_init(obj), instance_finalize(obj), realize(obj) and
+    unrealize(obj) are what QEMU's are.  attributes: properties and state by attribute name, as a class body would hold
+    them, and any methods.
+    """
+
+    name: str
+    parent: str | None = "object"
+    abstract: bool = False
+    interfaces: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    class_init: Callable[[type, Any], None] | None = None
+    class_data: Any = None
+    instance_init: Callable[[Any], None] | None = None
+    instance_post_init: Callable[[Any], None] | None = None
+    instance_finalize: Callable[[Any], None] | None = None
+    realize: Callable[[Any], None] | None = None
+    unrealize: Callable[[Any], None] | None = None
+    attributes: dict[str, Any] = attrs.field(factory=dict)
+    desc: str | None = None
+
+
+def type_init(
+    name: str, *, abstract: bool = False, interfaces: Iterable[str] = (), aliases: Iterable[str] = ()
+) -> Callable[[C], C]:
+    """Mark a class as the QOM type `name`; its QOM parent is its nearest marked Python base.
+
+    Only marks: a registry, or the plugin manager, collects.  The declarations in the class body are checked here, so a
+    wrong one shows when its module is imported.
+    """
+    mark = Mark(_legal(name), abstract, tuple(interfaces), tuple(_legal(a) for a in aliases))
+
+    def apply(cls: C) -> C:
+        _declared(cls)
+        setattr(cls, _MARK, mark)
+        return cls
+
+    return apply
+
+
+class Interface:
+    """Base of interface types: marked, never instantiated, mixed into or named by the types that implement them."""
+
+
+def mark_of(cls: type) -> Mark | None:
+    """The mark `type_init` put on this very class, if any."""
+    mark = cls.__dict__.get(_MARK)
+    return mark if isinstance(mark, Mark) else None
+
+
+@attrs.frozen
+class GlobalProperty:
+    """A default for every new object of a type, from `-global` or a machine version; `origin` is for errors.
+
+    optional: a type without the property is no error.
+    """
+
+    driver: str
+    property: str
+    value: Any
+    origin: str = ""
+    optional: bool = False
+
+
+@attrs.define(eq=False, slots=True)
+class Type:
+    """One registered type.  `properties`, `cls` of a record, and class facts exist once the class is initialised."""
+
+    name: str
+    parent: str | None
+    abstract: bool
+    interfaces: tuple[str, ...]
+    origin: str
+    registry: TypeRegistry = attrs.field(repr=False)
+    info: TypeInfo | None = attrs.field(default=None, repr=False)
+    _cls: type | None = attrs.field(default=None, repr=False)
+    initialised: bool = False
+    implied: bool = False  # registered only because a type derived from it was
+    _ancestry: frozenset[str] | None = attrs.field(default=None, repr=False)
+    # The plan
+    _properties: dict[str, Property] = attrs.field(factory=dict, repr=False)
+    _states: dict[str, StateField] = attrs.field(factory=dict, repr=False)
+    template: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    factories: tuple[tuple[str, Callable[[], Any]], ...] = attrs.field(default=(), repr=False)
+    children: tuple[Property, ...] = attrs.field(default=(), repr=False)
+    init_hooks: tuple[Callable[[Any], None], ...] = attrs.field(default=(), repr=False)
+    post_hooks: tuple[Callable[[Any], None], ...] = attrs.field(default=(), repr=False)
+    finalizers: tuple[Callable[[Any], None], ...] = attrs.field(default=(), repr=False)
+    required: tuple[Property, ...] = attrs.field(default=(), repr=False)
+    reset_values: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    reset_factories: tuple[tuple[str, Callable[[], Any]], ...] = attrs.field(default=(), repr=False)
+
+    @property
+    def cls(self) -> Any:
+        """The Python class (initialised)."""
+        self.registry.initialise(self)
+        return self._cls
+
+    @property
+    def python_class(self) -> type | None:
+        """The Python class as registered, not initialised; None for a record nobody used yet."""
+        return self._cls
+
+    @property
+    def desc(self) -> str:
+        """What it is, one line: `cls.desc` as class_init set it, or the docstring's first line."""
+        desc = self.cls.__dict__.get("desc") or (self.info.desc if self.info else None)
+        if desc:
+            return str(desc)
+        doc = self.cls.__dict__.get("__doc__")
+        return str(doc).strip().splitlines()[0].rstrip(".") if doc and doc.strip() else str(self.cls.desc or "")
+
+    @property
+    def properties(self) -> dict[str, Property]:
+        """Class properties by name, inherited ones first."""
+        self.registry.initialise(self)
+        return self._properties
+
+    @property
+    def states(self) -> dict[str, StateField]:
+        """Declared state by attribute, inherited ones first."""
+        self.registry.initialise(self)
+        return self._states
+
+    @property
+    def ancestry(self) -> frozenset[str]:
+        """The names of this type, its ancestors, and every interface of theirs."""
+        if self._ancestry is None:
+            names = {self.name}
+            for above in (self.parent, *self.interfaces):
+                if above is not None:
+                    names |= self.registry.parent_of(self, above).ancestry
+            self._ancestry = frozenset(names)
+        return self._ancestry
+
+    def is_a(self, name: str) -> bool:
+        """Whether this is the type `name`, derives from it, or implements it."""
+        return name in self.ancestry or self.registry.canonical(name) in self.ancestry
+
+    def lineage(self) -> list[Type]:
+        """This type and its ancestors, nearest first."""
+        line, here = [self], self
+        while here.parent is not None:
+            here = self.registry.parent_of(here, here.parent)
+            line.append(here)
+        return line
+
+
+class TypeRegistry:
+    """All types of one world, by name.  Registration belongs to one thread; lookups and `new` to any."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, Type] = {}
+        self._aliases: dict[str, tuple[str, str]] = {}
+        self.globals: list[GlobalProperty] = []
+        self.plugins: Sequence[PluginRow] = ()
+        self._origin = ""
+        self._lock = threading.RLock()
+        self._initialising: set[str] = set()
+        from qom import object as core
+
+        for cls in (core.Object, core.Container, core.Root):
+            self.register(cls, origin="qom")
+
+    # Registration
+
+    def register(self, what: type | TypeInfo, origin: str = "", *, _implied: bool = False) -> Type:
+        """Note a marked class or a `TypeInfo`; nothing is initialised.  `origin` is the distribution, for reports.
+
+        The marked Python bases of a class are registered with it.  Registering the same class again does nothing.
+        """
+        origin = origin or self._origin
+        if isinstance(what, TypeInfo):
+            return self._register_info(what, origin)
+        mark = mark_of(what)
+        if mark is None:
+            raise TypeRegistryError(
+                f"class {what.__module__}.{what.__qualname__} is not marked: expected @type_init(...)"
+            )
+        known = self._types.get(mark.name)
+        if known is not None and known.python_class is what:
+            if not _implied:
+                known.origin, known.implied = origin or known.origin, False
+            return known
+        self._free(mark.name, origin, f"class {what.__module__}.{what.__qualname__}")
+        parent: str | None = None
+        interfaces = list(mark.interfaces)
+        for base in what.__mro__[1:]:
+            above = mark_of(base)
+            if above is None:
+                continue
+            if above.name not in self._types:
+                top = base.__module__.partition(".")[0]
+                self.register(base, "qom" if top in _IN_BOX else top, _implied=True)
+            if issubclass(base, Interface):
+                if above.name not in interfaces:
+                    interfaces.append(above.name)
+            elif parent is None:
+                parent = above.name
+        if parent is None and mark.name != "object" and not issubclass(what, Interface):
+            raise UnknownParent(
+                f"type '{mark.name}' ({what.__module__}.{what.__qualname__}) has no marked base:"
+                " expected a subclass of Object"
+            )
+        abstract = mark.abstract or issubclass(what, Interface)
+        made = Type(mark.name, parent, abstract, tuple(interfaces), origin, self, None, what, implied=_implied)
+        return self._add(made, mark.aliases)
+
+    def _register_info(self, info: TypeInfo, origin: str) -> Type:
+        self._free(_legal(info.name), origin, "a record")
+        made = Type(info.name, info.parent, info.abstract, info.interfaces, origin, self, info)
+        here = self._types.get(info.parent or "")
+        trail = [info.name]
+        if info.parent == info.name:
+            raise TypeCycle(f"type '{info.name}' is its own ancestor: {info.name} -> {info.name}")
+        while here is not None:
+            trail.append(here.name)
+            if here.parent == info.name:
+                raise TypeCycle(f"type '{info.name}' is its own ancestor: {' -> '.join([*trail, info.name])}")
+            here = self._types.get(here.parent or "")
+        return self._add(made, info.aliases)
+
+    def _free(self, name: str, origin: str, what: str) -> None:
+        known = self._types.get(name)
+        if known is not None:
+            raise DuplicateType(
+                f"type '{name}' ({what}, from {origin or 'the program'}) is already registered"
+                f" by {known.origin or 'the program'}"
+            )
+        if name in self._aliases:
+            target, by = self._aliases[name]
+            raise DuplicateType(
+                f"type '{name}' ({what}, from {origin or 'the program'}) is already an alias of '{target}',"
+                f" registered by {by or 'the program'}"
+            )
+
+    def _add(self, made: Type, aliases: Iterable[str]) -> Type:
+        for name in aliases:
+            self._free(name, made.origin, f"alias of '{made.name}'")
+        self._types[made.name] = made
+        for name in aliases:
+            self._aliases[name] = (made.name, made.origin)
+        return made
+
+    def alias(self, name: str, target: str, origin: str = "") -> None:
+        """Let `name` stand for the type `target` (which may be registered later)."""
+        origin = origin or self._origin
+        self._free(_legal(name), origin, f"alias of '{target}'")
+        self._aliases[name] = (target, origin)
+
+    def unregister(self, name: str) -> None:
+        """Forget a type nobody has used yet; its aliases go too."""
+        known = self.get(name)
+        if known.initialised:
+            raise TypeRegistryError(f"type '{name}' is in use and cannot be unregistered")
+        del self._types[known.name]
+        self._aliases = {a: (t, o) for a, (t, o) in self._aliases.items() if t != known.name}
+
+    @contextlib.contextmanager
+    def transaction(self, origin: str = "") -> Iterator[None]:
+        """Registrations in the block all hold, or none (an exception takes them back); `origin` is the default one."""
+        types, aliases, before = dict(self._types), dict(self._aliases), self._origin
+        self._origin = origin
+        try:
+            yield
+        except BaseException:
+            self._types, self._aliases = types, aliases
+            raise
+        finally:
+            self._origin = before
+
+    def fork(self) -> TypeRegistry:
+        """A registry with the same types, free to differ from now on; each machine has one, with its own `globals`."""
+        other = TypeRegistry()
+        for found in self._types.values():
+            if found.name not in other._types:
+                made = Type(
+                    found.name, found.parent, found.abstract, found.interfaces, found.origin, other, found.info,
+                    None if found.info is not None else found._cls,
+                )  # fmt: skip
+                other._types[found.name] = made
+        other._aliases = dict(self._aliases)
+        other.globals = list(self.globals)
+        other.plugins = self.plugins
+        return other
+
+    def drop_dangling_aliases(self) -> None:
+        """Forget aliases that stand for nothing."""
+        for name in [a for a in self._aliases if self.canonical(a) not in self._types]:
+            del self._aliases[name]
+
+    # Looking up
+
+    def canonical(self, name: str) -> str:
+        """The type name `name` stands for: itself unless it is an alias."""
+        seen = []
+        while name in self._aliases and name not in seen:
+            seen.append(name)
+            name = self._aliases[name][0]
+        return name
+
+    def get(self, name: str) -> Type:
+        """The type of that name or alias."""
+        found = self._types.get(name) or self._types.get(self.canonical(name))
+        if found is None:
+            raise UnknownType(f"no type '{name}'{did_you_mean(name, (*self._types, *self._aliases))}")
+        return found
+
+    def find_any(self, names: Iterable[str]) -> Type | None:
+        """The first of `names` that is a type or an alias; None when none is."""
+        return next((self.get(name) for name in names if name in self), None)
+
+    def names(self, parent: str) -> list[str]:
+        """The names a user may give for a concrete `parent`: types and their aliases, sorted."""
+        found = {t.name for t in self.types(parent, abstract=False)}
+        return sorted(found | {a for a in self._aliases if self.canonical(a) in found})
+
+    @staticmethod
+    def suggest(name: str, known: Iterable[str]) -> str:
+        """`"; did you mean 'x'?"` when something in `known` is close to `name`, else nothing."""
+        return did_you_mean(name, known)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.canonical(name) in self._types
+
+    def __iter__(self) -> Iterator[Type]:
+        return iter(sorted(self._types.values(), key=lambda t: t.name))
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def aliases(self, of: str | None = None) -> dict[str, str]:
+        """Aliases and what they stand for; only those of the type `of` if given."""
+        return {a: t for a, (t, _) in sorted(self._aliases.items()) if of is None or self.canonical(a) == of}
+
+    def types(self, parent: str | None = None, abstract: bool | None = None) -> list[Type]:
+        """Types by name: those that are a `parent` (itself included, interfaces count), abstract or concrete or both.
+
+        Types whose parent is missing are left out when `parent` is given; `check` reports them.
+        """
+        out = []
+        for found in self:
+            if abstract is not None and found.abstract is not abstract:
+                continue
+            if parent is not None:
+                try:
+                    if not found.is_a(parent):
+                        continue
+                except TypeRegistryError:
+                    continue
+            out.append(found)
+        return out
+
+    def check(self) -> list[TypeRegistryError]:
+        """Everything wrong with the parents, interfaces and aliases of what is registered."""
+        wrong: list[TypeRegistryError] = []
+        for found in self:
+            try:
+                _ = found.ancestry
+            except TypeRegistryError as error:
+                wrong.append(error)
+        for name, (target, by) in sorted(self._aliases.items()):
+            if target not in self:
+                wrong.append(
+                    UnknownType(f"alias '{name}' (from {by or 'the program'}) stands for the unknown type '{target}'")
+                )
+        return wrong
+
+    def is_a(self, what: Object | Type | str, name: str) -> bool:
+        """Whether an object, a type or the type of that name is a `name`."""
+        found = what if isinstance(what, Type) else self.get(what) if isinstance(what, str) else what.type
+        return found.is_a(name)
+
+    def class_of(self, name: str) -> Any:
+        """The initialised class of the type `name`."""
+        return self.get(name).cls
+
+    def parent_of(self, child: Type, name: str) -> Type:
+        """The type `name`, which `child` names as its parent or interface."""
+        found = self._types.get(self.canonical(name))
+        if found is None:
+            role = "parent" if name == child.parent else "interface"
+            raise UnknownParent(
+                f"type '{child.name}' (from {child.origin or 'the program'}) names the unknown {role} '{name}'"
+                f"{did_you_mean(name, self._types)}"
+            )
+        return found
+
+    # Instances
+
+    def new(self, name: str, /, **props: Any) -> Any:
+        """A new object of type `name`, outside any tree, with `props` set (`tick_ns=5` sets `tick-ns`)."""
+        found = self._types.get(name) or self.get(name)
+        if found.abstract:
+            raise self._abstract(found)
+        if not found.initialised:
+            self.initialise(found)
+        obj: Any = object.__new__(found._cls)  # type: ignore[arg-type]
+        construct(obj, found)
+        for attr, value in props.items():
+            obj.set(attr if attr in found._properties else attr.rstrip("_").replace("_", "-"), value)
+        return obj
+
+    def apply_globals(self, obj: Object) -> None:
+        """Give a new object the defaults in `globals` that are meant for it, in their order."""
+        for item in self.globals:
+            if not obj.is_a(item.driver):
+                continue
+            try:
+                obj.set_default(item.property, item.value)
+            except UnknownProperty:
+                if not item.optional:
+                    raise
+            except QomError as error:
+                raise ConfigError(str(error), item.origin) from None
+
+    def _abstract(self, found: Type) -> AbstractType:
+        concrete = [t.name for t in self.types(found.name, abstract=False)]
+        hint = f": expected one of its concrete types, {', '.join(concrete[:8])}" if concrete else ""
+        return AbstractType(f"type '{found.name}' is abstract and cannot be instantiated{hint}")
+
+    # Class initialisation
+
+    def initialise(self, found: Type) -> None:
+        """Initialise the class, its parent first; once."""
+        if found.initialised:
+            return
+        with self._lock:
+            if found.initialised or found.name in self._initialising:
+                return
+            self._initialising.add(found.name)
+            try:
+                self._initialise(found)
+            finally:
+                self._initialising.discard(found.name)
+
+    def _initialise(self, found: Type) -> None:
+        parent = None
+        _ = found.ancestry
+        if found.parent is not None:
+            parent = self.parent_of(found, found.parent)
+            self.initialise(parent)
+        for name in found.interfaces:
+            self.initialise(self.parent_of(found, name))
+        if found._cls is None:
+            assert found.info is not None
+            found._cls = _class_from(found.info, parent)
+        _compile(found, parent)
+        _class_init(found, parent)
+        found.initialised = True
+
+
+def construct(obj: Any, found: Type) -> None:
+    """Turn a bare instance into an object of `found`: defaults, parts, then instance_init and instance_post_init."""
+    values = obj.__dict__
+    values.update(found.template)
+    values["user_set"] = set()
+    values["_children"] = {}
+    for attr, factory in found.factories:
+        values[attr] = factory()
+    for part in found.children:
+        made = obj.registry.new(part.target, **part.child_props)
+        values[part.attr] = made
+        obj.add_child(part.name, made)
+    for hook in found.init_hooks:
+        hook(obj)
+    if obj.registry.globals:
+        obj.registry.apply_globals(obj)
+    for hook in found.post_hooks:
+        hook(obj)
+
+
+def _legal(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise TypeRegistryError(f"type name {name!r} is not legal: expected letters, digits, '-', '_', '.', '+'")
+    return name
+
+
+def _own_classes(cls: type, parent: type | None) -> list[type]:
+    """The Python classes that `cls` adds to its QOM parent, most basic first."""
+    above = set(parent.__mro__) if parent is not None else set()
+    return [c for c in reversed(cls.__mro__) if c not in above and c is not object]
+
+
+def _declared(cls: type) -> dict[str, Property | StateField]:
+    """The properties and state of this very class body, bound to their annotations."""
+    out: dict[str, Property | StateField] = {}
+    annotations = inspect.get_annotations(cls)
+    for attr, value in list(cls.__dict__.items()):
+        if not isinstance(value, Property | StateField):
+            continue
+        if attr in _RESERVED or _hides_method(cls, attr):
+            raise TypeRegistryError(
+                f"{cls.__name__}.{attr} would hide what its base class has under that name: expected another attribute"
+                " (a property keeps its outer name by name=)"
+            )
+        if isinstance(value, Property):
+            value.bind(cls.__name__, annotations.get(attr), namespace_of(cls))
+        out[attr] = value
+    return out
+
+
+_RESERVED = frozenset({"type", "registry", "parent", "life", "user_set", "class_properties"})
+
+
+def _hides_method(cls: type, attr: str) -> bool:
+    for base in cls.__mro__[1:]:
+        held = base.__dict__.get(attr)
+        if held is not None:
+            return isinstance(held, property | classmethod | staticmethod) or inspect.isfunction(held)
+    return False
+
+
+def _class_from(info: TypeInfo, parent: Type | None) -> type:
+    body: dict[str, Any] = {"__doc__": info.desc, "__module__": __name__, **info.attributes}
+    hooks = {
+        "instance_init": info.instance_init,
+        "instance_post_init": info.instance_post_init,
+        "finalize": info.instance_finalize,
+        "realize": info.realize,
+        "unrealize": info.unrealize,
+    }
+    body.update({name: hook for name, hook in hooks.items() if hook is not None})
+    base = Interface if parent is None else parent._cls
+    assert base is not None
+    return type(re.sub(r"(?:^|[^A-Za-z0-9]+)(\w)", lambda m: m[1].upper(), info.name), (base,), body)
+
+
+def _compile(found: Type, parent: Type | None) -> None:
+    """Work out, once, what every instance starts with and what is called for it."""
+    cls = found._cls
+    assert cls is not None
+    props = dict(parent._properties) if parent else {}
+    states = dict(parent._states) if parent else {}
+    hooks: dict[str, list[Callable[[Any], None]]] = {"instance_init": [], "instance_post_init": [], "finalize": []}
+    for owner in _own_classes(cls, parent._cls if parent else None):
+        for attr, declared in _declared(owner).items():
+            if isinstance(declared, Property):
+                props = {n: p for n, p in props.items() if n != declared.name and p.attr != attr}
+                props[declared.name] = declared
+                states.pop(attr, None)
+            else:
+                states[attr] = declared
+        for p in list(props.values()):
+            if p.attr in owner.__dict__ and not isinstance(owner.__dict__[p.attr], Property | StateField):
+                props[p.name] = p.with_default(owner.__dict__[p.attr], owner.__name__)
+        for hook, into in hooks.items():
+            function = owner.__dict__.get(hook)
+            if function is not None and not owner.__dict__.get("_qom_no_hooks", False):
+                _no_super(owner, hook, function)
+                into.append(function)
+    found._properties, found._states = props, states
+    found.init_hooks = (*(parent.init_hooks if parent else ()), *hooks["instance_init"])
+    found.post_hooks = (*(parent.post_hooks if parent else ()), *hooks["instance_post_init"])
+    found.finalizers = (*reversed(hooks["finalize"]), *(parent.finalizers if parent else ()))
+    stored = [p for p in props.values() if p.get is None and p.kind not in ("alias", "child")]
+    shared = [p for p in stored if not isinstance(p.default, list | dict)]
+    template: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__):
+        template.update(owner.__dict__.get("instance_defaults", {}))
+    template.update({p.attr: None if p.required else p.default for p in shared})
+    template.update({a: s.reset for a, s in states.items() if s.factory is None})
+    template.update(type=found, registry=found.registry, class_properties=props)
+    found.template = template
+    found.factories = (
+        *((p.attr, functools.partial(copy.copy, p.default)) for p in stored if p not in shared),
+        *((a, s.factory) for a, s in states.items() if s.factory is not None),
+    )
+    found.children = tuple(p for p in props.values() if p.kind == "child")
+    found.required = tuple(p for p in props.values() if p.required)
+    found.reset_values = {a: s.reset for a, s in states.items() if s.factory is None and not s.keep}
+    found.reset_factories = tuple((a, s.factory) for a, s in states.items() if s.factory is not None and not s.keep)
+
+
+def _no_super(owner: type, hook: str, function: Any) -> None:
+    code = getattr(function, "__code__", None)
+    if code is not None and "super" in code.co_names and hook in code.co_names:
+        raise TypeRegistryError(
+            f"{owner.__name__}.{hook} calls super().{hook}(): expected not to, every class's {hook} is called in turn"
+        )
+
+
+def _unwrapped(hook: Any) -> Callable[..., None]:
+    function: Callable[..., None] = hook.__func__ if isinstance(hook, classmethod) else hook
+    return function
+
+
+def _class_init(found: Type, parent: Type | None) -> None:
+    """Run class_init of what this type adds to its parent; once per Python class, whatever registries share it."""
+    cls: Any = found._cls
+    if cls.__dict__.get("_qom_class_ready", False):
+        return
+    calls: list[Callable[[], None]] = []
+    for owner in _own_classes(cls, parent._cls if parent else None):
+        hook: Any = owner.__dict__.get("class_init")
+        if hook is not None and not owner.__dict__.get("_qom_no_hooks", False):
+            calls.append(functools.partial(_unwrapped(hook), cls))
+    if found.info is not None and found.info.class_init is not None:
+        record_init, data = found.info.class_init, found.info.class_data
+        calls.append(lambda: record_init(cls, data))
+    try:
+        for call in calls:
+            call()
+    except Exception as error:
+        raise TypeRegistryError(
+            f"type '{found.name}' (from {found.origin or 'the program'}): class_init failed:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    cls._qom_class_ready = True
