@@ -1,0 +1,45 @@
+"""Firmware: the embedded one of our own, the demonstration guest, and where an installed SeaBIOS is found.
+
+The images are built from the assembly sources beside them by `plugins.firmware.build` and committed, so that running
+needs no assembler.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EMBEDDED = Path(__file__).with_name("qomfw.bin")  # 64 KiB BIOS image
+DEMO_DISK = Path(__file__).with_name("demo.bin")  # raw disk image of the demonstration guest
+
+SEABIOS_FOLDERS = (Path("/usr/share/seabios"), Path("/usr/share/qemu"))  # Debian's packages seabios, qemu-system-data
+SEABIOS_NAMES = ("bios-256k.bin", "bios.bin")
+
+
+def find_seabios() -> Path | None:
+    """Return the installed SeaBIOS image for a PC, or None when no package has put one where Debian does."""
+    for folder in SEABIOS_FOLDERS:
+        for name in SEABIOS_NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def default_firmware() -> Path:
+    """Return the image a PC starts without `-bios`: SeaBIOS where it is installed, else the embedded firmware."""
+    return find_seabios() or EMBEDDED
+
+
+def find_firmware(name: str) -> Path:
+    """Return the file that `-bios name` means: a path, or the name of an image in one of the firmware folders.
+
+    `qomfw.bin` always names the embedded firmware. Raises FileNotFoundError with the places looked at.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    if given.name == name:
+        for folder in (EMBEDDED.parent, *SEABIOS_FOLDERS):
+            if (folder / name).is_file():
+                return folder / name
+    looked = "" if given.name != name else f" (looked in ., {', '.join(str(f) for f in SEABIOS_FOLDERS)})"
+    raise FileNotFoundError(f"firmware image {name!r} not found{looked}")
