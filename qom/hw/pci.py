@@ -1,0 +1,600 @@
+"""PCI: buses, devices with their configuration space, base address registers, interrupt pins and bus mastering.
+
+Modelled: configuration mechanism 1 (CF8h/CFCh), the type-0 header with write masks and write-one-to-clear bits, I/O and
+memory BARs (32 and 64 bits, prefetchable) and the expansion ROM, mapped as COMMAND says, INTA#..INTD# with swizzling
+through to the host bridge's PIRQ lines, STATUS.INTERRUPT and COMMAND.INTX_DISABLE, bus mastering gated by
+COMMAND.BUS_MASTER, the capability list, MSI with 32/64-bit addresses and per-vector masking.
+Not modelled: PCI-to-PCI bridges (the bus knows its number, so a bridge can add one), parity and system errors, MSI-X,
+PCI Express.
+
+A device gives its identity as class facts, its registers in `realize` with `config_field`, `register_bar`, `add_msi`;
+its configuration space after reset is what these declared.  Sections cited: PCI Local Bus Specification 3.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final
+
+from qom.errors import PropertyError, RealizeError
+from qom.hw.address_space import AddressSpace
+from qom.hw.bus import Bus, SysBusDevice
+from qom.hw.device import Device
+from qom.hw.irq import Line
+from qom.hw.listener import FlatRange
+from qom.hw.memory import Region
+from qom.object import Object
+from qom.properties import prop, state
+from qom.registry import type_init
+
+CONFIG_SIZE: Final = 256
+SLOTS: Final = 32
+FUNCTIONS: Final = 8
+
+# Type-0 header registers (6.1)
+VENDOR_ID, DEVICE_ID, COMMAND, STATUS, REVISION_ID, CLASS_PROG = 0x00, 0x02, 0x04, 0x06, 0x08, 0x09
+CACHE_LINE_SIZE, LATENCY_TIMER, HEADER_TYPE, BIST = 0x0C, 0x0D, 0x0E, 0x0F
+BAR0, CARDBUS_CIS, SUBSYSTEM_VENDOR_ID, SUBSYSTEM_ID = 0x10, 0x28, 0x2C, 0x2E
+ROM_ADDRESS, CAPABILITY_LIST, INTERRUPT_LINE, INTERRUPT_PIN = 0x30, 0x34, 0x3C, 0x3D
+MIN_GNT, MAX_LAT, HEADER_END = 0x3E, 0x3F, 0x40
+BARS: Final = 6
+ROM_BAR: Final = 6  # number of the expansion ROM's Bar
+
+# COMMAND bits (6.2.2)
+COMMAND_IO, COMMAND_MEMORY, COMMAND_MASTER = 0x0001, 0x0002, 0x0004
+COMMAND_PARITY, COMMAND_SERR, COMMAND_INTX_DISABLE = 0x0040, 0x0100, 0x0400
+COMMAND_WRITABLE: Final = (
+    COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR | COMMAND_INTX_DISABLE
+)
+
+# STATUS bits (6.2.3)
+STATUS_INTERRUPT, STATUS_CAP_LIST, STATUS_66MHZ, STATUS_FAST_BACK = 0x0008, 0x0010, 0x0020, 0x0080
+STATUS_DEVSEL_MEDIUM = 0x0200
+STATUS_CLEARED_BY_ONE: Final = 0xF900  # parity, target abort, master abort, system error
+
+MULTIFUNCTION = 0x80  # HEADER_TYPE
+
+# BAR bits (6.2.5)
+BAR_IO, BAR_MEM_64, BAR_PREFETCH = 0x1, 0x4, 0x8
+ROM_ENABLE = 0x1
+
+# Capabilities (6.7, 6.8)
+CAP_ID_MSI = 0x05
+MSI_ENABLE, MSI_64BIT, MSI_MASKING = 0x0001, 0x0080, 0x0100  # message control
+
+# CONFIG_ADDRESS (3.2.2.3.2)
+CONFIG_ENABLE = 0x8000_0000
+CONFIG_WRITABLE = 0x80FF_FFFC
+
+
+def devfn(slot: int, function: int = 0) -> int:
+    """Device and function number as one byte."""
+    return slot << 3 | function
+
+
+def swizzle(slot: int, pin: int) -> int:
+    """Which of a bus's four interrupt lines pin 0..3 (INTA#..INTD#) of a slot is, behind a bridge (2.2.6)."""
+    return (slot + pin) & 3
+
+
+class Bar:
+    """One base address register, or the expansion ROM's."""
+
+    __slots__ = ("address", "enable", "is_io", "number", "offset", "region", "size", "wide")
+
+    def __init__(self, number: int, offset: int, region: Region, *, is_io: bool, wide: bool, enable: int) -> None:
+        self.number = number
+        self.offset = offset  # in configuration space
+        self.region = region
+        self.size = region.size
+        self.is_io = is_io
+        self.wide = wide
+        self.enable = enable  # COMMAND bit that maps it
+        self.address: int | None = None  # where it is mapped now
+
+    def __repr__(self) -> str:
+        where = "unmapped" if self.address is None else f"{self.address:#x}"
+        return f"<Bar {self.number} {self.region.name} {self.size:#x} {where}>"
+
+
+@type_init("PCI")
+class PciBus(Bus):
+    """A PCI bus: 32 slots of 8 functions, memory and I/O space, four interrupt lines."""
+
+    number: int = prop(0, "Bus number in configuration addresses", type="uint8")
+
+    memory: Region  # PCI memory space
+    io: Region  # PCI I/O space
+
+    def instance_init(self) -> None:
+        """An empty bus without interrupt routing."""
+        self.functions: dict[int, PciDevice] = {}  # by devfn
+        self._below: dict[int, PciBus] = {}  # buses behind bridges, by number
+        self._lines: list[Line] = []
+        self._held: list[int] = [0, 0, 0, 0]  # asserted pins by line
+        self._route: Callable[[int, int], int] = swizzle
+
+    def connect_irqs(self, lines: Iterable[Line], route: Callable[[int, int], int] = swizzle) -> None:
+        """Wire the interrupt pins: pin `pin` (0..3) of `slot` drives `lines[route(slot, pin)]`, wired-OR."""
+        self._lines = list(lines)
+        self._held = [0] * len(self._lines)
+        self._route = route
+        for device in self.functions.values():
+            if device.intx_asserted:
+                self.set_intx(device.slot, device.pin, 1)
+
+    def set_intx(self, slot: int, pin: int, level: int) -> None:
+        """A device asserts (1) or releases (0) pin 0..3; called only on a change."""
+        if not self._lines:
+            return
+        n = self._route(slot, pin)
+        was = self._held[n]
+        self._held[n] = now = was + (1 if level else -1)
+        if (was == 0) != (now == 0):
+            self._lines[n].set(1 if now else 0)
+
+    def irq_number(self, slot: int, pin: int) -> int:
+        """Index of the host bridge's line that a pin drives."""
+        return self._route(slot, pin)
+
+    def claim(self, device: PciDevice) -> int:
+        """Give `device` the slot and function its `addr` asks for, or the first free slot; returns its devfn."""
+        wanted = device.wanted_devfn()
+        if wanted is None:
+            for slot in range(1 if self.number == 0 else 0, SLOTS):
+                if not any(devfn(slot, f) in self.functions for f in range(FUNCTIONS)):
+                    wanted = devfn(slot)
+                    break
+            else:
+                raise RealizeError(f"{device.path}: no free slot on {self.path}: all {SLOTS} are taken")
+        other = self.functions.get(wanted)
+        if other is not None:
+            raise RealizeError(
+                f"{device.path}: addr {format_addr(wanted)} on {self.path} is taken by {other.path} ({other.type_name})"
+            )
+        first = self.functions.get(wanted & ~7)
+        if wanted & 7 and first is not None and not first.multifunction:
+            raise RealizeError(
+                f"{device.path}: addr {format_addr(wanted)} needs multifunction=on at {format_addr(wanted & ~7)}, "
+                f"which {first.path} ({first.type_name}) has not"
+            )
+        if not wanted & 7 and not device.multifunction:
+            for function in range(1, FUNCTIONS):
+                other = self.functions.get(wanted | function)
+                if other is not None:
+                    raise RealizeError(
+                        f"{device.path}: multifunction must be on at {format_addr(wanted)}: "
+                        f"{other.path} is function {function}"
+                    )
+        self.functions[wanted] = device
+        return wanted
+
+    def release(self, device: PciDevice) -> None:
+        """Free the slot again."""
+        if self.functions.get(device.devfn) is device:
+            del self.functions[device.devfn]
+
+    def add_bus(self, bus: PciBus) -> None:
+        """A bridge makes `bus` reachable under its number."""
+        self._below[bus.number] = bus
+
+    def config_read(self, bdf: int, offset: int, size: int) -> int:
+        """Read configuration space: `bdf` is bus << 8 | devfn.  Nobody there: all ones."""
+        if bdf >> 8 == self.number:
+            device = self.functions.get(bdf & 0xFF)
+            if device is not None:
+                return device.config_read(offset, size)
+        elif (below := self._below.get(bdf >> 8)) is not None:
+            return below.config_read(bdf, offset, size)
+        return (1 << size * 8) - 1
+
+    def config_write(self, bdf: int, offset: int, value: int, size: int) -> None:
+        """Write configuration space; dropped when nobody is there."""
+        if bdf >> 8 == self.number:
+            device = self.functions.get(bdf & 0xFF)
+            if device is not None:
+                device.config_write(offset, value, size)
+        elif (below := self._below.get(bdf >> 8)) is not None:
+            below.config_write(bdf, offset, value, size)
+
+
+class BusMaster(AddressSpace):
+    """What one PCI device sees of memory: all of it while COMMAND.BUS_MASTER is set, nothing otherwise.
+
+    A gate in front of the space behind it, which keeps the only flat view: a device costs none of its own.
+    """
+
+    def __init__(self, device: PciDevice, target: AddressSpace) -> None:
+        super().__init__(f"{device.type_name} bus master", Region.container("bus-master"))
+        self.close()  # the empty root above is never looked at
+        self.target = target
+        self.enabled = False
+
+    def read(self, addr: int, size: int) -> int:
+        """As AddressSpace.read; all ones while the device is no bus master."""
+        return self.target.read(addr, size) if self.enabled else (1 << size * 8) - 1
+
+    def write(self, addr: int, value: int, size: int) -> None:
+        """As AddressSpace.write; dropped while the device is no bus master."""
+        if self.enabled:
+            self.target.write(addr, value, size)
+
+    def reader(self, addr: int, size: int) -> Callable[[], int]:
+        """As AddressSpace.reader, with the gate in it; never kept."""
+        return lambda: self.read(addr, size)
+
+    def writer(self, addr: int, size: int) -> Callable[[int], None]:
+        """As AddressSpace.writer, with the gate in it; never kept."""
+        return lambda value: self.write(addr, value, size)
+
+    def lookup(self, addr: int) -> FlatRange | None:
+        """As AddressSpace.lookup; nothing while the device is no bus master."""
+        return self.target.lookup(addr) if self.enabled else None
+
+    def read_bytes(self, addr: int, length: int) -> bytes:
+        """As AddressSpace.read_bytes; all ones while the device is no bus master."""
+        return self.target.read_bytes(addr, length) if self.enabled else b"\xff" * length
+
+    def write_bytes(self, addr: int, data: bytes | bytearray | memoryview) -> None:
+        """As AddressSpace.write_bytes; dropped while the device is no bus master."""
+        if self.enabled:
+            self.target.write_bytes(addr, data)
+
+
+def parse_addr(text: str) -> int:
+    """Device and function number from "slot" or "slot.function", in hexadecimal as everyone writes them."""
+    slot_text, dot, function_text = text.strip().partition(".")
+    slot = int(slot_text, 16)
+    function = int(function_text, 16) if dot else 0
+    if not (0 <= slot < SLOTS and 0 <= function < FUNCTIONS):
+        raise ValueError(text)
+    return devfn(slot, function)
+
+
+def format_addr(number: int) -> str:
+    """A devfn as "slot.function"."""
+    return f"{number >> 3:02x}.{number & 7}"
+
+
+def _check_addr(device: Object, text: str) -> None:
+    if text:
+        try:
+            parse_addr(text)
+        except ValueError:
+            raise PropertyError(device.path, "addr", text, "slot.function in hexadecimal, 00.0 to 1f.7") from None
+
+
+@type_init("pci-device", abstract=True)
+class PciDevice(Device):
+    """Base of PCI functions.
+
+    A subclass states who it is in class facts, and in `realize` what it has: BARs, capabilities, its own configuration
+    registers.  It may override `config_changed` to hear of writes to these.
+    """
+
+    bus_type = "PCI"
+
+    vendor_id: ClassVar[int] = 0xFFFF
+    device_id: ClassVar[int] = 0xFFFF
+    revision: ClassVar[int] = 0
+    class_code: ClassVar[int] = 0  # base class << 8 | subclass
+    prog_if: ClassVar[int] = 0
+    subsystem_vendor_id: ClassVar[int] = 0
+    subsystem_id: ClassVar[int] = 0
+    interrupt_pin: ClassVar[int] = 0  # 0 none, 1..4 INTA#..INTD#
+
+    addr: str = prop("", "Slot and function (slot.function, hexadecimal); empty: first free", set=_check_addr)
+    multifunction: bool = prop(False, "Whether other functions may share the slot")
+
+    config: bytearray = state(factory=lambda: bytearray(CONFIG_SIZE), desc="Configuration space")
+    intx_level: int = state(desc="Level the device holds its interrupt pin at")
+    msi_pending: int = state(desc="MSI vectors raised while masked")
+
+    pci: PciBus
+
+    def prepare(self) -> None:
+        """Take the slot on the bus and set up configuration space; what realize then declares goes into it."""
+        super().prepare()
+        bus = self.bus
+        if not isinstance(bus, PciBus):
+            raise RealizeError(f"{self.path}: no bus: '{self.type_name}' needs one of type 'PCI'")
+        self.pci = bus
+        self.devfn = bus.claim(self)
+        self.slot = self.devfn >> 3
+        self.pin = max(self.interrupt_pin - 1, 0)
+        self.on_unrealize(self._withdraw)
+        self.bdf = bus.number << 8 | self.devfn
+        if bus.dma is not None:
+            self.bus_master = BusMaster(self, bus.dma)
+            self.dma = self.bus_master
+        self.bars: dict[int, Bar] = {}  # by number; ROM_BAR for the expansion ROM
+        self.intx_asserted = False
+        self.intx = Line(self._set_intx, self.pin, f"{self.type_name}:int{'abcd'[self.pin]}")
+        self.msi_offset = 0
+        self._defaults = bytearray(CONFIG_SIZE)
+        self._writable = bytearray(CONFIG_SIZE)
+        self._cleared_by_one = bytearray(CONFIG_SIZE)
+        self._used = bytearray(CONFIG_SIZE)  # nonzero: a capability has it
+        self.config_field(VENDOR_ID, 2, self.vendor_id)
+        self.config_field(DEVICE_ID, 2, self.device_id)
+        self.config_field(COMMAND, 2, 0, writable=COMMAND_WRITABLE)
+        self.config_field(STATUS, 2, 0, cleared_by_one=STATUS_CLEARED_BY_ONE)
+        self.config_field(REVISION_ID, 1, self.revision)
+        self.config_field(CLASS_PROG, 3, self.class_code << 8 | self.prog_if)
+        self.config_field(CACHE_LINE_SIZE, 1, 0, writable=0xFF)
+        self.config_field(HEADER_TYPE, 1, MULTIFUNCTION if self.multifunction else 0)
+        self.config_field(SUBSYSTEM_VENDOR_ID, 2, self.subsystem_vendor_id)
+        self.config_field(SUBSYSTEM_ID, 2, self.subsystem_id)
+        self.config_field(INTERRUPT_LINE, 1, 0, writable=0xFF)
+        self.config_field(INTERRUPT_PIN, 1, self.interrupt_pin)
+
+    def place(self) -> str | None:
+        """Bus, slot and function, for its automatic name."""
+        number = getattr(self, "devfn", None)
+        if number is None:
+            number = self.wanted_devfn()
+        bus = self.bus.number if isinstance(self.bus, PciBus) else 0
+        return f"{bus:02x}:{format_addr(number)}" if number is not None else None
+
+    def wanted_devfn(self) -> int | None:
+        """What `addr` asks for, or None when any slot will do."""
+        return parse_addr(self.addr) if self.addr else None
+
+    # -- declaring registers, in realize
+
+    def config_field(self, offset: int, size: int, value: int, writable: int = 0, cleared_by_one: int = 0) -> None:
+        """Declare a register: its value after reset, which bits can be written, which are cleared by writing one."""
+        self._defaults[offset : offset + size] = value.to_bytes(size, "little")
+        self._writable[offset : offset + size] = writable.to_bytes(size, "little")
+        self._cleared_by_one[offset : offset + size] = cleared_by_one.to_bytes(size, "little")
+        self.config[offset : offset + size] = value.to_bytes(size, "little")
+
+    def register_bar(
+        self, number: int, region: Region, *, io: bool = False, wide: bool = False, prefetch: bool = False
+    ) -> Bar:
+        """Declare BAR `number` showing `region`: in I/O space, or in memory (`wide`: 64-bit, two BARs)."""
+        size = region.size
+        least = 4 if io else 16
+        if size & (size - 1) or size < least:
+            raise RealizeError(f"{self.path}: BAR {number} of {size:#x} bytes: expected a power of two from {least} on")
+        last = number + 1 if wide else number
+        if not 0 <= number <= last < BARS or (io and wide):
+            raise RealizeError(f"{self.path}: BAR {number}{' (64-bit)' if wide else ''} does not exist: there are 0..5")
+        if any(b.number <= last and number <= b.number + b.wide for b in self.bars.values() if b.number != ROM_BAR):
+            raise RealizeError(f"{self.path}: BAR {number} is used already")
+        flags = BAR_IO if io else (BAR_MEM_64 if wide else 0) | (BAR_PREFETCH if prefetch else 0)
+        width = 8 if wide else 4
+        offset = BAR0 + number * 4
+        self.config_field(offset, width, flags, writable=((1 << width * 8) - 1) & -size)
+        bar = Bar(number, offset, region, is_io=io, wide=wide, enable=COMMAND_IO if io else COMMAND_MEMORY)
+        return self._add_bar(bar)
+
+    def register_rom(self, region: Region) -> Bar:
+        """Declare the expansion ROM BAR showing `region` (6.2.5.2)."""
+        size = region.size
+        if size & (size - 1) or size < 2048:
+            raise RealizeError(f"{self.path}: expansion ROM of {size:#x} bytes: expected a power of two from 2048 on")
+        self.config_field(ROM_ADDRESS, 4, 0, writable=(0xFFFF_FFFF & -size) | ROM_ENABLE)
+        return self._add_bar(Bar(ROM_BAR, ROM_ADDRESS, region, is_io=False, wide=False, enable=COMMAND_MEMORY))
+
+    def add_capability(self, cap_id: int, size: int, offset: int | None = None) -> int:
+        """Put a capability of `size` bytes at the head of the list, at `offset` or where there is room; says where."""
+        if offset is None:
+            for offset in range(HEADER_END, CONFIG_SIZE - size + 1, 4):
+                if not any(self._used[offset : offset + size]):
+                    break
+            else:
+                raise RealizeError(f"{self.path}: no room for a capability of {size} bytes in configuration space")
+        self._used[offset : offset + size] = b"\1" * size
+        self.config_field(offset, 2, cap_id | self._defaults[CAPABILITY_LIST] << 8)
+        self.config_field(CAPABILITY_LIST, 1, offset)
+        status = int.from_bytes(self._defaults[STATUS : STATUS + 2], "little") | STATUS_CAP_LIST
+        self.config_field(STATUS, 2, status, cleared_by_one=STATUS_CLEARED_BY_ONE)
+        return offset
+
+    def add_msi(self, vectors: int = 1, *, wide: bool = True, maskable: bool = False, offset: int | None = None) -> int:
+        """Add the MSI capability with `vectors` (1, 2, 4 .. 32) messages; raise them with `msi_notify`."""
+        if vectors not in (1, 2, 4, 8, 16, 32):
+            raise RealizeError(f"{self.path}: {vectors} MSI vectors: expected 1, 2, 4, 8, 16 or 32")
+        data = 12 if wide else 8
+        at = self.add_capability(CAP_ID_MSI, data + (12 if maskable else 2), offset)
+        self.msi_offset = at
+        self._msi_data = at + data
+        self._msi_mask = at + data + 4 if maskable else 0
+        control = (vectors.bit_length() - 1) << 1 | (MSI_64BIT if wide else 0) | (MSI_MASKING if maskable else 0)
+        self.config_field(at + 2, 2, control, writable=MSI_ENABLE | 0x70)
+        self.config_field(at + 4, 4, 0, writable=0xFFFF_FFFC)
+        if wide:
+            self.config_field(at + 8, 4, 0, writable=0xFFFF_FFFF)
+        self.config_field(self._msi_data, 2, 0, writable=0xFFFF)
+        if maskable:
+            self.config_field(self._msi_mask, 4, 0, writable=(1 << vectors) - 1)
+        return at
+
+    # -- configuration accesses
+
+    def config_read(self, offset: int, size: int) -> int:
+        """Value of `size` bytes at `offset`; the host bridge calls this."""
+        return int.from_bytes(self.config[offset : offset + size], "little")
+
+    def config_write(self, offset: int, value: int, size: int) -> None:
+        """Write `size` bytes at `offset` as the masks allow, and act on it; the host bridge calls this."""
+        config, writable, ones = self.config, self._writable, self._cleared_by_one
+        end = min(offset + size, CONFIG_SIZE)
+        for at in range(offset, end):
+            byte = value & 0xFF
+            value >>= 8
+            mask = writable[at]
+            config[at] = ((config[at] & ~mask) | (byte & mask)) & ~(byte & ones[at])
+        if offset < HEADER_END and (offset < CARDBUS_CIS or (offset < ROM_ADDRESS + 4 and end > ROM_ADDRESS)):
+            self._header_changed()
+        elif self.msi_offset and offset < self.msi_offset + 24 and end > self.msi_offset:
+            self._msi_changed()
+        self.config_changed(offset, end - offset)
+
+    def config_changed(self, offset: int, size: int) -> None:
+        """Configuration bytes [offset, offset + size) were written; for subclasses."""
+
+    def config_word(self, offset: int, size: int = 2) -> int:
+        """Present value of a configuration register."""
+        return int.from_bytes(self.config[offset : offset + size], "little")
+
+    def set_config(self, offset: int, value: int, size: int = 1) -> None:
+        """Change a configuration register from the device's side (status bits)."""
+        self.config[offset : offset + size] = value.to_bytes(size, "little")
+
+    # -- interrupts
+
+    @property
+    def msi_enabled(self) -> bool:
+        """Whether the guest switched interrupts over to MSI."""
+        return self.msi_offset != 0 and bool(self.config[self.msi_offset + 2] & MSI_ENABLE)
+
+    def msi_notify(self, vector: int = 0) -> None:
+        """Send MSI message `vector`; with per-vector masking a masked one stays pending."""
+        if not self.msi_enabled:
+            return
+        if self._msi_mask and self.config_word(self._msi_mask, 4) >> vector & 1:
+            self.msi_pending |= 1 << vector
+            self.set_config(self._msi_mask + 4, self.msi_pending, 4)
+            return
+        at = self.msi_offset
+        control = self.config_word(at + 2)
+        allocated = 1 << (control >> 4 & 7)
+        address = self.config_word(at + 4, 8 if control & MSI_64BIT else 4)
+        data = self.config_word(self._msi_data)
+        self.dma.write(address, (data & ~(allocated - 1)) | (vector & (allocated - 1)), 4)
+
+    def _msi_changed(self) -> None:
+        if self.msi_enabled:
+            self._update_intx()
+            if self._msi_mask and self.msi_pending:
+                ready = self.msi_pending & ~self.config_word(self._msi_mask, 4)
+                self.msi_pending &= ~ready
+                self.set_config(self._msi_mask + 4, self.msi_pending, 4)
+                for vector in range(32):
+                    if ready >> vector & 1:
+                        self.msi_notify(vector)
+        else:
+            self._update_intx()
+
+    def _set_intx(self, n: int, level: int) -> None:
+        self.intx_level = 1 if level else 0
+        self._update_intx()
+
+    def _update_intx(self) -> None:
+        """Show the pin's level in STATUS, and drive the bus's line unless COMMAND or MSI keeps it off."""
+        level, config = self.intx_level, self.config
+        if level:
+            config[STATUS] |= STATUS_INTERRUPT
+        else:
+            config[STATUS] &= ~STATUS_INTERRUPT
+        drives = bool(level) and not config[COMMAND + 1] & COMMAND_INTX_DISABLE >> 8 and not self.msi_enabled
+        if drives != self.intx_asserted and self.interrupt_pin:
+            self.intx_asserted = drives
+            self.pci.set_intx(self.slot, self.pin, 1 if drives else 0)
+
+    # -- reset and state
+
+    def reset(self) -> None:
+        """As for any device; the configuration space's reset value is what realize declared."""
+        super().reset()
+        self.config = bytearray(self._defaults)
+        self._header_changed()
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """Take over saved state; then BARs are mapped and the pin is driven as it says."""
+        super().load_state(saved)
+        self._header_changed()
+
+    # -- helpers
+
+    def _add_bar(self, bar: Bar) -> Bar:
+        if bar.region.owner is None:
+            bar.region.owner = self
+        self.bars[bar.number] = bar
+        self.on_unrealize(lambda: self._unmap_bar(bar))
+        return bar
+
+    def _header_changed(self) -> None:
+        """COMMAND, a BAR or the ROM's BAR may have changed: map and unmap, gate bus mastering, drive the pin."""
+        command = self.config_word(COMMAND)
+        master = getattr(self, "bus_master", None)
+        if master is not None:
+            master.enabled = bool(command & COMMAND_MASTER)
+        moves = []
+        for bar in self.bars.values():
+            address = self._bar_address(bar, command)
+            if address != bar.address:
+                moves.append((bar, address))
+        if moves:
+            with self.pci.memory.transaction(), self.pci.io.transaction():
+                for bar, _ in moves:
+                    self._unmap_bar(bar)
+                for bar, address in moves:
+                    if address is not None:
+                        (self.pci.io if bar.is_io else self.pci.memory).add(address, bar.region, 1)
+                        bar.address = address
+        self._update_intx()
+
+    def _bar_address(self, bar: Bar, command: int) -> int | None:
+        """Where `bar` shows its region now, or None.  Address 0 and what does not fit below the top count as unset."""
+        if not command & bar.enable:
+            return None
+        value = self.config_word(bar.offset, 8 if bar.wide else 4)
+        if bar.number == ROM_BAR and not value & ROM_ENABLE:
+            return None
+        address = value & -bar.size
+        last = address + bar.size - 1
+        top = 0xFFFF if bar.is_io else (1 << 64) - 1 if bar.wide else 0xFFFF_FFFF
+        return address if address and last < top else None
+
+    def _unmap_bar(self, bar: Bar) -> None:
+        if bar.address is not None:
+            bar.address = None
+            self.unmap(bar.region)
+
+    def _withdraw(self) -> None:
+        if self.intx_asserted:
+            self.intx_asserted = False
+            self.pci.set_intx(self.slot, self.pin, 0)
+        self.pci.release(self)
+
+
+@type_init("pci-host-bridge", abstract=True)
+class PciHostBridge(SysBusDevice):
+    """Where a PCI bus meets the processor: CONFIG_ADDRESS and CONFIG_DATA (3.2.2.3.2)."""
+
+    category = "bridge"
+
+    config_address: int = state(desc="CONFIG_ADDRESS")
+
+    def make_bus(self, memory: Region, io: Region, name: str = "pci.0") -> PciBus:
+        """Create the bus, with `memory` and `io` as what its BARs are mapped into; call in realize."""
+        bus: PciBus = self.new_bus("PCI", name)
+        bus.memory, bus.io = memory, io
+        self.pci_bus = bus
+        return bus
+
+    def map_config_ports(self, address_port: int = 0xCF8, data_port: int = 0xCFC) -> None:
+        """Map the two registers into the I/O space; call in realize, after `make_bus`."""
+        self.sysbus.map_ports(address_port, Region("pci-conf-idx", 4, self._read_address, self._write_address))
+        self.sysbus.map_ports(data_port, Region("pci-conf-data", 4, self._read_data, self._write_data))
+
+    def _read_address(self, offset: int, size: int) -> int:
+        return self.config_address >> offset * 8
+
+    def _write_address(self, offset: int, value: int, size: int) -> None:
+        if size == 4:  # narrower accesses are ordinary I/O cycles, for whoever else lives there
+            self.config_address = value & CONFIG_WRITABLE
+
+    def _read_data(self, offset: int, size: int) -> int:
+        address = self.config_address
+        if not address & CONFIG_ENABLE:
+            return (1 << size * 8) - 1
+        return self.pci_bus.config_read(address >> 8 & 0xFFFF, (address & 0xFC) + offset, size)
+
+    def _write_data(self, offset: int, value: int, size: int) -> None:
+        address = self.config_address
+        if address & CONFIG_ENABLE:
+            self.pci_bus.config_write(address >> 8 & 0xFFFF, (address & 0xFC) + offset, value, size)
