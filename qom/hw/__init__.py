@@ -1,0 +1,64 @@
+"""What every device is made of: device, bus, line, clock and timer, memory region and address space, reset.
+
+No particular chip lives here.  A plugin uses what this package exports (most of it from `qom` directly, too).
+"""
+
+from __future__ import annotations
+
+from qom.hw.address_space import AddressSpace
+from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
+from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
+from qom.hw.device import Device, device_set_realized
+from qom.hw.fault import DeviceFault
+from qom.hw.irq import Line, LineHandler, Pin, SharedLine, or_line
+from qom.hw.isa import DmaProvider, IsaBus, IsaDevice, IsaSlot
+from qom.hw.listener import FlatRange, MemoryListener, MemorySection
+from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
+from qom.hw.mtree import format_mtree
+from qom.hw.pci import PciBus, PciDevice, PciHostBridge
+from qom.hw.reset import Reset, Resettable, reset_tree, subtree
+from qom.hw.system import SystemControl
+
+QOM_MODULES = ("device", "bus", "isa", "pci")
+
+__all__ = [
+    "NS_PER_SECOND",
+    "AddressSpace",
+    "Bus",
+    "Clock",
+    "Device",
+    "DeviceFault",
+    "DmaProvider",
+    "FlatRange",
+    "IsaBus",
+    "IsaDevice",
+    "IsaSlot",
+    "Line",
+    "LineHandler",
+    "MemoryListener",
+    "MemorySection",
+    "PciBus",
+    "PciDevice",
+    "PciHostBridge",
+    "Pin",
+    "RamBlock",
+    "Region",
+    "RegionError",
+    "RegionOwner",
+    "Reset",
+    "Resettable",
+    "RunningClock",
+    "SharedLine",
+    "SteppedClock",
+    "SysBusDevice",
+    "SystemBus",
+    "SystemControl",
+    "SystemSlot",
+    "Timer",
+    "device_set_realized",
+    "find_bus",
+    "format_mtree",
+    "or_line",
+    "reset_tree",
+    "subtree",
+]

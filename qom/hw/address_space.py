@@ -1,0 +1,468 @@
+"""Address spaces: a region tree as the guest (or a DMA master) sees it.
+
+The tree is flattened into a sorted list of disjoint ranges, computed anew when something in it changed and the
+outermost transaction ended.  Accesses go through two tables keyed by (address, size) that hold ready-made callables; a
+commit empties them.  So a repeated access to a device costs a dictionary look-up and one extra call beyond the device's
+own callback.
+
+What the guest's wrong accesses do: nothing at an address reads as all ones and ignores writes (counted), a straddling
+access is split at the boundary, a write to ROM is dropped.  An exception in a device becomes a `DeviceFault`.
+
+Caller of everything here: whoever holds the machine lock, vCPU threads included.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+
+import attrs
+
+from qom.hw.listener import FlatRange, MemoryListener, MemorySection
+from qom.hw.memory import Region, RegionError
+
+Reader = Callable[[], int]
+"""A resolved read: returns the value, already cut to the size."""
+Writer = Callable[[int], object]
+"""A resolved write: takes the value, cuts it to the size itself."""
+
+TABLE_LIMIT = 4096
+"""Entries in a table of ready-made accesses before it is emptied (a guest that walks a large window would fill it)."""
+
+
+class AddressSpace:
+    """The view from one place: `root` flattened."""
+
+    def __init__(self, name: str, root: Region) -> None:
+        self.name = name
+        self.root = root
+        self.flat_view: list[FlatRange] = []
+        self.generation = 0
+        """Counts commits that changed the view: whoever keeps something it got from `reader` compares it."""
+        self.readers: dict[tuple[int, int], Reader] = {}
+        """Ready-made reads by (address, size): `space.readers.get((a, n)) or space.reader(a, n)`."""
+        self.writers: dict[tuple[int, int], Writer] = {}
+        """Ready-made writes by (address, size), likewise."""
+        self.unassigned_reads = 0
+        self.unassigned_writes = 0
+        self.dropped_writes = 0  # to ROM
+        self.on_unassigned: Callable[[int, int, bool], object] | None = None
+        """Called as (address, size, is_write) for every access to nothing, for a log."""
+        self._starts: list[int] = []
+        self._listeners: list[MemoryListener] = []  # ascending priority
+        self._held = 0
+        self._dirty = False
+        self._committing = False
+        root._spaces.append(self)
+        self._commit()
+
+    def close(self) -> None:
+        """Tell the listeners that everything is gone, and follow the root no more."""
+        for listener in tuple(self._listeners):
+            self.remove_listener(listener)
+        if self in self.root._spaces:
+            self.root._spaces.remove(self)
+        self.flat_view, self._starts = [], []
+        self.readers.clear()
+        self.writers.clear()
+
+    # -- access
+
+    def read(self, addr: int, size: int) -> int:
+        """Read `size` bytes (1 to 8) at `addr`, little-endian."""
+        handler = self.readers.get((addr, size))
+        if handler is None:
+            handler = self.reader(addr, size)
+        return handler()
+
+    def write(self, addr: int, value: int, size: int) -> None:
+        """Write `size` bytes (1 to 8) at `addr`, little-endian; excess bits of `value` are cut off."""
+        handler = self.writers.get((addr, size))
+        if handler is None:
+            handler = self.writer(addr, size)
+        handler(value)
+
+    def reader(self, addr: int, size: int) -> Reader:
+        """The callable that reads `size` bytes at `addr`; good until `generation` changes."""
+        handler = self._make_reader(addr, size)
+        table = self.readers
+        if len(table) >= TABLE_LIMIT:
+            table.clear()
+        table[addr, size] = handler
+        return handler
+
+    def writer(self, addr: int, size: int) -> Writer:
+        """The callable that writes `size` bytes at `addr`; good until `generation` changes."""
+        handler = self._make_writer(addr, size)
+        table = self.writers
+        if len(table) >= TABLE_LIMIT:
+            table.clear()
+        table[addr, size] = handler
+        return handler
+
+    def lookup(self, addr: int) -> FlatRange | None:
+        """The flat range that answers at `addr`."""
+        i = bisect_right(self._starts, addr) - 1
+        if i >= 0:
+            found = self.flat_view[i]
+            if addr < found.start + found.size:
+                return found
+        return None
+
+    def read_bytes(self, addr: int, length: int) -> bytes:
+        """Read `length` bytes at `addr`, as DMA does: RAM at once, devices in the pieces they take."""
+        found = self.lookup(addr)
+        if found is not None and found.region.ram_block is not None and addr + length <= found.end:
+            at = addr - found.start + found.offset
+            return bytes(found.region.ram_block.view[at : at + length])
+        parts = []
+        while length > 0:
+            found, run = self._run(addr, length)
+            if found is None:
+                parts.append(b"\xff" * run)
+                self.unassigned_reads += 1
+                if self.on_unassigned is not None:
+                    self.on_unassigned(addr, run, False)
+            else:
+                region, at = found.region, addr - found.start + found.offset
+                if region.ram_block is not None:
+                    parts.append(bytes(region.ram_block.view[at : at + run]))
+                else:  # a device may change the map: look again after each piece
+                    at, run = region.pieces(at, run)[0]
+                    parts.append(region._read_piece(at, run).to_bytes(run, "little"))
+            addr += run
+            length -= run
+        return b"".join(parts)
+
+    def write_bytes(self, addr: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` at `addr`, as DMA does: RAM at once, devices in the pieces they take, ROM not at all."""
+        view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
+        done, length = 0, len(view)
+        while done < length:
+            found, run = self._run(addr + done, length - done)
+            if found is None:
+                self.unassigned_writes += 1
+                if self.on_unassigned is not None:
+                    self.on_unassigned(addr + done, run, True)
+            else:
+                region, at = found.region, addr + done - found.start + found.offset
+                if found.readonly:
+                    self.dropped_writes += 1
+                elif region.ram_block is not None:
+                    region.ram_block.view[at : at + run] = view[done : done + run]
+                    region.ram_block.written(at, run)
+                else:
+                    at, run = region.pieces(at, run)[0]
+                    region._write_piece(at, int.from_bytes(view[done : done + run], "little"), run)
+            done += run
+
+    # -- listeners
+
+    def add_listener(self, listener: MemoryListener) -> None:
+        """Tell `listener` the present view, and every change from now on."""
+        if listener in self._listeners:
+            raise RegionError(f"address space '{self.name}': the listener is registered already")
+        at = sum(1 for other in self._listeners if other.priority <= listener.priority)
+        self._listeners.insert(at, listener)
+        listener.begin()
+        for flat in self.flat_view:
+            section = self._section(flat)
+            listener.region_add(section)
+            if flat.dirty_log:
+                listener.log_start(section)
+        listener.commit()
+
+    def remove_listener(self, listener: MemoryListener) -> None:
+        """Tell `listener` that all is gone, and nothing more."""
+        if listener not in self._listeners:
+            raise RegionError(f"address space '{self.name}': the listener is not registered")
+        self._listeners.remove(listener)
+        listener.begin()
+        for flat in self.flat_view:
+            section = self._section(flat)
+            if flat.dirty_log:
+                listener.log_stop(section)
+            listener.region_del(section)
+        listener.commit()
+
+    # -- for Region
+
+    def _hold(self) -> None:
+        self._held += 1
+
+    def _release(self) -> None:
+        self._held -= 1
+        if self._dirty and not self._held:
+            self._commit()
+
+    def _touch(self) -> None:
+        self._dirty = True
+        if not self._held:
+            self._commit()
+
+    def _sync_dirty(self, region: Region) -> None:
+        for flat in self.flat_view:
+            if flat.region is region and flat.dirty_log:
+                section = self._section(flat)
+                for listener in self._listeners:
+                    listener.log_sync(section)
+
+    # -- the view
+
+    def _commit(self) -> None:
+        if self._committing:
+            return  # a listener changed the map: the commit under way goes round again
+        self._committing = True
+        try:
+            self._dirty = True
+            while self._dirty:
+                self._dirty = False
+                old, new = self.flat_view, render(self.root)
+                if new == old and all(map(_same_facts, old, new)):
+                    continue
+                self.flat_view = new
+                self._starts = [flat.start for flat in new]
+                self.generation += 1
+                self.readers.clear()
+                self.writers.clear()
+                if self._listeners:
+                    self._tell(old, new)
+        finally:
+            self._committing = False
+
+    def _tell(self, old: list[FlatRange], new: list[FlatRange]) -> None:
+        stayed = {flat.start: flat for flat in new}
+        listeners = tuple(self._listeners)
+        before: dict[int, FlatRange] = {}
+        for listener in listeners:
+            listener.begin()
+        for flat in old:
+            if stayed.get(flat.start) == flat:
+                before[flat.start] = flat
+                continue
+            section = self._section(flat)
+            for listener in reversed(listeners):
+                if flat.dirty_log:
+                    listener.log_stop(section)
+                listener.region_del(section)
+        for flat in new:
+            section = self._section(flat)
+            was = before.get(flat.start)
+            for listener in listeners:
+                if was is None:
+                    listener.region_add(section)
+                else:
+                    listener.region_nop(section)
+                logged = was is not None and was.dirty_log
+                if flat.dirty_log and not logged:
+                    listener.log_start(section)
+                elif logged and not flat.dirty_log:
+                    listener.log_stop(section)
+        for listener in listeners:
+            listener.commit()
+
+    def _section(self, flat: FlatRange) -> MemorySection:
+        region = flat.region
+        is_ram = region.ram_block is not None
+        return MemorySection(self, region, flat.offset, flat.start, flat.size, flat.readonly, is_ram)
+
+    def _run(self, addr: int, length: int) -> tuple[FlatRange | None, int]:
+        """What answers at `addr`, and how many of `length` bytes it answers.
+
+        An I/O region that takes the access in one piece gets it whole, even if something else hides its later bytes:
+        32 bits written to CF8h are one access to the configuration address, though another register sits at CF9h.
+        """
+        i = bisect_right(self._starts, addr) - 1
+        if i >= 0:
+            found = self.flat_view[i]
+            rest = found.start + found.size - addr
+            if rest >= length:
+                return found, length
+            if rest > 0:
+                region, offset = found.region, addr - found.start + found.offset
+                if (
+                    region.ram_block is None
+                    and addr + length <= found.reach
+                    and length >= region.min_size
+                    and region.pieces(offset, length) == [(offset, length)]
+                ):
+                    return found, length
+                return found, rest
+        if i + 1 < len(self._starts):
+            length = min(length, self._starts[i + 1] - addr)
+        return None, length
+
+    def _make_reader(self, addr: int, size: int) -> Reader:
+        if not 1 <= size <= 8:
+            raise RegionError(f"address space '{self.name}': {size} bytes cannot be read at once: expected 1 to 8")
+        mask = (1 << size * 8) - 1
+        found, run = self._run(addr, size)
+        if run < size:
+
+            def straddle() -> int:
+                value = at = 0
+                while at < size:  # a device may change the map: look again after each part
+                    part = self._run(addr + at, size - at)[1]
+                    value |= self.read(addr + at, part) << at * 8
+                    at += part
+                return value
+
+            return straddle
+        if found is None:
+
+            def unassigned() -> int:
+                self.unassigned_reads += 1
+                if self.on_unassigned is not None:
+                    self.on_unassigned(addr, size, False)
+                return mask
+
+            return unassigned
+        region, offset = found.region, addr - found.start + found.offset
+        if region.ram_block is not None:
+            view = region.ram_block.view
+            end = offset + size
+            if size == 1:
+                return lambda: view[offset]
+            return lambda: int.from_bytes(view[offset:end], "little")
+        read = region.read
+        if (
+            read is None
+            or region.big_endian
+            or region.pieces(offset, size) != [(offset, size)]
+            or size < region.min_size
+        ):
+            return lambda: region.read_io(offset, size)
+        callback = read
+
+        def direct() -> int:
+            try:
+                return callback(offset, size) & mask
+            except Exception as error:
+                raise region.fault(offset, size, False, error) from error
+
+        return direct
+
+    def _make_writer(self, addr: int, size: int) -> Writer:
+        if not 1 <= size <= 8:
+            raise RegionError(f"address space '{self.name}': {size} bytes cannot be written at once: expected 1 to 8")
+        mask = (1 << size * 8) - 1
+        found, run = self._run(addr, size)
+        if run < size:
+
+            def straddle(value: int) -> None:
+                at = 0
+                while at < size:  # a device may change the map: look again after each part
+                    part = self._run(addr + at, size - at)[1]
+                    self.write(addr + at, value >> at * 8, part)
+                    at += part
+
+            return straddle
+        if found is None:
+
+            def unassigned(value: int) -> None:
+                self.unassigned_writes += 1
+                if self.on_unassigned is not None:
+                    self.on_unassigned(addr, size, True)
+
+            return unassigned
+        region, offset = found.region, addr - found.start + found.offset
+        if found.readonly:
+
+            def dropped(value: int) -> None:
+                self.dropped_writes += 1
+
+            return dropped
+        block = region.ram_block
+        if block is not None:
+            view, end, told = block.view, offset + size, block.written
+
+            def store(value: int) -> None:
+                view[offset:end] = (value & mask).to_bytes(size, "little")
+                told(offset, size)
+
+            return store
+        write = region.write
+        if (
+            write is None
+            or region.big_endian
+            or region.pieces(offset, size) != [(offset, size)]
+            or size < region.min_size
+        ):
+            return lambda value: region.write_io(offset, value & mask, size)
+        callback = write
+
+        def direct(value: int) -> None:
+            try:
+                callback(offset, value & mask, size)
+            except Exception as error:
+                raise region.fault(offset, size, True, error) from error
+
+        return direct
+
+    def __repr__(self) -> str:
+        return f"<AddressSpace {self.name} of {self.root.name}, {len(self.flat_view)} ranges>"
+
+
+def _same_facts(a: FlatRange, b: FlatRange) -> bool:
+    return a.dirty_log == b.dirty_log and a.reach == b.reach
+
+
+def render(root: Region) -> list[FlatRange]:
+    """Flatten a region tree: disjoint ranges in ascending order, neighbours that continue each other merged."""
+    starts: list[int] = []
+    ends: list[int] = []
+    shown: list[tuple[Region, int, bool, int]] = []  # region, address of its byte 0 (may be negative), readonly, reach
+
+    def fill(region: Region, base: int, low: int, high: int, readonly: bool) -> None:
+        """Show `region` in [low, high) where nothing of more priority is."""
+        reach = high
+        i = bisect_right(starts, low)
+        if i and ends[i - 1] > low:
+            low = ends[i - 1]
+        while low < high:
+            gap_end = min(high, starts[i]) if i < len(starts) else high
+            if low < gap_end:
+                starts.insert(i, low)
+                ends.insert(i, gap_end)
+                shown.insert(i, (region, base, readonly, reach))
+                i += 1
+            if i >= len(starts):
+                return
+            low = ends[i]
+            i += 1
+
+    def visit(region: Region, base: int, low: int, high: int, readonly: bool) -> None:
+        """Show `region`, its byte 0 at `base`, as far as it lies in [low, high)."""
+        if not region.enabled:
+            return
+        low = max(low, base)
+        high = min(high, base + region.size)
+        if low >= high:
+            return
+        readonly = readonly or region.readonly
+        target = region.target
+        if target is not None:
+            visit(target, base - region.alias_offset, low, high, readonly)
+            return
+        for child in region.subregions:
+            visit(child, base + child.offset, low, high, readonly)
+        if region.terminates:
+            fill(region, base, low, high, readonly)
+
+    visit(root, 0, 0, 1 << 64, False)
+    view: list[FlatRange] = []
+    for start, end, (region, base, readonly, reach) in zip(starts, ends, shown, strict=True):
+        if view:
+            last = view[-1]
+            if (
+                last.start + last.size == start
+                and last.region is region
+                and last.readonly == readonly
+                and last.start - last.offset == base
+            ):
+                view[-1] = attrs.evolve(last, size=end - last.start, reach=max(reach, last.reach))
+                continue
+        block = region.ram_block
+        logged = block is not None and block.logging
+        view.append(FlatRange(start, end - start, region, start - base, readonly, logged, reach))
+    return view

@@ -1,0 +1,209 @@
+"""Buses: objects that devices sit on, made by the device that provides them.
+
+A bus knows its devices in order and shows each as the link property `child[N]`.  It hands a device what it needs when
+the device is plugged.  `SystemBus` is a machine's root bus: it holds the two top-level regions, system memory and
+system I/O, and the clock and the system control that everything below gets.
+
+Locking: everything here with the machine lock held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qom.errors import ConfigError, LifecycleError, PropertyError, RealizeError
+from qom.hw.address_space import AddressSpace
+from qom.hw.clock import Clock
+from qom.hw.device import Device, DeviceClock
+from qom.hw.memory import Region
+from qom.hw.reset import Resettable
+from qom.object import Object
+from qom.properties import ComputedProperty
+from qom.registry import type_init
+
+if TYPE_CHECKING:
+    from qom.hw.system import SystemControl
+
+
+@type_init("bus", abstract=True)
+class Bus(Object, Resettable):
+    """Base of all buses."""
+
+    max_devices: ClassVar[int | None] = None
+    hotplug: bool
+    devices: list[Device]
+    clock: Clock | None
+    dma: AddressSpace | None
+    system: SystemControl | None
+
+    instance_defaults: ClassVar[dict[str, Any]] = {"clock": None, "dma": None, "system": None, "hotplug": True}
+
+    def instance_init(self) -> None:
+        """Start empty."""
+        self.devices = []
+
+    # -- for subclasses to override
+
+    def check_device(self, device: Device) -> None:
+        """Raise unless `device` may be plugged here."""
+        if device.bus_type is None or not self.is_a(device.bus_type):
+            needs = f"a bus of type '{device.bus_type}'" if device.bus_type else "no bus"
+            raise RealizeError(f"{device.path}: cannot be on bus {self.path} ({self.type_name}): it needs {needs}")
+        if not self.has_room(device):
+            raise RealizeError(f"{device.path}: bus {self.path} is full: it takes {self.max_devices} devices")
+
+    def has_room(self, device: Device | None = None) -> bool:
+        """Whether one more device (this one, if given) fits."""
+        return self.max_devices is None or len(self.devices) < self.max_devices
+
+    def hand(self, device: Device) -> None:
+        """Give `device` what it may use: clock, memory to master, system control.  Subclasses add its slot."""
+        if self.clock is not None:
+            device.clock = DeviceClock(self.clock, device)
+        if self.dma is not None:
+            device.dma = self.dma
+        if self.system is not None:
+            device.system = self.system
+
+    def attach(self, device: Device) -> None:
+        """`device` is about to be realized: claim its place, give it what it has only then.  May raise."""
+
+    def detach(self, device: Device) -> None:
+        """`device` was unrealized, or its realize failed after `attach`."""
+
+    def take_services(self, provider: Device) -> None:
+        """Take over from the device that provides this bus what that device was handed, and hand it on."""
+        clock = provider.__dict__.get("clock")
+        if clock is not None:
+            self.clock = clock.base if isinstance(clock, DeviceClock) else clock
+        self.dma = provider.__dict__.get("dma", self.dma)
+        self.system = provider.__dict__.get("system", self.system)
+        self._hand_all()
+
+    # -- devices
+
+    def insert(self, device: Device) -> None:
+        """Take in `device` (`Device.plug` calls this)."""
+        self.devices.append(device)
+        taken = {p for p in self._instance_properties or () if p.startswith("child[")}
+        n = 0
+        while f"child[{n}]" in taken:
+            n += 1
+        self.add_property(_child_link(device, n))
+        self.hand(device)
+
+    def eject(self, device: Device) -> None:
+        """Let `device` go (`Device` calls this when it leaves the bus)."""
+        if device not in self.devices:
+            return
+        self.devices.remove(device)
+        for name, held in list((self._instance_properties or {}).items()):
+            if name.startswith("child[") and held.read(self) is device:
+                self.remove_property(name)
+
+    def leave(self) -> None:
+        """Before the bus leaves the tree, what sits on it is unrealized and unplugged."""
+        for device in reversed(list(self.devices)):
+            device.leave()
+
+    def _hand_all(self) -> None:
+        for device in self.devices:
+            self.hand(device)
+            device._hand_on()
+
+
+def _child_link(device: Device, n: int) -> ComputedProperty:
+    def refuse(bus: Bus, name: str, value: Any) -> None:
+        raise PropertyError(bus.path, name, getattr(value, "path", value), "nothing: plug the device instead")
+
+    return ComputedProperty(
+        "link", None, "Device on this bus", name=f"child[{n}]", target="device", get=lambda bus: device, check=refuse
+    )  # fmt: skip
+
+
+def find_bus(root: Object, bus_type: str, device: Device | None = None) -> Bus:
+    """The first bus of that type at or below `root` with room (for `device`), in the order of the tree."""
+    full: list[str] = []
+    for found in root.walk():
+        if isinstance(found, Bus) and found.is_a(bus_type):
+            if found.has_room(device):
+                return found
+            full.append(found.path)
+    what = f"{device.type_name}: " if device is not None else ""
+    if full:
+        raise ConfigError(f"{what}no room on any '{bus_type}': {', '.join(full)} is full")
+    raise ConfigError(f"{what}this machine has no bus of type '{bus_type}'")
+
+
+@type_init("system-bus", aliases=("System",))
+class SystemBus(Bus):
+    """The root bus of a machine: its memory, its ports, its clock."""
+
+    memory: Region
+    io: Region
+    memory_space: AddressSpace
+    io_space: AddressSpace
+
+    def instance_init(self) -> None:
+        """Make the two top-level regions and their address spaces."""
+        self.memory = Region.container("system-memory", 1 << 64)
+        self.io = Region.container("system-io", 1 << 16)
+        self.memory_space = AddressSpace("memory", self.memory)
+        self.io_space = AddressSpace("I/O", self.io)
+        self.dma = self.memory_space
+        self.hotplug = False
+
+    def finalize(self) -> None:
+        """The address spaces end with the bus."""
+        self.memory_space.close()
+        self.io_space.close()
+
+    def set_services(self, clock: Clock, system: SystemControl) -> None:
+        """Say which clock and which system control the devices get; devices there already get them, too."""
+        self.clock, self.system = clock, system
+        self._hand_all()
+
+    def hand(self, device: Device) -> None:
+        """Also its slot, as `device.sysbus`."""
+        super().hand(device)
+        if isinstance(device, SysBusDevice):
+            device.sysbus = SystemSlot(self, device)
+
+
+class SystemSlot:
+    """What a board device may do with the system bus; what it maps is unmapped when it is unrealized."""
+
+    def __init__(self, bus: SystemBus, device: Device) -> None:
+        self.bus = bus
+        self._device = device
+        self.memory = bus.memory
+        self.io = bus.io
+        self.memory_space = bus.memory_space
+        self.io_space = bus.io_space
+
+    def map_memory(self, base: int, region: Region, priority: int = 0) -> Region:
+        """Show `region` at physical address `base`."""
+        return self._device.map(self.memory, base, region, priority)
+
+    def map_ports(self, base: int, region: Region, priority: int = 0) -> Region:
+        """Show `region` at I/O port `base`."""
+        return self._device.map(self.io, base, region, priority)
+
+    def unmap(self, region: Region) -> None:
+        """Take `region` out again."""
+        self._device.unmap(region)
+
+
+@type_init("sys-bus-device", abstract=True)
+class SysBusDevice(Device):
+    """Base of devices that the board itself places."""
+
+    bus_type = "system-bus"
+    sysbus: SystemSlot
+
+
+def need_services(bus: Bus) -> tuple[Clock, AddressSpace, SystemControl]:
+    """Clock, memory and system control of a bus, or a clear error when it hangs in the air."""
+    if bus.clock is None or bus.dma is None or bus.system is None:
+        raise LifecycleError(f"{bus.path}: bus has no clock, memory or system control yet: its device is not plugged")
+    return bus.clock, bus.dma, bus.system

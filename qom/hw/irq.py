@@ -1,0 +1,170 @@
+"""Interrupt and signal lines.
+
+A `Line` is the receiving end: something that may be set to a level.  A `Pin` is the driving end on a device: it may be
+connected to a line, and drives nothing while it is not.  Whether a level or an edge matters is the receiver's decision,
+so a line passes on every `set`, also one that does not change the level (a controller that was reset in between wants
+it). A `SharedLine` lets several sources drive one line, as wired-OR.
+
+Caller of everything here: whoever holds the machine lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+LineHandler = Callable[[int, int], None]
+"""handler(n, level): line number `n` of the receiver goes to `level` (0, 1, or a wider value where both ends agree)."""
+
+
+class Line:
+    """One input: `handler(n, level)` is called on every `set`."""
+
+    __slots__ = ("_handler", "level", "n", "name")
+
+    def __init__(self, handler: LineHandler, n: int = 0, name: str = "") -> None:
+        self._handler = handler
+        self.n = n
+        self.name = name
+        self.level = 0
+
+    def set(self, level: int) -> None:
+        """Drive the line to `level` and tell the receiver."""
+        self.level = level
+        self._handler(self.n, level)
+
+    def raise_(self) -> None:
+        """Drive the line to 1."""
+        self.level = 1
+        self._handler(self.n, 1)
+
+    def lower(self) -> None:
+        """Drive the line to 0."""
+        self.level = 0
+        self._handler(self.n, 0)
+
+    def pulse(self) -> None:
+        """Drive the line to 1 and back to 0."""
+        self.set(1)
+        self.set(0)
+
+    def __repr__(self) -> str:
+        return f"<Line {self.name or '?'}[{self.n}] level={self.level}>"
+
+
+class Pin:
+    """One output of a device: drives the line it is connected to, or nothing."""
+
+    __slots__ = ("level", "line", "n", "name")
+
+    def __init__(self, name: str = "", n: int = 0) -> None:
+        self.name = name
+        self.n = n
+        self.level = 0
+        self.line: Line | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a line at the other end."""
+        return self.line is not None
+
+    def connect(self, line: Line | None) -> None:
+        """Drive `line` from now on (None: nothing); a level already held is passed on, the old line is released."""
+        old, self.line = self.line, line
+        if self.level:
+            if old is not None:
+                old.set(0)
+            if line is not None:
+                line.set(self.level)
+
+    def set(self, level: int) -> None:
+        """Drive the pin to `level`."""
+        self.level = level
+        line = self.line
+        if line is not None:
+            line.set(level)
+
+    def raise_(self) -> None:
+        """Drive the pin to 1."""
+        self.set(1)
+
+    def lower(self) -> None:
+        """Drive the pin to 0."""
+        self.set(0)
+
+    def pulse(self) -> None:
+        """Drive the pin to 1 and back to 0."""
+        self.set(1)
+        self.set(0)
+
+    def __repr__(self) -> str:
+        return f"<Pin {self.name or '?'}[{self.n}] level={self.level} -> {self.line!r}>"
+
+
+class SharedLine:
+    """Wired-OR of any number of sources onto one line.
+
+    Each source asks for an input of its own.  The output goes to 1 with the first raised input and back to 0 with the
+    last one lowered.  A source that sets a level it already holds is passed on too while the output has that level, so
+    that the receiver's view never depends on who else is on the line.
+    """
+
+    __slots__ = ("_output", "_raised", "inputs", "name")
+
+    def __init__(self, output: Line | None = None, name: str = "") -> None:
+        self._output = output
+        self._raised: set[int] = set()
+        self.inputs: dict[int, Line] = {}
+        self.name = name
+
+    @property
+    def level(self) -> int:
+        """The wired-OR of all inputs."""
+        return 1 if self._raised else 0
+
+    def connect(self, output: Line | None) -> None:
+        """Drive `output` from now on; a level already held is passed on, the old output is released."""
+        old, self._output = self._output, output
+        if self._raised:
+            if old is not None:
+                old.set(0)
+            if output is not None:
+                output.set(1)
+
+    def new_input(self, name: str = "") -> Line:
+        """A new source's end of the line."""
+        n = 0
+        while n in self.inputs:
+            n += 1
+        line = Line(self._set, n, name or self.name)
+        self.inputs[n] = line
+        return line
+
+    def release(self, line: Line) -> None:
+        """Take back an input given by `new_input`; it counts as lowered and drives nothing any more."""
+        if self.inputs.get(line.n) is not line:
+            return
+        if line.n in self._raised:
+            line.set(0)
+        del self.inputs[line.n]
+        line._handler = _nowhere
+
+    def _set(self, n: int, level: int) -> None:
+        raised = self._raised
+        if level:
+            raised.add(n)
+        else:
+            raised.discard(n)
+            if raised:
+                return  # another source still holds the line
+        output = self._output
+        if output is not None:
+            output.set(1 if level else 0)
+
+
+def _nowhere(n: int, level: int) -> None:
+    """Handler of a line that was taken back."""
+
+
+def or_line(line: Line) -> SharedLine:
+    """A wired-OR in front of `line`; call `.new_input()` once for each source."""
+    return SharedLine(line, line.name)

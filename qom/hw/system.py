@@ -1,0 +1,30 @@
+"""What a device may ask of the machine it is in, without knowing the machine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class SystemControl(Protocol):
+    """Handed to devices by their bus.  Called with the machine lock held; every request is served soon, not at once."""
+
+    def request_reset(self, reason: str) -> None:
+        """Reset the whole machine; `reason` says who wanted it ("port92", "triple-fault")."""
+
+    def request_shutdown(self, reason: str, code: int = 0) -> None:
+        """Switch the machine off; `code` is the exit status of a program that ran only this machine."""
+
+    def request_powerdown(self) -> None:
+        """Press the power button: the guest may shut down in order."""
+
+    def request_wakeup(self) -> None:
+        """Wake the machine from suspend."""
+
+    def vcpu_failed(self, cpu: object, report: str) -> None:
+        """A vCPU cannot go on; `report` says why, with its registers.  Stops this machine."""
+
+    def device_failed(self, error: Exception) -> None:
+        """A device raised (`error` is usually a `DeviceFault`).  Stops this machine."""
+
+    def log(self, category: str, text: str) -> None:
+        """Write `text` to the log if `category` ("guest_errors", "unimp", ...) is enabled."""
