@@ -1,0 +1,350 @@
+"""Character devices: what carries the bytes of a serial port, a debug port or a monitor to the outside.
+
+Modelled: one front end to a back end, flow control in both directions, opened/closed/break events, and `FdChardev`,
+the shared half of every back end that reads and writes file descriptors. Not modelled: multiplexing several front
+ends (`mux=on`), modem control lines of a host serial port, `logfile`.
+
+Flow control. `write` takes what the peer has room for and returns how much that was; it never waits. When it took
+less than everything, it calls `on_writable` once as soon as there is room, and the front end offers the rest again.
+Toward the guest a back end asks `can_read` first, reads at most that many bytes, and stops listening while the answer
+is 0, until the front end calls `accept_input`.
+
+Locking: every method and callback runs with the machine lock held; `Poller.add_fd` may be called from a vCPU thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable
+from typing import Protocol
+
+from qom import Object, QomError, type_init
+
+READ_CHUNK = 4096  # bytes taken from a peer at a time
+PIPE_CHUNK = select.PIPE_BUF  # what a descriptor that polls writable takes without blocking
+
+
+class ChardevError(QomError):
+    """A character device that cannot be opened, or one that is used twice."""
+
+
+class Event(enum.Enum):
+    """What a back end tells its front end besides bytes."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    BREAK = "break"
+
+
+class Handle(Protocol):
+    """A watched file descriptor."""
+
+    def remove(self) -> None:
+        """Stop watching; no callback comes after this."""
+
+
+class Alarm(Protocol):
+    """A pending `call_later`."""
+
+    def cancel(self) -> None:
+        """Forget the call; no effect when it has happened."""
+
+
+class Poller(Protocol):
+    """The part of a main loop that a back end uses."""
+
+    def add_fd(
+        self, fd: int, read: Callable[[], None] | None = None, write: Callable[[], None] | None = None
+    ) -> Handle:
+        """Call `read` while `fd` is readable and `write` while it is writable."""
+
+    def call_later(self, seconds: float, fn: Callable[[], None]) -> Alarm:
+        """Call `fn` once, `seconds` of host time from now."""
+
+
+def _refuse(data: bytes) -> None:
+    del data
+
+
+def _no_room() -> int:
+    return 0
+
+
+def _ignore_event(event: Event) -> None:
+    del event
+
+
+def _nothing() -> None:
+    pass
+
+
+@type_init("chardev", abstract=True)
+class Chardev(Object):
+    """One back end. Created, its properties set, then `open(poller)`; `close()` gives everything back."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """State the facts of this class."""
+        cls.desc, cls.category = "Character device back end", "chardev"
+
+    def instance_init(self) -> None:
+        """Start closed and with no front end."""
+        self.poller: Poller | None = None
+        self.connected = False  # a peer is there; while not, written bytes are lost as on an unplugged cable
+        self.frontend = ""
+        self._drop_frontend()
+
+    def finalize(self) -> None:
+        """Give back descriptors and terminal settings."""
+        self.close()
+
+    # --- the front end's side
+
+    def set_frontend(
+        self,
+        on_read: Callable[[bytes], None] | None = None,
+        can_read: Callable[[], int] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_writable: Callable[[], None] | None = None,
+        *,
+        owner: str = "a front end",
+    ) -> None:
+        """Attach the one front end; bytes may arrive before this returns.
+
+        on_read(data): at most `can_read()` bytes from the peer.  on_writable(): room again after a short `write`.
+        Raises ChardevError when another front end is attached.
+        """
+        if self.frontend:
+            raise ChardevError(f"{self.path}: already used by {self.frontend}, so {owner} cannot use it too")
+        self.frontend = owner
+        self.on_read = on_read or _refuse
+        self.can_read = can_read or _no_room
+        self.on_event = on_event or _ignore_event
+        self.on_writable = on_writable or _nothing
+        if self.connected:
+            self.on_event(Event.OPENED)
+        self.accept_input()
+
+    def unset_frontend(self) -> None:
+        """Detach the front end; later input waits, later output is lost."""
+        self._drop_frontend()
+        self.accept_input()
+
+    def _drop_frontend(self) -> None:
+        self.frontend = ""
+        self.on_read, self.can_read = _refuse, _no_room
+        self.on_event, self.on_writable = _ignore_event, _nothing
+
+    def write(self, data: bytes) -> int:
+        """Send `data` without waiting; return how many bytes the peer took (all of them when nobody is there)."""
+        raise NotImplementedError
+
+    def accept_input(self) -> None:
+        """The front end has room again (or none): listen to the peer accordingly."""
+
+    # --- the machine's side
+
+    def open(self, poller: Poller) -> None:
+        """Open the outside end and watch it through `poller`; a second call has no effect.
+
+        Raises ChardevError naming this object and what could not be opened.
+        """
+        if self.poller is None:
+            self.poller = poller
+            try:
+                self._open()
+            except BaseException:
+                self.poller = None
+                raise
+
+    def close(self) -> None:
+        """Give everything back; a second call has no effect."""
+        if self.poller is not None:
+            self._close()
+            self.poller = None
+            self._set_connected(False)
+
+    def _open(self) -> None:
+        self._set_connected(True)
+
+    def _close(self) -> None:
+        pass
+
+    def _set_connected(self, connected: bool) -> None:
+        if connected != self.connected:
+            self.connected = connected
+            self.on_event(Event.OPENED if connected else Event.CLOSED)
+
+    def _failed(self, what: str, error: OSError) -> ChardevError:
+        return ChardevError(f"{self.path}: cannot {what}: {error.strerror or error}")
+
+
+@type_init("chardev-fd", abstract=True)
+class FdChardev(Chardev):
+    """A back end over file descriptors; subclasses call `_attach` when there is a peer and override `_hangup`."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """State the facts of this class."""
+        cls.desc = "Character device over file descriptors"
+
+    def instance_init(self) -> None:
+        """Start with no descriptor."""
+        self._in = self._out = -1
+        self._owned: set[int] = set()
+        self._blocking_out = False  # the output descriptor has no O_NONBLOCK and we may not set it
+        self._handles: dict[int, Handle] = {}
+        self._interest: dict[int, tuple[bool, bool]] = {}
+        self._want_write = False
+        self._feed: Alarm | None = None  # set while reading a descriptor that cannot be polled
+
+    def _attach(self, fd_in: int, fd_out: int, *, owned: bool = True) -> None:
+        """A peer is there: read from `fd_in`, write to `fd_out` (-1: not at all); `owned`: close them at the end."""
+        self._in, self._out = fd_in, fd_out
+        self._owned = {fd for fd in (fd_in, fd_out) if owned and fd >= 0}
+        self._blocking_out = fd_out >= 0 and not owned and not stat.S_ISREG(os.fstat(fd_out).st_mode)
+        for fd in self._owned:
+            os.set_blocking(fd, False)
+        self._want_write = False
+        self._set_connected(True)
+        self.accept_input()
+
+    def _detach(self) -> None:
+        """The peer is gone: stop watching, close what is ours."""
+        for handle in self._handles.values():
+            handle.remove()
+        self._handles.clear()
+        self._interest.clear()
+        if self._feed is not None:
+            self._feed.cancel()
+            self._feed = None
+        for fd in self._owned:
+            os.close(fd)
+        self._owned = set()
+        self._in = self._out = -1
+        stalled, self._want_write = self._want_write, False
+        self._set_connected(False)
+        if stalled:
+            self.on_writable()  # what waited for room is lost now; the front end must not wait for ever
+
+    def _close(self) -> None:
+        self._detach()
+
+    def _hangup(self) -> None:
+        """The peer is gone; by default for good."""
+        self._detach()
+
+    def _input_ended(self) -> None:
+        """The peer sends no more; for a connection that is its end."""
+        self._hangup()
+
+    def _output_failed(self, error: OSError) -> None:
+        """The peer takes no more; for a connection that is its end."""
+        del error
+        self._hangup()
+
+    def _stop_input(self) -> None:
+        """Read no more, but go on writing."""
+        fd, self._in = self._in, -1
+        self._watch()
+        if fd in self._owned and fd != self._out:
+            self._owned.discard(fd)
+            os.close(fd)
+
+    def _stop_output(self) -> None:
+        """Lose what is written from now on, but go on reading."""
+        fd, self._out = self._out, -1
+        self._want_write = False
+        self._watch()
+        if fd in self._owned and fd != self._in:
+            self._owned.discard(fd)
+            os.close(fd)
+
+    def write(self, data: bytes) -> int:
+        """Send without waiting (see `Chardev.write`)."""
+        if self._out < 0:
+            return len(data)
+        if self._want_write:
+            return 0  # keep the order: nothing overtakes what waits for room
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._output_failed(error)
+            return len(data)
+        if sent < len(data):
+            self._want_write = True
+            self._watch()
+        return sent
+
+    def _send(self, data: bytes) -> int:
+        if not self._blocking_out:
+            return os.write(self._out, data)
+        sent = 0  # a descriptor shared with other processes: O_NONBLOCK would change it for them too, so ask first
+        poll = select.poll()
+        poll.register(self._out, select.POLLOUT)
+        while sent < len(data) and poll.poll(0):
+            sent += os.write(self._out, data[sent : sent + PIPE_CHUNK])
+        return sent
+
+    def accept_input(self) -> None:
+        """Listen exactly while the front end has room."""
+        self._watch()
+
+    def _watch(self) -> None:
+        wanted: dict[int, tuple[bool, bool]] = {}
+        if self._in >= 0 and self.can_read() > 0:
+            wanted[self._in] = (True, False)
+        if self._out >= 0 and self._want_write:
+            wanted[self._out] = (wanted.get(self._out, (False, False))[0], True)
+        for fd in [fd for fd, interest in self._interest.items() if wanted.get(fd) != interest]:
+            del self._interest[fd]
+            self._handles.pop(fd).remove()
+        poller = self.poller
+        if poller is None:
+            return
+        for fd, (read, write) in wanted.items():
+            if fd in self._interest:
+                continue
+            try:
+                handle = poller.add_fd(fd, self._readable if read else None, self._writable if write else None)
+            except PermissionError:  # a regular file or /dev/null: always ready, so no poll can watch it
+                if read and self._feed is None:
+                    self._feed = poller.call_later(0, self._feed_unpolled)
+                continue
+            self._handles[fd], self._interest[fd] = handle, (read, write)
+
+    def _feed_unpolled(self) -> None:
+        self._feed = None
+        if self._in >= 0 and self.can_read() > 0:
+            self._readable()
+            self._watch()
+
+    def _readable(self) -> None:
+        room = self.can_read()
+        if room <= 0:
+            self._watch()
+            return
+        try:
+            data = os.read(self._in, min(room, READ_CHUNK))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                self._input_ended()
+            return
+        if not data:
+            self._input_ended()
+            return
+        self.on_read(data)
+        self._watch()
+
+    def _writable(self) -> None:
+        self._want_write = False
+        self._watch()
+        self.on_writable()
