@@ -31,7 +31,7 @@ from qom.errors import (
     UnknownType,
 )
 from qom.lifecycle import TRANSITIONS, Life
-from qom.object import Container, Object, Root, check_id
+from qom.object import Container, Object, Root, UserCreatable, check_id
 from qom.properties import (
     REQUIRED,
     Property,
@@ -180,6 +180,7 @@ __all__ = [
     "UnknownParent",
     "UnknownProperty",
     "UnknownType",
+    "UserCreatable",
     "VirtualMachine",
     "alias",
     "check_id",

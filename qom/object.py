@@ -22,7 +22,7 @@ from qom.errors import (
 )
 from qom.lifecycle import Life, move
 from qom.properties import Property, StateField, inner_name, load_value, object_property_set, save_value
-from qom.registry import Type, construct, type_init
+from qom.registry import Interface, Type, construct, type_init
 
 if TYPE_CHECKING:
     from qom.registry import TypeRegistry
@@ -161,6 +161,8 @@ class Object:
         if found is None and "_" in name:
             outer = name.rstrip("_").replace("_", "-")
             found = self.class_properties.get(outer) or (self._instance_properties or {}).get(outer)
+        if found is None:
+            found = next((p for p in self.class_properties.values() if p.attr == name), None)
         if found is None:
             raise UnknownProperty(self.path, name, self.properties(), self.type_name)
         return found
@@ -421,6 +423,14 @@ class Object:
         where = self.path
         new = {a: load_value(self.__dict__[a], saved[a], f"{where}: {a}") for a in fields}
         self.__dict__.update(new)
+
+
+@type_init("user-creatable")
+class UserCreatable(Interface):
+    """What a user may add under /objects (`-object`)."""
+
+    def complete(self) -> None:
+        """All properties are set: check them and begin; may raise."""
 
 
 @type_init("container")

@@ -256,10 +256,13 @@ def _marked(plugin: Any) -> list[type]:
     if not isinstance(plugin, ModuleType):
         return []
     own = plugin.__name__
+    below = f"{own}." if not getattr(plugin, "QOM_MODULES", ()) else None  # else they come by themselves
     return [
         v
         for v in vars(plugin).values()
-        if inspect.isclass(v) and mark_of(v) and (v.__module__ == own or v.__module__.startswith(own + "."))
+        if inspect.isclass(v)
+        and mark_of(v)
+        and (v.__module__ == own or (below is not None and v.__module__.startswith(below)))
     ]
 
 

@@ -127,7 +127,7 @@ class Property:
         self.name = self.name or outer_name(attr)
 
     def __repr__(self) -> str:
-        return f"<Property {self.name} {self.type_text}>"
+        return f"<Property {self.name} {self.type}>"
 
     # What a user is told
 
@@ -137,7 +137,7 @@ class Property:
         return self.default is REQUIRED
 
     @property
-    def type_text(self) -> str:
+    def type(self) -> str:
         """The type as `-device NAME,help` prints it: `uint16`, `link<isa-bus>`, `list<str>`."""
         if self.kind in ("link", "child"):
             return f"{self.kind}<{self.target}>"
@@ -205,7 +205,7 @@ class Property:
         """Everything known about it as plain data, for help, schema and documentation."""
         facts: dict[str, Any] = {
             "name": self.name,
-            "type": self.type_text,
+            "type": self.type,
             "description": self.desc,
             "default": self.default_text,
             "required": self.required,

@@ -216,7 +216,7 @@ class TypeRegistry:
         self._initialising: set[str] = set()
         from qom import object as core
 
-        for cls in (core.Object, core.Container, core.Root):
+        for cls in (core.Object, core.Container, core.Root, core.UserCreatable):
             self.register(cls, origin="qom")
 
     # Registration
@@ -455,7 +455,7 @@ class TypeRegistry:
         obj: Any = object.__new__(found._cls)  # type: ignore[arg-type]
         construct(obj, found)
         for attr, value in props.items():
-            obj.set(attr if attr in found._properties else attr.rstrip("_").replace("_", "-"), value)
+            obj.set(attr, value)
         return obj
 
     def apply_globals(self, obj: Object) -> None:

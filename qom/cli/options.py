@@ -1,0 +1,220 @@
+"""The option table of `qom-system-x86_64`: QEMU's spellings, what each takes, and where it goes in the configuration.
+
+The order of options does not matter, except between those that add to one list.  Asking for help (`-device help`,
+`-device NAME,help`) is remembered rather than answered here, so that this module needs no registry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
+from qom.errors import ConfigError, did_you_mean
+from qom.options import Options, parse_options, split_options
+
+Handler = Callable[["CommandLine", str, str], None]
+
+
+@attrs.frozen
+class Option:
+    """One option: its argument as shown in the help ("" for none), what it does, who handles it."""
+
+    name: str
+    argument: str
+    help: str
+    handler: Handler
+    aliases: tuple[str, ...] = ()
+
+
+@attrs.define
+class CommandLine:
+    """What a command line says: the configuration under construction, and what it asks to be told instead."""
+
+    builder: ConfigBuilder = attrs.field(factory=ConfigBuilder)
+    help_for: tuple[str, str] | None = None  # ("device", "") lists them, ("device", "isa-serial") describes one
+    show: str = ""  # "help" or "version"
+
+    def parse(self, argv: Sequence[str]) -> CommandLine:
+        """Take in all arguments; a bare one is a disk image.  Raises ConfigError."""
+        rest = list(argv)
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("-") or word == "-":
+                self.builder.drive({"file": word, "index": 0, "media": "disk"}, word)
+                continue
+            name = word[2:] if word.startswith("--") else word[1:]
+            option = _BY_NAME.get(name)
+            if option is None:
+                raise ConfigError(f"unknown option{did_you_mean(name, _BY_NAME)}", word)
+            value = ""
+            if option.argument:
+                if not rest:
+                    raise ConfigError(f"an argument is missing: expected {option.argument}", word)
+                value = rest.pop(0)
+            option.handler(self, value, f"{word} {value}".rstrip())
+        return self
+
+
+def _section(name: str) -> Handler:
+    section, first = SECTIONS[name]
+
+    def handle(line: CommandLine, text: str, origin: str) -> None:
+        if name in ("device", "object") and text.lstrip().startswith("{"):
+            section(line.builder, _json(text, origin), origin)
+            return
+        if (asked := _asks_help(text, first)) is not None:
+            line.help_for = line.help_for or (name, asked)
+            return
+        section(line.builder, parse_options(text, first, origin), origin)
+
+    return handle
+
+
+def _asks_help(text: str, first: str | None) -> str | None:
+    """What `help` or `?` in an option string is about: "" for the list, else the type named."""
+    parts = list(split_options(text))
+    if not any(value is None and key in ("help", "?") for key, value in parts):
+        return None
+    if len(parts) == 1:
+        return ""
+    key, value = parts[0]
+    return key if value is None else value if key == first else ""
+
+
+def _json(text: str, origin: str) -> Options:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"not JSON: {error.msg} at character {error.pos}", origin) from None
+    if not isinstance(value, dict):
+        raise ConfigError("not a JSON object", origin)
+    return value
+
+
+def _plain(name: str) -> Handler:
+    return lambda line, text, origin: line.builder.plain(name, text, origin)
+
+
+def _switch(name: str) -> Handler:
+    return lambda line, text, origin: line.builder.plain(name, True, origin)
+
+
+def _disk(index: int, media: str = "disk") -> Handler:
+    return lambda line, text, origin: line.builder.drive({"file": text, "index": index, "media": media}, origin)
+
+
+def _cpu(line: CommandLine, text: str, origin: str) -> None:
+    if text in ("help", "?"):
+        line.help_for = line.help_for or ("cpu", "")
+    else:
+        line.builder.cpu(text, origin)
+
+
+def _log(line: CommandLine, text: str, origin: str) -> None:
+    if text in ("help", "?"):
+        line.help_for = line.help_for or ("log", "")
+    else:
+        line.builder.log_categories(text, origin)
+
+
+def _name(line: CommandLine, text: str, origin: str) -> None:
+    options = parse_options(text, "guest", origin)
+    guest = options.pop("guest", None)
+    for key in options:
+        raise ConfigError(f"unknown option '{key}': expected guest=NAME", origin)
+    line.builder.plain("name", guest, origin)
+
+
+def _readconfig(line: CommandLine, text: str, origin: str) -> None:
+    from qom.configfile import read_ini
+
+    read_ini(line.builder, text)
+
+
+def _only_none(what: str) -> Handler:
+    def handle(line: CommandLine, text: str, origin: str) -> None:
+        if text != "none":
+            raise ConfigError(f"{what} is not modelled: expected 'none'", origin)
+
+    return handle
+
+
+def _snapshot(line: CommandLine, text: str, origin: str) -> None:
+    line.builder.snapshot()
+
+
+def _show(what: str) -> Handler:
+    def handle(line: CommandLine, text: str, origin: str) -> None:
+        line.show = line.show or what
+
+    return handle
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("machine", "TYPE[,prop=value]", "machine type and properties; accel=A:B too", _section("machine"), ("M",)),
+    Option("accel", "NAME[:NAME][,prop=value]", "accelerators to try, in order", _section("accel")),
+    Option("cpu", "MODEL[,+feature][,-feature]", "processor model", _cpu),
+    Option("smp", "[cpus=]N[,sockets=N][,cores=N][,threads=N][,maxcpus=N]", "processors", _section("smp")),
+    Option("numa", "node[,nodeid=N][,cpus=A-B][,mem=SIZE] | dist,src=,dst=,val=", "NUMA node", _section("numa")),
+    Option("m", "[size=]SIZE", "guest memory, in MiB without a suffix", _section("memory")),
+    Option("bios", "FILE", "firmware image", _plain("firmware")),
+    Option("kernel", "FILE", "kernel image, handed to the firmware", _plain("kernel")),
+    Option("initrd", "FILE", "initial RAM disk of the kernel", _plain("initrd")),
+    Option("append", "TEXT", "command line of the kernel", _plain("append")),
+    Option("boot", "[order=]LETTERS[,once=][,menu=on][,splash-time=MS][,strict=on]", "boot order", _section("boot")),
+    Option("drive", "file=FILE[,if=ide|none][,index=N][,media=][,readonly=][,snapshot=]", "disk", _section("drive")),
+    Option("hda", "FILE", "disk 0", _disk(0)),
+    Option("hdb", "FILE", "disk 1", _disk(1)),
+    Option("hdc", "FILE", "disk 2", _disk(2)),
+    Option("hdd", "FILE", "disk 3", _disk(3)),
+    Option("snapshot", "", "keep what is written to disks in memory only", _snapshot),
+    Option("device", "DRIVER[,id=ID][,bus=BUS][,prop=value]", "add a device", _section("device")),
+    Option("object", "TYPE,id=ID[,prop=value]", "add an object", _section("object")),
+    Option("chardev", "BACKEND,id=ID[,prop=value]", "add a character back end", _section("chardev")),
+    Option("serial", "BACKEND", "next serial port's back end: stdio, null, file:F, pty, unix:F, tcp:H:P, chardev:ID",
+           lambda line, text, origin: line.builder.serial(text, origin)),
+    Option("debugcon", "BACKEND", "debug port (E9h) and its back end",
+           lambda line, text, origin: line.builder.debugcon(text, origin)),
+    Option("global", "DRIVER.PROP=VALUE", "default of a property for all objects of a type",
+           lambda line, text, origin: line.builder.global_text(text, origin)),
+    Option("name", "NAME", "name of the machine", _name),
+    Option("uuid", "UUID", "identity of the machine", _plain("uuid")),
+    Option("nographic", "", "no display; the first serial port is on stdio", _switch("nographic")),
+    Option("nodefaults", "", "no default devices", _switch("nodefaults")),
+    Option("no-reboot", "", "end instead of rebooting", _switch("no_reboot")),
+    Option("no-shutdown", "", "stop instead of ending when the guest shuts down", _switch("no_shutdown")),
+    Option("S", "", "do not start the processors", _switch("paused")),
+    Option("readconfig", "FILE", "read sections from an INI file", _readconfig),
+    Option("D", "FILE", "write the log there", lambda line, text, origin: line.builder.log_file(text, origin)),
+    Option("d", "CATEGORY[,CATEGORY]", "log these; `-d help` lists them", _log),
+    Option("enable-kvm", "", "the same as -accel kvm",
+           lambda line, text, origin: line.builder.accel({"accel": "kvm"}, origin)),
+    Option("display", "none", "accepted for compatibility", _only_none("a display")),
+    Option("vga", "none", "accepted for compatibility", _only_none("a display adapter")),
+    Option("monitor", "none", "accepted for compatibility", _only_none("a monitor")),
+    Option("parallel", "none", "accepted for compatibility", _only_none("a parallel port")),
+    Option("net", "none", "accepted for compatibility", _only_none("a network"), ("nic",)),
+    Option("version", "", "print the version", _show("version")),
+    Option("help", "", "print this", _show("help"), ("h",)),
+)  # fmt: skip
+
+_BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
+
+
+def usage(program: str) -> str:
+    """The text of `-help`."""
+    lines = [f"usage: {program} [options] [disk image]", ""]
+    for option in OPTIONS:
+        names = "/".join(f"-{name}" for name in (*option.aliases, option.name))
+        head = f"  {names} {option.argument}".rstrip()
+        lines.append(f"{head:30} {option.help}" if len(head) < 30 else f"{head}\n{'':30} {option.help}")
+    lines += ["", "A comma inside a value is written twice.  `help` as a value lists what there is: -device help."]
+    return "\n".join(lines)
+
+
+def log_help() -> str:
+    """The text of `-d help`."""
+    return "\n".join(["Log categories:", *(f"  {name:14} {what}" for name, what in LOG_CATEGORIES.items())])

@@ -1,0 +1,126 @@
+"""`qom-system-x86_64`: build the machine the command line describes, and run it until it ends.
+
+Exit status: the machine's own, 1 for anything wrong (one line on stderr), 0 for help and version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from qom import __version__
+from qom.cli.options import CommandLine, log_help, usage
+from qom.errors import QomError
+
+if TYPE_CHECKING:
+    from qom.config import MachineConfig
+    from qom.registry import TypeRegistry
+    from qom.vm.vm import VirtualMachine
+
+PROGRAM = "qom-system-x86_64"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; `argv` without the program's name."""
+    return guarded(PROGRAM, lambda: _main(sys.argv[1:] if argv is None else argv))
+
+
+def guarded(program: str, body: Callable[[], int]) -> int:
+    """Run `body`, turning what is the user's business into one line on stderr and status 1."""
+    try:
+        status = body()
+        sys.stdout.flush()
+    except QomError as error:
+        return complain(program, str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from finding that out again while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return complain(program, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        return complain(program, "interrupted")
+    return status
+
+
+def complain(program: str, text: str) -> int:
+    """One line on stderr; the status for it."""
+    print(f"{program}: {' '.join(text.split())}", file=sys.stderr)
+    return 1
+
+
+def _main(argv: Sequence[str]) -> int:
+    line = CommandLine().parse(argv)
+    if line.show:
+        print(f"{PROGRAM} version {__version__}" if line.show == "version" else usage(PROGRAM))
+        return 0
+    if line.help_for is not None:
+        return answer(line.help_for)
+    return run(line.builder.finish(), PROGRAM)
+
+
+def answer(question: tuple[str, str]) -> int:
+    """Print what `-device help` and the like ask for."""
+    if question[0] == "log":
+        print(log_help())
+        return 0
+    from qom.cli.help import help_text
+
+    print(help_text(registry(), *question))
+    return 0
+
+
+def registry(program: str | None = None) -> TypeRegistry:
+    """The types there are; with `program`, a line on stderr for every plugin that could not be loaded."""
+    from qom.plugins import default_registry
+
+    made = default_registry()
+    if program is not None:
+        for row in made.plugins:
+            if row.status != "loaded":
+                complain(program, f"plugin '{row.name}' of {row.dist} {row.version} is {row.status}: {row.reason}")
+    return made
+
+
+@contextlib.contextmanager
+def machine(config: MachineConfig, program: str) -> Iterator[VirtualMachine]:
+    """The machine that `config` describes, built and not running; nothing of it remains afterwards."""
+    from qom.vm.vm import VirtualMachine
+
+    vm = VirtualMachine(config, registry(program))
+    try:
+        vm.build()
+        yield vm
+    finally:
+        vm.close()
+
+
+def run(config: MachineConfig, program: str) -> int:
+    """Build the machine and run it; its exit status."""
+    with machine(config, program) as vm, _signals(vm, program):
+        return vm.run()
+
+
+@contextlib.contextmanager
+def _signals(vm: VirtualMachine, program: str) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP end the machine in good order while it runs."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        print(f"{program}: terminating on signal {number}", file=sys.stderr)
+        vm.main_loop.call_soon_threadsafe(lambda: vm.request_shutdown("host-signal"))
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,713 @@
+"""The configuration of a machine: one typed model of everything a command line or a configuration file can say.
+
+`MachineConfig` is the model; every entry carries its `origin` ("vm.toml:12", "-device isa-serial,id=x") for errors.
+`ConfigBuilder` makes one from option dicts, the common form of the command line, INI and TOML; the order in which it is
+told things does not matter.  Whether a driver or a property exists is for whoever builds the machine to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from qom.errors import ConfigError, PathError, did_you_mean
+from qom.object import check_id
+from qom.options import Options, Taker, format_options, parse_options
+
+MIB = 1 << 20
+LOG_CATEGORIES = {
+    "guest_errors": "what the guest did wrong",
+    "unimp": "what the guest used and is not modelled",
+    "int": "interrupts and exceptions",
+    "exec": "guest entries",
+    "exits": "exits from the guest to user space",
+    "mmu": "page walks",
+    "cpu_reset": "processor state at reset",
+    "io": "port accesses",
+    "reset": "machine and device resets",
+}
+"""Names that `-d` takes, and what each logs."""
+
+
+@attrs.define
+class Entry:
+    """The machine type and its properties."""
+
+    type: str
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class AccelChoice:
+    """One accelerator to try, with its options."""
+
+    name: str
+    options: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class CpuChoice:
+    """A processor model and the features switched on or off (or set to a value) on top of it."""
+
+    model: str
+    features: dict[str, bool | str] = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class Smp:
+    """Processors at start and the topology of all that there may be: sockets * cores * threads = maxcpus."""
+
+    cpus: int = 1
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+    maxcpus: int = 1
+    origin: str = ""
+
+
+@attrs.define
+class NumaNode:
+    """One NUMA node: its processors by index and its memory in bytes (None: an equal share)."""
+
+    nodeid: int
+    cpus: list[int] = attrs.field(factory=list)
+    mem: int | None = None
+    origin: str = ""
+
+
+@attrs.define
+class NumaDistance:
+    """How far node `dst` is from node `src`; 10 is a node from itself."""
+
+    src: int
+    dst: int
+    val: int
+    origin: str = ""
+
+
+@attrs.define
+class DeviceEntry:
+    """A device to add: `bus` is a bus's name or path, None for the first that fits."""
+
+    driver: str
+    id: str | None = None
+    bus: str | None = None
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class ObjectEntry:
+    """A user object to add under /objects."""
+
+    driver: str
+    id: str
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class ChardevEntry:
+    """A character back end to add under /chardevs, of type `chardev-<backend>`."""
+
+    backend: str
+    id: str
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class DriveEntry:
+    """A disk image.  interface: "ide" (the board puts it on its controller) or "none" (a device refers to it)."""
+
+    id: str
+    file: str
+    format: str = "raw"
+    interface: str = "ide"
+    index: int | None = None
+    bus: int | None = None
+    unit: int | None = None
+    media: str = "disk"
+    readonly: bool = False
+    snapshot: bool = False
+    origin: str = ""
+
+
+@attrs.define
+class GlobalEntry:
+    """A default for a property of every object of a type."""
+
+    driver: str
+    property: str
+    value: Any
+    origin: str = ""
+
+
+@attrs.define
+class Log:
+    """What to log (`LOG_CATEGORIES`) and where; no file: standard error."""
+
+    file: str | None = None
+    categories: list[str] = attrs.field(factory=list)
+    origin: str = ""
+
+
+@attrs.define
+class MachineConfig:
+    """Everything that can be said about a machine before it is built.
+
+    memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
+    the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
+    origins: where the plain values above were said, by name.
+    """
+
+    machine: Entry = attrs.field(factory=lambda: Entry("pc-i440fx"))
+    accelerators: list[AccelChoice] = attrs.field(factory=list)
+    cpu: CpuChoice | None = None
+    smp: Smp = attrs.field(factory=Smp)
+    memory: int | None = None
+    numa: list[NumaNode] = attrs.field(factory=list)
+    numa_distances: list[NumaDistance] = attrs.field(factory=list)
+    firmware: str | None = None
+    kernel: str | None = None
+    initrd: str | None = None
+    append: str | None = None
+    devices: list[DeviceEntry] = attrs.field(factory=list)
+    objects: list[ObjectEntry] = attrs.field(factory=list)
+    chardevs: list[ChardevEntry] = attrs.field(factory=list)
+    drives: list[DriveEntry] = attrs.field(factory=list)
+    serials: list[str | None] = attrs.field(factory=list)
+    debugcon: str | None = None
+    globals: list[GlobalEntry] = attrs.field(factory=list)
+    boot: Options = attrs.field(factory=dict)
+    paused: bool = False
+    no_reboot: bool = False
+    no_shutdown: bool = False
+    nographic: bool = False
+    nodefaults: bool = False
+    log: Log = attrs.field(factory=Log)
+    name: str | None = None
+    uuid: str | None = None
+    origins: dict[str, str] = attrs.field(factory=dict)
+
+    def origin_of(self, name: str) -> str:
+        """Where the plain value `name` ("memory", "firmware") was said; "" when nowhere."""
+        return self.origins.get(name, "")
+
+
+# Small languages inside option values
+
+
+def parse_smp(options: Options, origin: str = "") -> Smp:
+    """`-smp`: what is left out follows from the rest, as in QEMU (cores before sockets before threads)."""
+    take = Taker(options, "smp", origin)
+    names = ("cpus", "sockets", "cores", "threads", "maxcpus")
+    given = {name: take.number(name, low=1, high=4096) for name in names}
+    for fixed in ("dies", "clusters", "books", "drawers", "modules"):
+        if (take.number(fixed, low=1) or 1) != 1:
+            raise take.error(f"'{fixed}' must be 1: this processor topology has sockets, cores and threads")
+    take.done()
+    cpus, sockets, cores, threads, maxcpus = (given[name] or 0 for name in names)
+    maxcpus = maxcpus or cpus
+    if not maxcpus:
+        sockets, cores, threads = sockets or 1, cores or 1, threads or 1
+    elif not cores:
+        sockets, threads = sockets or 1, threads or 1
+        cores = maxcpus // (sockets * threads)
+    elif not sockets:
+        threads = threads or 1
+        sockets = maxcpus // (cores * threads)
+    threads = threads or maxcpus // (sockets * cores)
+    total = sockets * cores * threads
+    maxcpus = maxcpus or total
+    cpus = cpus or maxcpus
+    if total != maxcpus:
+        raise take.error(
+            f"sockets ({sockets}) * cores ({cores}) * threads ({threads}) is {total}:"
+            f" expected {maxcpus}, the number of {'cpus' if maxcpus == cpus else 'maxcpus'}"
+        )
+    if cpus > maxcpus:
+        raise take.error(f"cpus ({cpus}) cannot be more than maxcpus ({maxcpus})")
+    return Smp(cpus, sockets, cores, threads, maxcpus, origin)
+
+
+def parse_cpu(text: str, origin: str = "") -> CpuChoice:
+    """`-cpu MODEL[,+feature][,-feature][,feature=value]`."""
+    model, _, rest = text.partition(",")
+    if not model or "=" in model:
+        raise ConfigError(f"cpu: no model in '{text}': expected MODEL[,+feature][,-feature][,feature=value]", origin)
+    features: dict[str, bool | str] = {}
+    for key, value in parse_options(rest, origin=origin).items():
+        if key[:1] in "+-":
+            if value != "on" or len(key) == 1:
+                raise ConfigError(f"cpu: '{key}' cannot have a value: expected +feature or -feature", origin)
+            features[key[1:]] = key[0] == "+"
+        else:
+            features[key] = value == "on" if value in ("on", "off") else str(value)
+    return CpuChoice(model, features, origin)
+
+
+def parse_cpus(value: Any, take: Taker) -> list[int]:
+    """A processor list: 3, "0-3", "0,2", "0-1:4" or [0, 1]."""
+    parts = value if isinstance(value, list) else re.split(r"[,:]", str(value))
+    out: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part).strip())
+        if match is None or (match[2] and int(match[2]) < int(match[1])) or int(match[2] or match[1]) > 4095:
+            raise take.error(f"'cpus' cannot be {value!r}: expected FIRST or FIRST-LAST")
+        out += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return out
+
+
+def parse_chardev_shorthand(text: str, id: str, origin: str = "") -> ChardevEntry | None:
+    """What `-serial` and `-debugcon` take in place of an id; None for "none".
+
+    stdio, null, pty, ringbuf, none, file:PATH, unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,...].
+    """
+    kind, _, rest = text.partition(":")
+    if text == "none":
+        return None
+    plain, _, options = text.partition(",")
+    if plain in ("stdio", "null", "pty", "ringbuf"):
+        return ChardevEntry(plain, id, _legacy(parse_options(options, origin=origin)), origin)
+    if kind == "file" and rest:
+        return ChardevEntry("file", id, {"path": rest}, origin)
+    if kind in ("unix", "tcp", "telnet") and rest:
+        if kind == "telnet":
+            raise ConfigError(f"character device '{text}': telnet is not modelled: expected tcp:", origin)
+        where, _, options = rest.partition(",")
+        props = _legacy(parse_options(options, origin=origin))
+        if kind == "unix":
+            return ChardevEntry("socket", id, {"path": where, **props}, origin)
+        host, colon, port = where.rpartition(":")
+        if not colon or not port:
+            raise ConfigError(f"character device '{text}': expected tcp:[HOST]:PORT", origin)
+        props = {"host": host.strip("[]"), "port": port, **props}
+        return ChardevEntry("socket", id, props, origin)
+    raise ConfigError(
+        f"unknown character device '{text}': expected stdio, null, none, pty, ringbuf, file:PATH, unix:PATH,"
+        " tcp:HOST:PORT or chardev:ID",
+        origin,
+    )
+
+
+def _legacy(props: Options) -> Options:
+    out = dict(props)
+    for old, new in (("nowait", "wait"), ("noserver", "server")):
+        if out.pop(old, None) is not None:
+            out[new] = "off"
+    return out
+
+
+class ConfigBuilder:
+    """Collects what was said, in any order; `finish()` checks how it fits together and gives the `MachineConfig`."""
+
+    def __init__(self) -> None:
+        self.config = MachineConfig()
+        self._smp: tuple[Options, str] | None = None
+        self._numa_cpus: list[tuple[Options, str]] = []
+        self._serials: list[tuple[str, str]] = []
+        self._debugcon: tuple[str, str] | None = None
+        self._irqchip: tuple[Any, str] | None = None
+        self._snapshot = False
+
+    # Sections; each takes option dicts, and the first positional one under the name QEMU gives it
+
+    def machine(self, options: Options, origin: str) -> None:
+        """`-machine TYPE[,accel=A:B][,prop=value]`; given again, it adds."""
+        take = Taker(options, "machine", origin)
+        name = take.text("type")
+        if name is not None:
+            if not name:
+                raise take.error("'type' is empty: expected a machine type; `-M help` lists them")
+            self.config.machine.type = name
+        if (accel := take.raw("accel")) is not None:
+            self.accel({"accel": accel}, origin)
+        for key in ("kernel-irqchip", "kernel_irqchip"):
+            if (chip := take.raw(key)) is not None:
+                self._irqchip = (chip, origin)
+        if (memory := take.raw("memory")) is not None:
+            self.memory({"size": memory}, origin)
+        self.config.machine.props.update(take.rest())
+        self.config.machine.origin = origin
+
+    def accel(self, options: Options, origin: str) -> None:
+        """`-accel NAME[:NAME][,option=value]`; several are tried in the order given."""
+        take = Taker(options, "accelerator", origin)
+        names = take.raw("accel", "name")
+        parts = names if isinstance(names, list) else str(names or "").split(":")
+        if not parts or not all(isinstance(p, str) and p for p in parts):
+            raise take.error(f"cannot be {names!r}: expected NAME or NAME:NAME, such as kvm:simulated")
+        rest = take.rest()
+        self.config.accelerators += [AccelChoice(name, dict(rest), origin) for name in parts]
+
+    def cpu(self, text: str, origin: str) -> None:
+        """`-cpu`; the last one counts."""
+        self.config.cpu = parse_cpu(text, origin)
+
+    def smp(self, options: Options, origin: str) -> None:
+        """`-smp`; given again, it adds."""
+        self._smp = ({**(self._smp[0] if self._smp else {}), **options}, origin)
+
+    def memory(self, options: Options, origin: str) -> None:
+        """`-m [size=]SIZE`; a bare number is in MiB."""
+        take = Taker(options, "memory", origin)
+        size = take.size("size", "m", low=1)
+        for name in ("slots", "maxmem"):
+            if take.raw(name) is not None:
+                raise take.error(f"'{name}': memory hotplug is not modelled: expected size only")
+        take.done()
+        if size is not None:
+            self.config.memory = size
+            self.config.origins["memory"] = origin
+
+    def numa(self, options: Options, origin: str) -> None:
+        """`-numa node,...` and `-numa dist,...`."""
+        take = Taker(options, "numa", origin)
+        kind = take.choice("type", ("node", "dist", "cpu"), "node")
+        if kind == "cpu":
+            self._numa_cpus.append((take.rest(), origin))
+            return
+        if kind == "dist":
+            src, dst, val = (take.number(n, high=h) for n, h in (("src", 127), ("dst", 127), ("val", 255)))
+            if src is None or dst is None or val is None:
+                raise take.error("dist: expected src=NODE,dst=NODE,val=DISTANCE")
+            if val < 10 or (src == dst) != (val == 10):
+                raise take.error(f"dist: 'val' cannot be {val}: expected 10 from a node to itself, else 11..255")
+            take.done()
+            self.config.numa_distances.append(NumaDistance(src, dst, val, origin))
+            return
+        nodeid = take.number("nodeid", high=127)
+        cpus = take.raw("cpus")
+        mem = take.size("mem", "m")
+        if take.raw("memdev") is not None:
+            raise take.error("'memdev': memory back ends are not modelled: expected mem=SIZE")
+        take.done()
+        if nodeid is None:
+            used = {n.nodeid for n in self.config.numa}
+            nodeid = next(n for n in range(128) if n not in used)
+        if any(n.nodeid == nodeid for n in self.config.numa):
+            raise take.error(f"'nodeid' {nodeid} is given twice")
+        numbers = parse_cpus(cpus, take) if cpus is not None else []
+        self.config.numa.append(NumaNode(nodeid, numbers, mem, origin))
+
+    def device(self, options: Options, origin: str) -> None:
+        """`-device DRIVER[,id=ID][,bus=BUS][,prop=value]`."""
+        take = Taker(options, "device", origin)
+        driver = take.needed("driver")
+        entry = DeviceEntry(driver, self._id(take), take.text("bus"), {}, origin)
+        entry.props = take.rest()
+        self.config.devices.append(entry)
+
+    def object(self, options: Options, origin: str) -> None:
+        """`-object TYPE,id=ID[,prop=value]`."""
+        take = Taker(options, "object", origin)
+        driver = take.needed("qom-type", "type", "driver")
+        id = self._id(take)
+        if id is None:
+            raise take.error("'id' is required")
+        self.config.objects.append(ObjectEntry(driver, id, take.rest(), origin))
+
+    def chardev(self, options: Options, origin: str) -> None:
+        """`-chardev BACKEND,id=ID[,prop=value]`."""
+        take = Taker(options, "chardev", origin)
+        backend = take.needed("backend")
+        id = self._id(take)
+        if id is None:
+            raise take.error("'id' is required")
+        self.config.chardevs.append(ChardevEntry(backend, id, _legacy(take.rest()), origin))
+
+    def drive(self, options: Options, origin: str) -> None:
+        """`-drive file=PATH[,if=ide|none][,index=N][,format=raw][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`."""
+        take = Taker(options, "drive", origin)
+        file = take.needed("file")
+        interface = take.choice("if", ("ide", "none"), "ide")
+        entry = DriveEntry(
+            self._id(take) or "",
+            file,
+            take.choice("format", ("raw",), "raw"),
+            interface,
+            take.number("index", high=3),
+            take.number("bus", high=1),
+            take.number("unit", high=1),
+            take.choice("media", ("disk", "cdrom"), "disk"),
+            take.switch("readonly"),
+            take.switch("snapshot"),
+            origin,
+        )
+        take.done()
+        if entry.index is not None and (entry.bus is not None or entry.unit is not None):
+            raise take.error("'index' cannot be combined with 'bus' and 'unit'")
+        if interface == "none" and not entry.id:
+            raise take.error("'id' is required with if=none, for a device to refer to")
+        self.config.drives.append(entry)
+
+    def global_(self, options: Options, origin: str) -> None:
+        """`-global DRIVER.PROPERTY=VALUE`, as driver=, property=, value=."""
+        take = Taker(options, "global", origin)
+        driver, name = take.needed("driver"), take.needed("property")
+        value = take.raw("value")
+        if value is None:
+            raise take.error("'value' is required")
+        take.done()
+        self.config.globals.append(GlobalEntry(driver, name, value, origin))
+
+    def global_text(self, text: str, origin: str) -> None:
+        """`-global` as written on a command line."""
+        match = re.fullmatch(r"([^=,]+)\.([^.=,]+)=(.*)", text, re.DOTALL)
+        if match is not None:
+            self.global_({"driver": match[1], "property": match[2], "value": match[3]}, origin)
+        elif text.startswith("driver="):
+            self.global_(parse_options(text, origin=origin), origin)
+        else:
+            raise ConfigError(f"global: '{text}': expected DRIVER.PROPERTY=VALUE", origin)
+
+    def serial(self, text: str, origin: str) -> None:
+        """`-serial`: the next serial port's back end."""
+        self._serials.append((text, origin))
+
+    def debugcon(self, text: str, origin: str) -> None:
+        """`-debugcon`: the debug port's back end."""
+        self._debugcon = (text, origin)
+
+    def boot(self, options: Options, origin: str) -> None:
+        """`-boot [order=]LETTERS[,once=LETTERS][,menu=on][,splash-time=MS][,strict=on]`."""
+        take = Taker(options, "boot", origin)
+        for name in ("order", "once"):
+            if (letters := take.text(name)) is not None:
+                if not letters or not set(letters) <= set("acdn") or len(set(letters)) != len(letters):
+                    raise take.error(f"'{name}' cannot be {letters!r}: expected letters out of a, c, d, n, each once")
+                self.config.boot[name] = letters
+        for name in ("menu", "strict"):
+            if name in take.options:
+                self.config.boot[name] = take.switch(name)
+            take.known.append(name)
+        if (ms := take.number("splash-time", high=65535)) is not None:
+            self.config.boot["splash-time"] = ms
+        take.done()
+        self.config.origins["boot"] = origin
+
+    def log_categories(self, value: str | list[str], origin: str) -> None:
+        """`-d`: categories to log, comma-separated."""
+        for name in value if isinstance(value, list) else value.split(","):
+            if name not in LOG_CATEGORIES:
+                known = ", ".join(LOG_CATEGORIES)
+                raise ConfigError(
+                    f"unknown log category '{name}'{did_you_mean(name, LOG_CATEGORIES)}: expected some of {known}",
+                    origin,
+                )
+            if name not in self.config.log.categories:
+                self.config.log.categories.append(name)
+        self.config.log.origin = origin
+
+    def log_file(self, name: str, origin: str) -> None:
+        """`-D`: where the log goes."""
+        self.config.log.file = name
+        self.config.log.origin = origin
+
+    def plain(self, name: str, value: Any, origin: str) -> None:
+        """One of the plain values of MachineConfig: firmware, kernel, initrd, append, name, uuid and the switches."""
+        setattr(self.config, name, value)
+        self.config.origins[name] = origin
+
+    def snapshot(self) -> None:
+        """`-snapshot`: every drive keeps what is written in memory."""
+        self._snapshot = True
+
+    def _id(self, take: Taker) -> str | None:
+        id = take.text("id")
+        if id is not None:
+            try:
+                check_id(id)
+            except PathError as error:
+                raise take.error(str(error)) from None
+        return id
+
+    # The whole
+
+    def finish(self) -> MachineConfig:
+        """Check what only shows when all is known, and fill in what follows: back ends of ports, ids, shares."""
+        config = self.config
+        if self._smp is not None:
+            config.smp = parse_smp(*self._smp)
+        if self._irqchip is not None:
+            self._give_irqchip()
+        self._place_drives()
+        self._make_ports()
+        self._check_ids()
+        self._check_numa()
+        if config.kernel is None:
+            for name in ("initrd", "append"):
+                if getattr(config, name) is not None:
+                    raise ConfigError(
+                        f"'{name}' is only of use with a kernel: expected -kernel too", config.origin_of(name)
+                    )
+        if config.uuid is not None and not re.fullmatch(
+            r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", config.uuid
+        ):
+            raise ConfigError(
+                f"uuid cannot be {config.uuid!r}: expected 8-4-4-4-12 hexadecimal digits", config.origin_of("uuid")
+            )
+        return config
+
+    def _give_irqchip(self) -> None:
+        assert self._irqchip is not None
+        chip, origin = self._irqchip
+        choices = [a for a in self.config.accelerators if a.name == "kvm"]
+        if not choices:
+            raise ConfigError("machine: 'kernel-irqchip' is only of use with the accelerator kvm", origin)
+        for choice in choices:
+            choice.options.setdefault("kernel-irqchip", chip)
+
+    def _place_drives(self) -> None:
+        """Give every IDE drive its place (index = 2 * bus + unit) and every drive an id that follows from it."""
+        taken: dict[int, DriveEntry] = {}
+        ide = [d for d in self.config.drives if d.interface == "ide"]
+        for drive in ide:
+            if drive.index is None and (drive.bus is not None or drive.unit is not None):
+                drive.index = 2 * (drive.bus or 0) + (drive.unit or 0)
+            if drive.index is not None:
+                if drive.index in taken:
+                    other = taken[drive.index].origin
+                    raise ConfigError(f"drive: index {drive.index} is taken already, by {other}", drive.origin)
+                taken[drive.index] = drive
+        for drive in ide:
+            if drive.index is None:
+                places = (2, 0, 1, 3) if drive.media == "cdrom" else (0, 1, 2, 3)
+                free = [n for n in places if n not in taken]
+                if not free:
+                    raise ConfigError("drive: the IDE controller has room for 4 drives", drive.origin)
+                drive.index = free[0]
+                taken[drive.index] = drive
+            drive.bus, drive.unit = divmod(drive.index, 2)
+            drive.id = drive.id or f"ide{drive.bus}-{'cd' if drive.media == 'cdrom' else 'hd'}{drive.unit}"
+        for drive in self.config.drives:
+            drive.snapshot = drive.snapshot or self._snapshot
+            drive.readonly = drive.readonly or drive.media == "cdrom"
+
+    def _make_ports(self) -> None:
+        config = self.config
+        if self._debugcon is not None:
+            config.debugcon = self._port("debugcon", *self._debugcon)
+        serials = list(self._serials)
+        uses_stdio = any(c.backend == "stdio" for c in config.chardevs) or any(
+            t.startswith("stdio") for t, _ in serials
+        )
+        if not serials and not config.nodefaults and not uses_stdio:
+            serials = [("stdio", config.origin_of("nographic"))]
+        config.serials = [self._port(f"serial{n}", text, origin) for n, (text, origin) in enumerate(serials)]
+
+    def _port(self, id: str, text: str, origin: str) -> str | None:
+        if text.startswith("chardev:"):
+            wanted = text.removeprefix("chardev:")
+            known = [c.id for c in self.config.chardevs]
+            if wanted not in known:
+                raise ConfigError(f"no character device '{wanted}'{did_you_mean(wanted, known)}", origin)
+            return wanted
+        entry = parse_chardev_shorthand(text, id, origin)
+        if entry is None:
+            return None
+        self.config.chardevs.append(entry)
+        return entry.id
+
+    def _check_ids(self) -> None:
+        config = self.config
+        groups: list[tuple[str, list[Any]]] = [
+            ("device", config.devices),
+            ("object", config.objects),
+            ("chardev", config.chardevs),
+            ("drive", config.drives),
+        ]
+        for what, entries in groups:
+            seen: dict[str, str] = {}
+            for entry in entries:
+                if entry.id in seen:
+                    other = f", first by {seen[entry.id]}" if seen[entry.id] else ""
+                    raise ConfigError(f"{what}: the id '{entry.id}' is given twice{other}", entry.origin)
+                if entry.id:
+                    seen[entry.id] = entry.origin
+
+    def _check_numa(self) -> None:
+        config = self.config
+        for options, origin in self._numa_cpus:
+            self._numa_cpu(options, origin)
+        if not config.numa:
+            if config.numa_distances:
+                raise ConfigError("numa: dist needs nodes: expected -numa node too", config.numa_distances[0].origin)
+            return
+        owner: dict[int, int] = {}
+        for node in config.numa:
+            for cpu in node.cpus:
+                if cpu >= config.smp.maxcpus:
+                    raise ConfigError(f"numa: no processor {cpu}: there are {config.smp.maxcpus}", node.origin)
+                if cpu in owner:
+                    raise ConfigError(f"numa: processor {cpu} is in node {owner[cpu]} already", node.origin)
+                owner[cpu] = node.nodeid
+        if owner and len(owner) < config.smp.maxcpus:
+            missing = next(n for n in range(config.smp.maxcpus) if n not in owner)
+            raise ConfigError(f"numa: processor {missing} is in no node", config.numa[-1].origin)
+        if not owner:
+            for cpu in range(config.smp.maxcpus):
+                config.numa[cpu % len(config.numa)].cpus.append(cpu)
+        given = [n for n in config.numa if n.mem is not None]
+        if given and len(given) != len(config.numa):
+            without = next(n for n in config.numa if n.mem is None)
+            raise ConfigError(f"numa: node {without.nodeid} has no 'mem', others have", without.origin)
+        if given and config.memory is not None and (total := sum(n.mem or 0 for n in config.numa)) != config.memory:
+            raise ConfigError(
+                f"numa: the nodes have {total} bytes of memory: expected {config.memory}, as of the machine",
+                given[0].origin,
+            )
+        if given and config.memory is None:
+            config.memory = sum(n.mem or 0 for n in config.numa)
+            config.origins["memory"] = given[0].origin
+        ids = {n.nodeid for n in config.numa}
+        for dist in config.numa_distances:
+            for nodeid in (dist.src, dist.dst):
+                if nodeid not in ids:
+                    raise ConfigError(f"numa: dist: no node {nodeid}", dist.origin)
+
+    def _numa_cpu(self, options: Options, origin: str) -> None:
+        take = Taker(options, "numa", origin)
+        smp = self.config.smp
+        nodeid = take.number("node-id", "nodeid")
+        where = [take.number(f"{n}-id", high=h - 1) for n, h in (("socket", smp.sockets), ("core", smp.cores), ("thread", smp.threads))]  # fmt: skip  # noqa: E501
+        take.done()
+        node = next((n for n in self.config.numa if n.nodeid == nodeid), None)
+        if node is None:
+            raise take.error(f"cpu: no node {nodeid}: expected node-id=NODE of one given by -numa node")
+        for index in range(smp.maxcpus):
+            place = (index // (smp.cores * smp.threads), index // smp.threads % smp.cores, index % smp.threads)
+            if all(w is None or w == p for w, p in zip(where, place, strict=True)):
+                node.cpus.append(index)
+
+
+Section = Callable[[ConfigBuilder, Options, str], None]
+
+SECTIONS: dict[str, tuple[Section, str | None]] = {
+    "machine": (ConfigBuilder.machine, "type"),
+    "accel": (ConfigBuilder.accel, "accel"),
+    "smp": (ConfigBuilder.smp, "cpus"),
+    "memory": (ConfigBuilder.memory, "size"),
+    "numa": (ConfigBuilder.numa, "type"),
+    "device": (ConfigBuilder.device, "driver"),
+    "object": (ConfigBuilder.object, "qom-type"),
+    "chardev": (ConfigBuilder.chardev, "backend"),
+    "drive": (ConfigBuilder.drive, None),
+    "boot": (ConfigBuilder.boot, "order"),
+}
+"""Sections that are option strings on a command line: who takes them, and the name of their first, bare option."""
+
+
+def describe(entry: DeviceEntry | ObjectEntry | ChardevEntry) -> str:
+    """An entry as the option string that would give it."""
+    first = entry.backend if isinstance(entry, ChardevEntry) else entry.driver
+    head = {"driver": first, **({"id": entry.id} if entry.id else {})}
+    bus = {"bus": entry.bus} if isinstance(entry, DeviceEntry) and entry.bus else {}
+    return format_options({**head, **bus, **entry.props}, "driver")

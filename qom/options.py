@@ -1,0 +1,163 @@
+"""Option strings: QEMU's `value,key=value,key2=value` into pairs, and the numbers, sizes and switches in them.
+
+A comma inside a value is written twice.  `key` alone is `key=on`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from qom.errors import ConfigError, did_you_mean
+from qom.properties import parse_int, parse_size
+
+Options = dict[str, Any]
+"""Option names and values: text from a command line, typed values from a file."""
+
+
+def split_options(text: str) -> Iterator[tuple[str, str | None]]:
+    """The `key=value` parts of `text` in order; the value is None where there is no "="."""
+    at, end = 0, len(text)
+    while at < end:
+        part: list[str] = []
+        while at < end:
+            if text[at] == ",":
+                if text[at + 1 : at + 2] == ",":
+                    at += 1
+                else:
+                    break
+            part.append(text[at])
+            at += 1
+        at += 1
+        key, eq, value = "".join(part).partition("=")
+        yield key, (value if eq else None)
+
+
+def parse_options(text: str, first: str | None = None, origin: str = "") -> Options:
+    """`text` as a dict; a first part without "=" is the value of `first`.  Of equal keys the last counts."""
+    out: Options = {}
+    for n, (key, value) in enumerate(split_options(text)):
+        if n == 0 and value is None and first is not None:
+            out[first] = key
+        elif not key:
+            shown = "an empty option" if value is None else f"'={value}'"
+            raise ConfigError(f"{shown} where key=value was expected in '{text}'", origin)
+        else:
+            out[key] = "on" if value is None else value
+    return out
+
+
+def format_options(options: Options, first: str | None = None) -> str:
+    """The inverse of `parse_options`."""
+    parts: list[str] = []
+    for key, value in options.items():
+        shown = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        shown = shown.replace(",", ",,")
+        parts.append(shown if key == first and not parts else f"{key}={shown}")
+    return ",".join(parts)
+
+
+class Taker:
+    """Takes known options out of a dict one by one, checking each, and complains about what is left over.
+
+    what: how the thing is called in errors ("drive").  origin: where it was written.
+    """
+
+    def __init__(self, options: Options, what: str, origin: str) -> None:
+        self.options = dict(options)
+        self.what, self.origin = what, origin
+        self.known: list[str] = []
+
+    def error(self, message: str) -> ConfigError:
+        """A ConfigError about this thing."""
+        return ConfigError(f"{self.what}: {message}", self.origin)
+
+    def raw(self, *names: str) -> Any:
+        """The value under the first of `names` that is there, or None."""
+        self.known += names
+        values = [(n, self.options.pop(n)) for n in names if n in self.options]
+        if len(values) > 1:
+            raise self.error(f"'{values[0][0]}' and '{values[1][0]}' say the same thing: expected one of them")
+        return values[0][1] if values else None
+
+    def text(self, *names: str) -> str | None:
+        """A string, or None when absent."""
+        value = self.raw(*names)
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, bool | float | list | dict):
+            raise self.error(f"'{names[0]}' cannot be {value!r}: expected a string")
+        return str(value)
+
+    def needed(self, *names: str) -> str:
+        """A string that must be there."""
+        value = self.text(*names)
+        if not value:
+            raise self.error(f"'{names[0]}' is required")
+        return value
+
+    def choice(self, name: str, among: Collection[str], default: str) -> str:
+        """One of a few words."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if value not in among:
+            raise self.error(f"'{name}' cannot be {value!r}: expected one of {', '.join(repr(a) for a in among)}")
+        return value
+
+    def number(self, *names: str, low: int = 0, high: int | None = None) -> int | None:
+        """An integer within bounds, or None when absent."""
+        value = self.raw(*names)
+        if value is None:
+            return None
+        try:
+            number = parse_int(value) if isinstance(value, str) else value
+            if isinstance(number, bool) or not isinstance(number, int) or number < low:
+                raise ValueError
+            if high is not None and number > high:
+                raise ValueError
+        except ValueError:
+            bound = f"in {low}..{high}" if high is not None else f"from {low} on"
+            raise self.error(f"'{names[0]}' cannot be {value!r}: expected an integer {bound}") from None
+        return number
+
+    def size(self, name: str, suffix: str = "", low: int = 0) -> int | None:
+        """A size in bytes, or None when absent; `suffix` is the unit of a bare number."""
+        value = self.raw(name)
+        if value is None:
+            return None
+        try:
+            number = parse_size(str(value), suffix)
+            if isinstance(value, bool | float) or number < low:
+                raise ValueError
+        except ValueError:
+            raise self.error(f"'{name}' cannot be {value!r}: expected a size, such as 512M or 1.5G") from None
+        return number
+
+    def switch(self, name: str, default: bool = False) -> bool:
+        """On or off."""
+        value = self.raw(name)
+        if value is None:
+            return default
+        return self.as_switch(name, value)
+
+    def as_switch(self, name: str, value: Any) -> bool:
+        """`value` as on or off; `name` for the error."""
+        if isinstance(value, bool):
+            return value
+        found = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}.get(
+            str(value).lower()
+        )
+        if found is None:
+            raise self.error(f"'{name}' cannot be {value!r}: expected on or off")
+        return found
+
+    def done(self) -> None:
+        """Raise if anything is left that nobody took."""
+        for name in self.options:
+            raise self.error(f"unknown option '{name}'{did_you_mean(name, self.known)}")
+
+    def rest(self) -> Options:
+        """What nobody took: properties."""
+        out, self.options = self.options, {}
+        return out
