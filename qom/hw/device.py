@@ -51,9 +51,13 @@ def device_set_realized(device: Device, value: bool) -> None:
     try:
         device.prepare()
         device.realize()
+        device._made = [name for name in device.children() if name not in before[0]]
         move(device, Life.REALIZED)
     except BaseException as error:
-        device._roll_back(before)
+        try:
+            device._roll_back(before)
+        except LifecycleError as second:
+            error.add_note(str(second))
         if isinstance(error, QomError) or not isinstance(error, Exception):
             raise
         raise RealizeError(f"{device.path}: realize failed: {type(error).__name__}: {error}") from error
@@ -263,8 +267,6 @@ class Device(Object, Resettable):
         """Make a bus of this device, as its child `name`; it is handed what this device was handed."""
         bus = self.registry.new(type_name, **props)
         self.add_child(name, bus)
-        if self._realizing:
-            self._made.append(name)
         self._hand_on()
         return bus
 
