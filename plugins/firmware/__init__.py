@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+QOM_MODULES = ("fw_cfg",)
+
 EMBEDDED = Path(__file__).with_name("qomfw.bin")  # 64 KiB BIOS image
 DEMO_DISK = Path(__file__).with_name("demo.bin")  # raw disk image of the demonstration guest
 

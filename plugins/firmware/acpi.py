@@ -1,0 +1,399 @@
+"""ACPI tables of a PC with i440FX, PIIX3 and PIIX4, and the script by which firmware puts them in place.
+
+Built: RSDP, RSDT, FADT (PIIX4 PM), FACS, DSDT (PCI root with _PRT through the PIIX3 link devices, ISA devices,
+processors, _S5), MADT, SRAT and SLIT when there are NUMA nodes. Not built: S3 and S4, hotplug methods, HPET.
+
+The tables are handed over as QEMU does it: two files in fw_cfg (`etc/acpi/tables`, `etc/acpi/rsdp`) in which every
+pointer holds an offset into a file, and `etc/table-loader`, a script of 128-byte commands that firmware (SeaBIOS,
+OVMF) carries out: allocate room for a file, add a file's address to a pointer, compute a checksum.
+
+References: ACPI 6.4 (revision 3 tables of ACPI 2.0 are written), Intel 290562 (82371AB, PIIX4).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import attrs
+
+from plugins.firmware import aml
+from plugins.firmware.fw_cfg import FwCfgIo
+
+TABLES_FILE, RSDP_FILE, LOADER_FILE = "etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader"
+
+HEADER = struct.Struct("<4sIBB6s8sI4sI")  # signature, length, revision, checksum, OEM id, table id, revision, creator
+HEADER_CHECKSUM = 9  # offset of the checksum
+RSDP = struct.Struct("<8sB6sBI")
+RSDP_CHECKSUM, RSDP_RSDT = 8, 16
+FACS_SIZE, FACS_ALIGN = 64, 64
+FADT_FACS, FADT_DSDT, FADT_X_DSDT = 36, 40, 140  # offsets of pointers
+
+# FADT flags (5.2.9)
+WBINVD, PROC_C1, SLP_BUTTON, RTC_S4, RESET_REG_SUP = 1 << 0, 1 << 2, 1 << 5, 1 << 7, 1 << 10
+LEGACY_DEVICES, KEYBOARD_CONTROLLER = 1 << 0, 1 << 1  # IAPC_BOOT_ARCH
+ACPI_ENABLE, ACPI_DISABLE = 0xF1, 0xF0  # what PIIX4's SMI command port takes
+PM1_EVT, PM1_CNT, PM_TMR = 0x0, 0x4, 0x8  # offsets from the PM base
+SYSTEM_IO = 1  # address space of a generic address
+
+PCAT_COMPAT = 1  # MADT: there are 8259s too
+LEVEL_HIGH = 0x000D  # MADT interrupt flags: active high, level
+ENABLED = 1
+
+ALLOCATE, ADD_POINTER, ADD_CHECKSUM = 1, 2, 3  # loader commands
+LOADER_ENTRY = 128  # bytes of one command
+ZONE_HIGH, ZONE_FSEG = 1, 2
+
+LINKS = ("LNKA", "LNKB", "LNKC", "LNKD")
+LINK_IRQS = (5, 10, 11)
+PIRQ_OFF = 0x80  # PIIX3 PIRQRC: not routed
+SLOTS, PINS = 32, 4
+BRIDGE_SLOT = 1  # PIIX3 and its functions
+FW_CFG_PORTS = 12
+
+
+@attrs.frozen(kw_only=True)
+class NumaNode:
+    """One NUMA node: its processors' APIC ids and its ranges of memory, (base, length) each."""
+
+    apic_ids: Sequence[int] = ()
+    memory: Sequence[tuple[int, int]] = ()
+
+
+@attrs.frozen(kw_only=True)
+class AcpiConfig:
+    """What the tables describe; addresses and lines are those the board wired.
+
+    pci_hole: first and last address of PCI memory below 4 GiB.  pci_hole64: the same above, or None.
+    serials: (first port, line) of each COM port.  distances: SLIT matrix, rows by node, or None.
+    irq0_to_pin2: the timer is on pin 2 of the I/O APIC.  reset_port: the reset control register, or None.
+    """
+
+    apic_ids: Sequence[int]
+    pci_hole: tuple[int, int]
+    pci_hole64: tuple[int, int] | None = None
+    pm_base: int = 0x600
+    sci: int = 9
+    smi_command: int = 0xB2
+    gpe0: tuple[int, int] | None = None
+    reset_port: int | None = 0xCF9
+    apic_base: int = 0xFEE0_0000
+    ioapic_id: int = 0
+    ioapic_base: int = 0xFEC0_0000
+    irq0_to_pin2: bool = True
+    pci_irqs: Sequence[int] = (5, 9, 10, 11)
+    serials: Sequence[tuple[int, int]] = ()
+    keyboard: bool = True
+    fw_cfg_port: int | None = 0x510
+    numa: Sequence[NumaNode] = ()
+    distances: Sequence[Sequence[int]] | None = None
+    oem_id: str = "QOM"
+    oem_table_id: str = "QOMPC"
+
+
+@attrs.frozen
+class AcpiFiles:
+    """The three files; `table` finds one table in them for tests and tools."""
+
+    tables: bytes
+    rsdp: bytes
+    loader: bytes
+    offsets: dict[str, int]  # of each table in `tables`, by signature
+
+    def install(self, fw_cfg: FwCfgIo) -> None:
+        """Offer the files to firmware."""
+        fw_cfg.add_file(TABLES_FILE, self.tables)
+        fw_cfg.add_file(RSDP_FILE, self.rsdp)
+        fw_cfg.add_file(LOADER_FILE, self.loader)
+
+    def table(self, signature: str) -> bytes:
+        """One table as built, checksum and pointers not yet patched."""
+        start = self.offsets[signature]
+        (length,) = struct.unpack_from("<I", self.tables, start + 4)
+        return self.tables[start : start + length]
+
+
+class Linker:
+    """Collects tables in one file, and the script that puts them in place."""
+
+    def __init__(self, oem_id: str, oem_table_id: str) -> None:
+        self.tables = bytearray()
+        self.offsets: dict[str, int] = {}
+        self.script = bytearray()
+        self._oem = oem_id.encode().ljust(6)[:6], oem_table_id.encode().ljust(8)[:8]
+
+    # --- the script
+
+    def _command(self, command: int, body: bytes) -> None:
+        self.script += (struct.pack("<I", command) + body).ljust(LOADER_ENTRY, b"\0")
+
+    def allocate(self, file: str, align: int, zone: int) -> None:
+        """Firmware gets room for `file` and reads it there."""
+        self._command(ALLOCATE, struct.pack("<56sIB", file.encode(), align, zone))
+
+    def pointer(self, file: str, offset: int, size: int, target: str) -> None:
+        """Firmware adds the address of `target` to the `size` bytes at `offset` of `file`."""
+        self._command(ADD_POINTER, struct.pack("<56s56sIB", file.encode(), target.encode(), offset, size))
+
+    def checksum(self, file: str, offset: int, start: int, length: int) -> None:
+        """Firmware makes the bytes [start, start + length) of `file` sum to 0 by the byte at `offset`."""
+        self._command(ADD_CHECKSUM, struct.pack("<56sIII", file.encode(), offset, start, length))
+
+    # --- tables
+
+    def raw(self, signature: str, data: bytes, align: int = 1) -> int:
+        """Append something without a standard header; returns its offset."""
+        self.tables += bytes(-len(self.tables) % align)
+        offset = self.offsets[signature] = len(self.tables)
+        self.tables += data
+        return offset
+
+    def table(self, signature: str, revision: int, body: bytes, pointers: Sequence[tuple[int, int]] = ()) -> int:
+        """Append a table; `pointers`: (offset in the table, size) of each pointer into this file. Returns its offset."""
+        length = HEADER.size + len(body)
+        header = HEADER.pack(signature.encode(), length, revision, 0, *self._oem, 1, b"QOM ", 1)
+        start = self.raw(signature, header + body, align=8)
+        for offset, size in pointers:
+            self.pointer(TABLES_FILE, start + offset, size, TABLES_FILE)
+        self.checksum(TABLES_FILE, start + HEADER_CHECKSUM, start, length)
+        return start
+
+
+def build(config: AcpiConfig) -> AcpiFiles:
+    """Build all tables and the script."""
+    linker = Linker(config.oem_id, config.oem_table_id)
+    linker.allocate(TABLES_FILE, FACS_ALIGN, ZONE_HIGH)
+    facs = linker.raw("FACS", _facs(), FACS_ALIGN)
+    dsdt = linker.table("DSDT", 1, dsdt_body(config))
+    pointers = [(FADT_FACS, 4), (FADT_DSDT, 4), (FADT_X_DSDT, 8)]
+    listed = [linker.table("FACP", 3, _fadt(config, facs, dsdt), pointers)]
+    listed.append(linker.table("APIC", 1, _madt(config)))
+    if config.numa:
+        listed.append(linker.table("SRAT", 1, _srat(config)))
+        if config.distances is not None:
+            listed.append(linker.table("SLIT", 1, _slit(config.distances)))
+    entries = [(HEADER.size + 4 * n, 4) for n in range(len(listed))]
+    rsdt = linker.table("RSDT", 1, struct.pack(f"<{len(listed)}I", *listed), entries)
+    rsdp = RSDP.pack(b"RSD PTR ", 0, config.oem_id.encode().ljust(6)[:6], 0, rsdt)
+    linker.allocate(RSDP_FILE, 16, ZONE_FSEG)
+    linker.pointer(RSDP_FILE, RSDP_RSDT, 4, TABLES_FILE)
+    linker.checksum(RSDP_FILE, RSDP_CHECKSUM, 0, RSDP.size)
+    return AcpiFiles(bytes(linker.tables), rsdp, bytes(linker.script), linker.offsets)
+
+
+# --- fixed tables
+
+
+def _facs() -> bytes:
+    return struct.pack("<4sI", b"FACS", FACS_SIZE).ljust(FACS_SIZE, b"\0")
+
+
+def _address(port: int, length: int, access: int) -> bytes:
+    """A generic address structure of a block of ports; all zeros when there is none."""
+    return struct.pack("<BBBBQ", SYSTEM_IO, 8 * length, 0, access, port) if length else bytes(12)
+
+
+def _fadt(config: AcpiConfig, facs: int, dsdt: int) -> bytes:
+    base = config.pm_base
+    gpe0, gpe0_length = config.gpe0 or (0, 0)
+    flags = WBINVD | PROC_C1 | SLP_BUTTON | RTC_S4 | (RESET_REG_SUP if config.reset_port is not None else 0)
+    boot = LEGACY_DEVICES | (KEYBOARD_CONTROLLER if config.keyboard else 0)
+    enable, disable = (ACPI_ENABLE, ACPI_DISABLE) if config.smi_command else (0, 0)
+    body = struct.pack("<IIBBHIBBBB", facs, dsdt, 0, 0, config.sci, config.smi_command, enable, disable, 0, 0)
+    body += struct.pack("<8I", base + PM1_EVT, 0, base + PM1_CNT, 0, 0, base + PM_TMR, gpe0, 0)
+    body += struct.pack("<8B", 4, 2, 0, 4, gpe0_length, 0, 0, 0)
+    body += struct.pack("<HHHHBBBBBHBI", 0x0FFF, 0x0FFF, 0, 0, 0, 0, 0, 0, 0x32, boot, 0, flags)
+    body += _address(config.reset_port, 1, 1) if config.reset_port is not None else bytes(12)
+    body += struct.pack("<BHB", 0x06 if config.reset_port is not None else 0, 0, 0)
+    body += struct.pack("<QQ", 0, dsdt)  # X_FIRMWARE_CTRL stays 0: the 32-bit one holds
+    body += _address(base + PM1_EVT, 4, 2) + bytes(12) + _address(base + PM1_CNT, 2, 2) + bytes(12) + bytes(12)
+    body += _address(base + PM_TMR, 4, 3) + _address(gpe0, gpe0_length, 1) + bytes(12)
+    return body
+
+
+def _madt(config: AcpiConfig) -> bytes:
+    body = struct.pack("<II", config.apic_base, PCAT_COMPAT)
+    for number, apic_id in enumerate(config.apic_ids):
+        if apic_id < 255:
+            body += struct.pack("<BBBBI", 0, 8, number, apic_id, ENABLED)
+        else:
+            body += struct.pack("<BBHIII", 9, 16, 0, apic_id, ENABLED, number)
+    body += struct.pack("<BBBBII", 1, 12, config.ioapic_id, 0, config.ioapic_base, 0)
+    if config.irq0_to_pin2:
+        body += struct.pack("<BBBBIH", 2, 10, 0, 0, 2, 0)
+    for line in sorted({*config.pci_irqs, config.sci}):
+        body += struct.pack("<BBBBIH", 2, 10, 0, line, line, LEVEL_HIGH)
+    return body + struct.pack("<BBBHB", 4, 6, 0xFF, 0, 1)  # NMI on LINT1 of every processor
+
+
+def _srat(config: AcpiConfig) -> bytes:
+    body = struct.pack("<IQ", 1, 0)
+    for number, node in enumerate(config.numa):
+        for apic_id in node.apic_ids:
+            if apic_id < 255:
+                high = number >> 8
+                low_high = (high & 0xFF, high >> 8 & 0xFF, high >> 16 & 0xFF)
+                body += struct.pack("<BBBBIB3BI", 0, 16, number & 0xFF, apic_id, ENABLED, 0, *low_high, 0)
+            else:
+                body += struct.pack("<BBHIIIII", 2, 24, 0, number, apic_id, ENABLED, 0, 0)
+        for base, length in node.memory:
+            body += struct.pack("<BBIHQQIIQ", 1, 40, number, 0, base, length, 0, ENABLED, 0)
+    return body
+
+
+def _slit(distances: Sequence[Sequence[int]]) -> bytes:
+    return struct.pack("<Q", len(distances)) + b"".join(bytes(row) for row in distances)
+
+
+# --- DSDT
+
+
+def dsdt_body(config: AcpiConfig) -> bytes:
+    """The AML of the DSDT."""
+    processors = [aml.processor(f"C{number:03X}", number & 0xFF) for number in range(len(config.apic_ids))]
+    fw_cfg = b""
+    if config.fw_cfg_port is not None:
+        ports = aml.io(config.fw_cfg_port, config.fw_cfg_port, 1, FW_CFG_PORTS)
+        fw_cfg = aml.device(
+            "FWCF",
+            aml.name("_HID", aml.string("QEMU0002")),
+            aml.name("_STA", aml.integer(0x0B)),
+            aml.name("_CRS", aml.resources(ports)),
+        )
+    return b"".join(
+        (
+            aml.scope("\\_SB", _pci_root(config)),
+            aml.scope("\\_SB", _pirq_field(), *_links(config)),
+            aml.scope("\\_SB", *processors, fw_cfg),
+            aml.name("\\_S5", aml.package(aml.ZERO, aml.ZERO, aml.ZERO, aml.ZERO)),
+        )
+    )
+
+
+def _pci_root(config: AcpiConfig) -> bytes:
+    low, high = config.pci_hole
+    windows = [
+        aml.word_bus(0x00, 0xFF),
+        aml.io(0x0CF8, 0x0CF8, 1, 8),
+        aml.word_io(0x0000, 0x0CF7),
+        aml.word_io(0x0D00, 0xFFFF),
+        aml.dword_memory(0x000A_0000, 0x000B_FFFF, cacheable=True),
+        aml.dword_memory(low, high),
+    ]
+    if config.pci_hole64 is not None:
+        windows.append(aml.qword_memory(*config.pci_hole64))
+    return aml.device(
+        "PCI0",
+        aml.name("_HID", aml.eisa_id("PNP0A03")),
+        aml.name("_UID", aml.ZERO),
+        aml.name("_CRS", aml.resources(*windows)),
+        aml.method("_PRT", 0, aml.return_(_routing())),
+        aml.device(
+            "ISA",
+            aml.name("_ADR", aml.integer(BRIDGE_SLOT << 16)),
+            aml.operation_region("P40C", aml.PCI_CONFIG, 0x60, 4),
+            *_isa_devices(config),
+        ),
+    )
+
+
+def _routing() -> bytes:
+    """_PRT: pin p of slot s is link (s - 1 + p) mod 4; the power management function's pin is the SCI."""
+    entries = []
+    for slot in range(SLOTS):
+        for pin in range(PINS):
+            link = "LNKS" if (slot, pin) == (BRIDGE_SLOT, 0) else LINKS[(slot - 1 + pin) % PINS]
+            entries.append(
+                aml.package(aml.integer(slot << 16 | 0xFFFF), aml.integer(pin), aml.ref(f"\\_SB.{link}"), aml.ZERO)
+            )
+    return aml.package(*entries)
+
+
+def _pirq_field() -> bytes:
+    return aml.field("PCI0.ISA.P40C", aml.BYTE_ACCESS, [(f"PRQ{n}", 8) for n in range(PINS)])
+
+
+def _links(config: AcpiConfig) -> list[bytes]:
+    off = aml.integer(PIRQ_OFF)
+    # IQCR (register): the resources of a link that the register routes.
+    current = aml.method(
+        "IQCR",
+        1,
+        aml.name("PRR0", aml.resources(aml.interrupt(0))),
+        aml.create_dword_field(aml.ref("PRR0"), 5, "PRRI"),
+        aml.if_(aml.less(aml.ARGS[0], off), aml.store(aml.ARGS[0], aml.ref("PRRI"))),
+        aml.return_(aml.ref("PRR0")),
+        serialized=True,
+    )
+    status = aml.method(
+        "IQST",
+        1,
+        aml.if_(aml.and_(off, aml.ARGS[0]), aml.return_(aml.integer(0x09))),
+        aml.return_(aml.integer(0x0B)),
+    )
+    links = [status, current]
+    for n, label in enumerate(LINKS):
+        register = aml.ref(f"PRQ{n}")
+        links.append(
+            aml.device(
+                label,
+                aml.name("_HID", aml.eisa_id("PNP0C0F")),
+                aml.name("_UID", aml.integer(n)),
+                aml.name("_PRS", aml.resources(aml.interrupt(*LINK_IRQS))),
+                aml.method("_STA", 0, aml.return_(aml.call("IQST", register))),
+                aml.method("_DIS", 0, aml.or_(register, off, register)),
+                aml.method("_CRS", 0, aml.return_(aml.call("IQCR", register))),
+                aml.method(
+                    "_SRS",
+                    1,
+                    aml.create_dword_field(aml.ARGS[0], 5, "PRRI"),
+                    aml.store(aml.ref("PRRI"), register),
+                ),
+            )
+        )
+    fixed = aml.resources(aml.interrupt(config.sci))
+    links.append(
+        aml.device(
+            "LNKS",
+            aml.name("_HID", aml.eisa_id("PNP0C0F")),
+            aml.name("_UID", aml.integer(PINS)),
+            aml.name("_PRS", fixed),
+            aml.name("_STA", aml.integer(0x0B)),
+            aml.method("_DIS", 0),
+            aml.name("_CRS", fixed),
+            aml.method("_SRS", 1),
+        )
+    )
+    return links
+
+
+def _isa_devices(config: AcpiConfig) -> list[bytes]:
+    def part(label: str, hid: str, *crs: bytes, uid: int | None = None) -> bytes:
+        terms = [aml.name("_HID", aml.eisa_id(hid))]
+        if uid is not None:
+            terms.append(aml.name("_UID", aml.integer(uid)))
+        return aml.device(label, *terms, aml.name("_CRS", aml.resources(*crs)))
+
+    parts = [
+        part("PIC", "PNP0000", aml.io(0x20, 0x20, 1, 2), aml.io(0xA0, 0xA0, 1, 2), aml.irq(2)),
+        part("TIMR", "PNP0100", aml.io(0x40, 0x40, 1, 4), aml.irq(0)),
+        part(
+            "DMAC",
+            "PNP0200",
+            aml.io(0x00, 0x00, 1, 16),
+            aml.io(0x80, 0x80, 1, 16),
+            aml.io(0xC0, 0xC0, 1, 32),
+            aml.dma(4),
+        ),
+        part("SPKR", "PNP0800", aml.io(0x61, 0x61, 1, 1)),
+        part("RTC", "PNP0B00", aml.io(0x70, 0x70, 1, 8), aml.irq(8)),
+    ]
+    if config.keyboard:
+        parts.append(part("KBD", "PNP0303", aml.io(0x60, 0x60, 1, 1), aml.io(0x64, 0x64, 1, 1), aml.irq(1)))
+        parts.append(part("MOU", "PNP0F13", aml.irq(12)))
+    for n, (port, line) in enumerate(config.serials):
+        parts.append(part(f"COM{n + 1}", "PNP0501", aml.io(port, port, 1, 8), aml.irq(line), uid=n + 1))
+    board = [aml.io(0x4D0, 0x4D0, 1, 2), aml.io(0x92, 0x92, 1, 1), aml.io(config.pm_base, config.pm_base, 1, 0x40)]
+    if config.gpe0 is not None:
+        board.append(aml.io(config.gpe0[0], config.gpe0[0], 1, config.gpe0[1]))
+    return [*parts, part("BRD", "PNP0C02", *board)]
