@@ -1,1 +1,25 @@
 """Accelerators: what runs a guest's instructions, and the one vCPU loop that serves its exits."""
+
+try:
+    import accel._kvmabi  # noqa: F401 -- only to say what to do when it is missing
+except ImportError as error:
+    raise ImportError(f"accel._kvmabi is not built ({error}); run: python accel/build_kvmabi.py") from error
+
+from accel.accel import Accel, AccelClass, configure_accelerator
+from accel.errors import HandleError, MissingExtension
+from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
+
+QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel")
+"""Where the plugin manager finds the types of this package."""
+
+__all__ = [
+    "Accel",
+    "AccelClass",
+    "CpuidEntry",
+    "HandleError",
+    "MissingExtension",
+    "SystemHandle",
+    "VcpuHandle",
+    "VmHandle",
+    "configure_accelerator",
+]

@@ -367,6 +367,11 @@ class VcpuHandle(Handle):
         """Any thread: the current or next `run` returns ABI_EXIT_INTERRUPTED with all its I/O finished."""
         lib.abi_kick(self.c)
 
+    def hold_outside(self) -> None:
+        """Any thread but the vCPU's own: take the guest off the processor; it stays off until the vCPU's `rearm`."""
+        lib.abi_kick(self.c)
+        lib.abi_wait_outside(self.c)
+
     def rearm(self) -> None:
         """The vCPU's thread: take back the kick, *before* looking at what was asked."""
         lib.abi_rearm(self.c)

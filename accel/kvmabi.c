@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -82,6 +83,11 @@ void abi_kick(struct abi_vcpu *vcpu) {
 }
 
 void abi_rearm(struct abi_vcpu *vcpu) { __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST); }
+
+void abi_wait_outside(struct abi_vcpu *vcpu) {
+    while (__atomic_load_n(&vcpu->running, __ATOMIC_SEQ_CST))
+        sched_yield();
+}
 
 static uint64_t describe_io(struct abi_vcpu *vcpu, struct kvm_run *run) {
     uint64_t word = KVM_EXIT_IO | (uint64_t)run->io.size << ABI_SIZE_SHIFT | (uint64_t)run->io.port << ABI_PORT_SHIFT;

@@ -67,6 +67,9 @@ abi_kick_fn abi_fd_kick_address(void);
 /* Any thread: make the current or next abi_run() return ABI_EXIT_INTERRUPTED.  Never lost: it holds until abi_rearm().
  */
 void abi_kick(struct abi_vcpu *vcpu);
+/* Any thread but the vCPU's own, after abi_kick(): return when the guest is not running.  It stays so until
+ * abi_rearm(). */
+void abi_wait_outside(struct abi_vcpu *vcpu);
 /* The vCPU's thread, after ABI_EXIT_INTERRUPTED and before it looks at what was asked of it. */
 void abi_rearm(struct abi_vcpu *vcpu);
 

@@ -1,3 +1,1 @@
 """The `simulated` accelerator: KVM's user-space interface answered by a processor core in C (core/)."""
-
-QOM_MODULES = ("simulated_accel",)

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Guest
+from accel_guest import Guest
 
 from accel._kvmabi import ffi, lib
 from accel.errors import HandleError, MissingExtension

@@ -1,0 +1,238 @@
+"""Accelerators as QOM types, and how one is chosen (SEED.md rows 3 to 5).
+
+An accelerator is a type "<name>-accel" derived from `Accel`.  Its class_init fills an `AccelClass`: `name`,
+`init_machine`, `allowed`, as in QEMU; a third party adds one by registering such a type.  `configure_accelerator`
+makes the first one of a list that works here and gives it to the machine, as child "accel".
+
+`Accel` also is what a processor needs of it (qom.vm.cpu.CpuAccelerator) and what a board asks: where the interrupt
+controllers are (`irqchip`) and which chip types go with that (`chip_types`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import attrs
+
+from accel import loop, x86_state
+from accel._kvmabi import lib
+from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
+from accel.memory_slots import MemorySlots
+from qom.errors import AccelError, ConfigError, QomError, did_you_mean
+from qom.object import Object
+from qom.registry import type_init
+
+if TYPE_CHECKING:
+    from qom.vm.cpu import Cpu
+
+SUFFIX = "-accel"
+DEFAULT = "simulated"
+
+IrqChip = Literal["off", "split", "on"]
+
+
+@attrs.define
+class AccelClass:
+    """The class facts of an accelerator, filled by its class_init.
+
+    name: what a user calls it, for messages ("KVM").
+    init_machine: called as init_machine(accel, machine); starts the accelerator for that machine, or raises AccelError.
+    allowed: whether it may be chosen at all; an embedding program may forbid one.
+    """
+
+    name: str
+    init_machine: Callable[[Any, Any], None]
+    allowed: bool = True
+
+
+@type_init("accel", abstract=True)
+class Accel(Object):
+    """Base of every accelerator; see the module."""
+
+    accel_class: ClassVar[AccelClass]
+    instance_defaults: ClassVar[dict[str, Any]] = {"system": None, "vm": None, "slots": None, "machine": None}
+
+    irqchip: IrqChip = "off"
+
+    # Once init_machine has run
+    machine: Any
+    system: SystemHandle | None
+    vm: VmHandle | None
+    slots: MemorySlots | None
+
+    def instance_init(self) -> None:
+        """Nothing is open yet."""
+        self._parked: dict[int, VcpuHandle] = {}
+        self._vcpus: dict[int, VcpuHandle] = {}
+        self._given: dict[int, list[CpuidEntry]] = {}  # CPUID of each vCPU by its id
+        self._cpuid: list[CpuidEntry] = []
+        self._msrs: frozenset[int] = frozenset()
+
+    @staticmethod
+    def configure_accelerator(machine: Any, choices: Sequence[Any]) -> "Accel":
+        """Same as the function of this name."""
+        return configure_accelerator(machine, choices)
+
+    # -- for init_machine of an accelerator that speaks KVM's interface
+
+    def start(self, machine: Any, system: SystemHandle, *, wants_writes: bool = False) -> VmHandle:
+        """Make the VM and let its memory slots follow the machine's memory; the interrupt controllers come after.
+
+        Raises:
+            AccelError: the interface lacks something every machine needs.
+        """
+        self.machine = machine
+        self.system = system
+        for capability in ("KVM_CAP_USER_MEMORY", "KVM_CAP_IMMEDIATE_EXIT", "KVM_CAP_EXT_CPUID"):
+            system.need("running a machine", capability)
+        self._msrs = frozenset(system.msr_index_list())
+        self._cpuid = system.supported_cpuid()
+        self.vm = system.create_vm()
+        self.slots = MemorySlots(self.vm, self.quiesce, wants_writes=wants_writes)
+        machine.system_bus.memory_space.add_listener(self.slots)
+        return self.vm
+
+    def quiesce(self) -> None:
+        """Take every vCPU out of guest mode; none goes back before the machine lock, which the caller holds, is
+        free."""
+        for vcpu in self._vcpus.values():
+            vcpu.hold_outside()  # at once for the caller's own vCPU, which is outside already
+
+    def stop(self) -> None:
+        """Give everything back: vCPUs, slots, handles.  The vCPU threads have ended."""
+        slots, self.slots = self.slots, None
+        system, self.system = self.system, None
+        self._parked.clear()
+        self._vcpus.clear()
+        self._given.clear()
+        self.vm = None
+        if system is None:
+            return
+        try:
+            if slots is not None:
+                self.machine.system_bus.memory_space.remove_listener(slots)
+        finally:
+            system.close()
+
+    def leave(self) -> None:
+        """Before it leaves the tree it gives everything back."""
+        self.stop()
+
+    # -- for boards
+
+    def chip_types(self) -> dict[str, str]:
+        """Types of the interrupt controllers that go with this accelerator: "pic", "ioapic", "apic"."""
+        return {"pic": "isa-i8259", "ioapic": "ioapic", "apic": "apic"}
+
+    def exit_counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Exits per vCPU and reason: {"0": {"user": {...}, "inner": {...}}}; any thread, also while guests run."""
+        return {
+            str(number): {"user": vcpu.exit_counts(), "inner": vcpu.inner_exit_counts()}
+            for number, vcpu in sorted(self._vcpus.items())
+        }
+
+    # -- for processors (qom.vm.cpu.CpuAccelerator)
+
+    def create_vcpu(self, cpu: "Cpu") -> VcpuHandle:
+        """Make the processor's vCPU, with its CPUID; on the vCPU's thread."""
+        assert self.vm is not None
+        number = cpu.apic_id
+        vcpu = self._parked.pop(number, None) or self.vm.create_vcpu(number)
+        try:
+            table = [CpuidEntry(*row) for row in cpu.cpuid([attrs.astuple(entry) for entry in self._cpuid])]
+            if table != self._given.get(number):  # a vCPU used before, and KVM wants no change after its first run
+                vcpu.set_cpuid(table)
+                self._given[number] = table
+            state = loop.LoopState(cpu, vcpu)
+        except BaseException:
+            self._parked[number] = vcpu
+            raise
+        state.inside = self.irqchip != "off"
+        state.delivers = self.irqchip != "on"
+        cpu.loop_state = state
+        self._vcpus[cpu.index] = vcpu
+        return vcpu
+
+    def destroy_vcpu(self, cpu: "Cpu") -> None:
+        """Take the vCPU back.  KVM cannot remove one from a VM, so it is kept for the next processor with that id."""
+        cpu.loop_state.close()
+        cpu.loop_state = None
+        del self._vcpus[cpu.index]
+        if not cpu.vcpu.closed:
+            self._parked[cpu.vcpu.number] = cpu.vcpu
+
+    def cpu_exec(self, cpu: "Cpu") -> None:
+        """Run the guest; see accel/loop.py."""
+        loop.cpu_exec(cpu)
+
+    def reset_vcpu(self, cpu: "Cpu") -> None:
+        """Load the power-up state; an application processor then waits for its start-up IPI."""
+        refused = x86_state.load_power_up(cpu.vcpu, bootstrap=cpu.is_bootstrap, listed_msrs=self._msrs)
+        for line in refused:
+            cpu.guest_error(line, f"at reset: {line}")
+        inside = self.irqchip != "off"
+        cpu.halted = cpu.waits_for_sipi = not cpu.is_bootstrap and not inside
+        if inside:
+            x86_state.load_lapic_power_up(cpu.vcpu, bootstrap=cpu.is_bootstrap)
+            state = lib.KVM_MP_STATE_RUNNABLE if cpu.is_bootstrap else lib.KVM_MP_STATE_UNINITIALIZED
+            cpu.vcpu.set_mp_state(state)
+        elif cpu.vcpu.check_extension("KVM_CAP_MP_STATE"):
+            cpu.vcpu.set_mp_state(lib.KVM_MP_STATE_RUNNABLE)
+
+
+def configure_accelerator(machine: Any, choices: Sequence[Any]) -> Accel:
+    """Start the first accelerator of `choices` that works, for `machine`.
+
+    Args:
+        machine: a created machine; the accelerator becomes its child "accel". choices: objects with `name` ("kvm", or
+        a list "kvm:simulated"), `options` (property values) and `origin`; empty:
+            the default.
+
+    Raises:
+        ConfigError: an accelerator nobody knows, or an option that is wrong.
+        AccelError: none can be used here; says why for each.
+    """
+    failures: list[str] = []
+    tried: list[str] = []
+    wanted: list[tuple[str, dict[str, Any], str]] = [
+        (name, dict(choice.options), getattr(choice, "origin", "") or "")
+        for choice in choices
+        for name in choice.name.split(":")
+    ] or [(DEFAULT, {}, "")]
+    for name, options, origin in wanted:
+        accel = _make(machine, name, options, origin)
+        facts = type(accel).accel_class
+        machine.add_child("accel", accel)
+        try:
+            if not facts.allowed:
+                raise AccelError(f"{name}: not allowed in this program")
+            accel.configure()
+            facts.init_machine(accel, machine)
+        except AccelError as error:
+            accel.unparent()
+            text = str(error)
+            failures.append(text if text.startswith(name) else f"{name}: {text}")
+            tried.append(name)
+            continue
+        except BaseException:
+            accel.unparent()
+            raise
+        return accel
+    if len(failures) == 1:
+        raise AccelError(f"accelerator {tried[0]!r} cannot be used here: {failures[0]}")
+    raise AccelError(f"none of the accelerators {', '.join(tried)} can be used here: {'; '.join(failures)}")
+
+
+def _make(machine: Any, name: str, options: dict[str, Any], origin: str) -> Accel:
+    registry = machine.registry
+    known = {t.name.removesuffix(SUFFIX) for t in registry.types("accel", abstract=False)}
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"unknown accelerator {name!r}{did_you_mean(name, known)}; there are: {there}", origin)
+    accel = registry.new(name + SUFFIX)
+    assert isinstance(accel, Accel)
+    for option, value in options.items():
+        try:
+            accel.set(option, value)
+        except QomError as error:
+            raise ConfigError(f"accelerator {name!r}: {error}", origin) from error
+    return accel

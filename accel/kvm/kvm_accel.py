@@ -1,0 +1,84 @@
+"""The accelerator type "kvm-accel": the kernel's /dev/kvm.
+
+Option `kernel-irqchip`: where the interrupt controllers are.  "off": all in user space; "on": both i8259, the I/O APIC
+and the local APICs in the kernel; "split": only the local APICs in the kernel.
+"""
+
+from typing import Any, cast
+
+from accel._kvmabi import lib
+from accel.accel import Accel, AccelClass, IrqChip
+from accel.kvm.handles import KvmSystem
+from qom.properties import prop
+from qom.registry import type_init
+
+IOAPIC_PINS = lib.KVM_IOAPIC_NUM_PINS
+PIC_PINS = 8
+
+# Guest-physical pages KVM may need for itself on processors that cannot run real mode: below the firmware, as on
+# QEMU's PC.
+IDENTITY_MAP_ADDRESS = 0xFEFFC000
+TSS_ADDRESS = 0xFEFFD000
+
+
+@type_init("kvm-accel")
+class KvmAccel(Accel):
+    """KVM."""
+
+    kernel_irqchip: str = prop(
+        "off",
+        "Where the interrupt controllers are: in user space, in the kernel, or split",
+        among=("on", "off", "split"),
+    )
+
+    @classmethod
+    def class_init(cls) -> None:
+        """Fill the class facts."""
+        cls.desc, cls.category = "KVM (/dev/kvm)", "accel"
+        cls.accel_class = AccelClass("KVM", kvm_init)
+
+    def chip_types(self) -> dict[str, str]:
+        """The kernel's controllers where they are in use."""
+        if self.irqchip == "on":
+            return {"pic": "kvm-i8259", "ioapic": "kvm-ioapic", "apic": "kvm-apic"}
+        if self.irqchip == "split":
+            return {"pic": "isa-i8259", "ioapic": "ioapic", "apic": "kvm-apic"}
+        return super().chip_types()
+
+    def default_routes(self) -> list[tuple[int, int, int]]:
+        """(gsi, chip, pin): ISA lines reach the PICs and the I/O APIC, line 0 its pin 2; the rest the I/O APIC
+        alone."""
+        routes = []
+        for gsi in range(IOAPIC_PINS):
+            if gsi < PIC_PINS:
+                routes.append((gsi, lib.KVM_IRQCHIP_PIC_MASTER, gsi))
+            elif gsi < 2 * PIC_PINS:
+                routes.append((gsi, lib.KVM_IRQCHIP_PIC_SLAVE, gsi - PIC_PINS))
+            if gsi != 2:  # the cascade has no line of its own
+                routes.append((gsi, lib.KVM_IRQCHIP_IOAPIC, 2 if gsi == 0 else gsi))
+        return routes
+
+
+def kvm_init(accel: KvmAccel, machine: Any) -> None:
+    """Open /dev/kvm, check its version, make a VM (QEMU: `kvm_init`; SEED.md row 5).
+
+    Raises:
+        AccelError: no usable /dev/kvm, or it lacks what was asked for.
+    """
+    system = KvmSystem()
+    try:
+        vm = accel.start(machine, system)
+        if vm.check_extension("KVM_CAP_SET_IDENTITY_MAP_ADDR"):
+            vm.set_identity_map_addr(IDENTITY_MAP_ADDRESS)
+        if vm.check_extension("KVM_CAP_SET_TSS_ADDR"):
+            vm.set_tss_addr(TSS_ADDRESS)
+        if accel.kernel_irqchip == "on":
+            vm.create_irqchip()
+            vm.set_gsi_routing(accel.default_routes())
+        elif accel.kernel_irqchip == "split":
+            vm.split_irqchip(IOAPIC_PINS)
+        accel.irqchip = cast("IrqChip", accel.kernel_irqchip)
+    except BaseException:
+        accel.stop()
+        system.close()
+        raise

@@ -1,0 +1,286 @@
+"""The vCPU loop, one for every accelerator: run the guest, serve the exit, run it again.
+
+`cpu_exec` enters and leaves with the machine lock held and drops it while the guest runs.  An exit comes as one word
+(see kvmabi.h).  A port access that was seen before costs a dictionary look-up and the device's own callback:
+`LoopState.ports` maps the word's lower half (direction, size, port) to the address space's ready-made callable, and a
+memory listener empties it when the port map changes.  Everything else goes through `EXIT_HANDLERS`, by KVM's exit
+reason: served, or reported with registers and instruction bytes; this is the user-space half of exit handling (SEED.md
+rows 14 and 15).
+
+Requests (interrupts, NMI, INIT, stop, work) never cost the fast path anything: whoever makes one kicks the vCPU, its
+next `run` returns ABI_EXIT_INTERRUPTED with all I/O finished, and only then does `prepare` look at what is asked.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from accel import x86_state
+from accel._kvmabi import ffi, lib
+from accel.handles import EXIT_NAMES, VcpuHandle
+from accel.report import describe_exit, report
+from qom.errors import QomError
+from qom.hw.listener import MemoryListener
+from qom.vm.cpu import Cpu
+
+FAST_KEY: Final = 0xFFFFFFFF
+REASON: Final = lib.ABI_REASON_MASK
+WRITE: Final = lib.ABI_WRITE
+STRING: Final = lib.ABI_STRING
+DATA_SHIFT: Final = lib.ABI_DATA_SHIFT
+PORT_SHIFT: Final = lib.ABI_PORT_SHIFT
+SIZE_SHIFT: Final = lib.ABI_SIZE_SHIFT
+INTERRUPTED: Final = lib.ABI_EXIT_INTERRUPTED
+
+LEAVE: Final = -1
+"""What an exit handler returns instead of a read's value (0 or more) when `cpu_exec` has to end."""
+
+
+class LoopState(MemoryListener):
+    """What the loop keeps for one vCPU."""
+
+    def __init__(self, cpu: Cpu, vcpu: VcpuHandle) -> None:
+        super().__init__()
+        self.cpu = cpu
+        self.vcpu = vcpu
+        self.page = vcpu.run_page
+        self.inside = False
+        """Whether the local APIC is inside the accelerator: HLT, INIT, SIPI and NMI are then its business."""
+        self.delivers = True
+        """Whether interrupts come from outside, through KVM_INTERRUPT: all of them, or with split controllers the PIC's."""
+        self.eoi: Callable[[int], None] | None = None
+        """Told the vector of an end of interrupt that an I/O APIC outside waits for."""
+        self.ports: dict[int, Any] = {}
+        cpu.io.add_listener(self)
+
+    def commit(self) -> None:
+        """The port map changed: forget what was resolved."""
+        self.ports.clear()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.cpu.io.remove_listener(self)
+
+
+def cpu_exec(cpu: Cpu) -> None:
+    """Run the guest until it has to stop, halts, or cannot go on (QEMU: `kvm_cpu_exec`)."""
+    state: LoopState = cpu.loop_state
+    run = cpu.vcpu.run
+    find = state.ports.get
+    lock = cpu.lock
+    acquire, release = lock.acquire_now, lock.release
+    try:
+        if not prepare(state):
+            return
+        value = 0
+        while True:
+            release()
+            word = run(value)
+            if lock.waiting:
+                lock.acquire_fair()
+            else:
+                acquire()
+            handler = find(word & FAST_KEY)
+            if handler is None:
+                value = EXIT_HANDLERS.get(word & REASON, handle_unserved)(state, word)
+                if value < 0:
+                    return
+            elif word & WRITE:
+                handler(word >> DATA_SHIFT)
+            else:
+                value = handler()
+    except QomError as error:  # DeviceFault above all: this machine stops, no other
+        fail(state, str(error))
+
+
+def prepare(state: LoopState) -> bool:
+    """See what is asked of the vCPU, and inject what it can take; False: `cpu_exec` has to end."""
+    cpu, vcpu, page = state.cpu, state.vcpu, state.page
+    vcpu.rearm()  # before the flags are read: a kick from here on holds
+    if cpu.must_leave():
+        return False
+    if not state.inside:
+        if cpu.init_request:
+            cpu.init_request = False
+            x86_state.load_init(vcpu)
+            cpu.interrupts_enabled = False
+            cpu.waits_for_sipi = cpu.halted = not cpu.is_bootstrap
+        if cpu.sipi_request is not None:
+            vector, cpu.sipi_request = cpu.sipi_request, None
+            if cpu.waits_for_sipi:
+                cpu.waits_for_sipi = cpu.halted = False
+                x86_state.load_sipi(vcpu, vector)
+        if cpu.halted:
+            return False
+    if cpu.nmi_request:
+        cpu.nmi_request = False
+        vcpu.nmi()
+    controller = cpu.interrupt_controller
+    if controller is not None and state.delivers:
+        if cpu.interrupt_request and page.ready_for_interrupt_injection:
+            page.ready_for_interrupt_injection = 0  # one at a time: the next exit tells again
+            vector = controller.get_interrupt()
+            if vector >= 0:
+                vcpu.interrupt(vector)
+        page.request_interrupt_window = 1 if cpu.interrupt_request and controller.has_interrupt() else 0
+    return True
+
+
+def fail(state: LoopState, what: str) -> int:
+    """The vCPU cannot go on: tell the system, with everything that is known, and stop."""
+    cpu = state.cpu
+    cpu.stop = True
+    cpu.system.vcpu_failed(cpu, report(cpu, what))
+    return LEAVE
+
+
+# -- exit handlers: (state, word) -> value of a finished read (0 if it was none), or LEAVE
+
+
+def handle_io(state: LoopState, word: int) -> int:
+    """KVM_EXIT_IO not seen before (QEMU: `kvm_handle_io`): resolve it, remember it, serve it."""
+    if word & STRING:
+        return handle_string_io(state)
+    port, size = word >> PORT_SHIFT & 0xFFFF, word >> SIZE_SHIFT & 0xF
+    key = word & FAST_KEY
+    if word & WRITE:
+        writer = state.cpu.io.writer(port, size)
+        state.ports[key] = writer
+        writer(word >> DATA_SHIFT)
+        return 0
+    reader = state.cpu.io.reader(port, size)
+    state.ports[key] = reader
+    return reader()
+
+
+def handle_string_io(state: LoopState) -> int:
+    """KVM_EXIT_IO of REP INS/OUTS: `count` accesses to one port, the data in the run page."""
+    io = state.page.io
+    port, size, count = io.port, io.size, io.count
+    space = state.cpu.io
+    data = ffi.buffer(ffi.cast("char *", state.page) + io.data_offset, size * count)
+    if io.direction == lib.KVM_EXIT_IO_OUT:
+        raw = bytes(data)
+        writer = space.writers.get((port, size)) or space.writer(port, size)
+        for at in range(0, len(raw), size):
+            writer(int.from_bytes(raw[at : at + size], "little"))
+        return 0
+    reader = space.readers.get((port, size)) or space.reader(port, size)
+    values = [reader() for _ in range(count)]
+    data[:] = struct.pack(f"<{count}{' BH I'[size]}", *values)
+    return 0
+
+
+def handle_mmio(state: LoopState, word: int) -> int:
+    """KVM_EXIT_MMIO: an access to guest-physical memory without a slot."""
+    c_vcpu = state.vcpu.c
+    memory = state.cpu.memory
+    address, size = c_vcpu.address, word >> SIZE_SHIFT & 0xF
+    if word & WRITE:
+        (memory.writers.get((address, size)) or memory.writer(address, size))(c_vcpu.data)
+        return 0
+    return (memory.readers.get((address, size)) or memory.reader(address, size))()
+
+
+def handle_interrupted(state: LoopState, word: int) -> int:
+    """A kick, or KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_INTR: look at what is asked."""
+    return 0 if prepare(state) else LEAVE
+
+
+def handle_halt(state: LoopState, word: int) -> int:
+    """KVM_EXIT_HLT: sleep until an interrupt, unless one is pending already."""
+    cpu = state.cpu
+    cpu.interrupts_enabled = bool(state.page.if_flag)
+    cpu.halted = True
+    if not cpu.has_work():
+        return LEAVE
+    cpu.halted = False
+    return 0 if prepare(state) else LEAVE
+
+
+def handle_shutdown(state: LoopState, word: int) -> int:
+    """KVM_EXIT_SHUTDOWN: a triple fault, which on a PC resets the machine."""
+    state.cpu.system.log("cpu_reset", report(state.cpu, "triple fault"))
+    state.cpu.stop = True
+    state.cpu.system.request_reset("guest-triple-fault")
+    return LEAVE
+
+
+def handle_system_event(state: LoopState, word: int) -> int:
+    """KVM_EXIT_SYSTEM_EVENT: the accelerator itself was asked to shut down, reset or report a crash."""
+    event = state.page.system_event.type
+    system = state.cpu.system
+    if event == lib.KVM_SYSTEM_EVENT_RESET:
+        system.request_reset("guest-reset")
+    elif event == lib.KVM_SYSTEM_EVENT_SHUTDOWN:
+        system.request_shutdown("guest-shutdown")
+    else:
+        return fail(state, f"{describe_exit(state.vcpu, word)}: event {event}")
+    state.cpu.stop = True
+    return LEAVE
+
+
+def handle_rdmsr(state: LoopState, word: int) -> int:
+    """KVM_EXIT_X86_RDMSR: an MSR the accelerator does not know raises #GP in the guest."""
+    msr = state.page.msr
+    state.cpu.guest_error(f"rdmsr-{msr.index:x}", f"read of unknown MSR {msr.index:x}h")
+    msr.error = 1
+    return 0
+
+
+def handle_wrmsr(state: LoopState, word: int) -> int:
+    """KVM_EXIT_X86_WRMSR: likewise."""
+    msr = state.page.msr
+    state.cpu.guest_error(f"wrmsr-{msr.index:x}", f"write of {msr.data:#x} to unknown MSR {msr.index:x}h")
+    msr.error = 1
+    return 0
+
+
+def handle_ioapic_eoi(state: LoopState, word: int) -> int:
+    """KVM_EXIT_IOAPIC_EOI: the local APIC is inside, the I/O APIC outside, and waits for this end of interrupt."""
+    if state.eoi is not None:
+        state.eoi(state.page.eoi.vector)
+    return 0
+
+
+def handle_nothing(state: LoopState, word: int) -> int:
+    """An exit that only informs (KVM_EXIT_SET_TPR, KVM_EXIT_TPR_ACCESS, KVM_EXIT_X86_BUS_LOCK): run on."""
+    return 0
+
+
+def handle_unserved(state: LoopState, word: int) -> int:
+    """Everything else: report it and stop the machine."""
+    return fail(state, describe_exit(state.vcpu, word))
+
+
+ExitHandler = Callable[[LoopState, int], int]
+
+EXIT_HANDLERS: dict[int, ExitHandler] = {
+    lib.KVM_EXIT_IO: handle_io,
+    lib.KVM_EXIT_MMIO: handle_mmio,
+    lib.ABI_EXIT_INTERRUPTED: handle_interrupted,
+    lib.KVM_EXIT_INTR: handle_interrupted,
+    lib.KVM_EXIT_IRQ_WINDOW_OPEN: handle_interrupted,
+    lib.KVM_EXIT_HLT: handle_halt,
+    lib.KVM_EXIT_SHUTDOWN: handle_shutdown,
+    lib.KVM_EXIT_SYSTEM_EVENT: handle_system_event,
+    lib.KVM_EXIT_X86_RDMSR: handle_rdmsr,
+    lib.KVM_EXIT_X86_WRMSR: handle_wrmsr,
+    lib.KVM_EXIT_IOAPIC_EOI: handle_ioapic_eoi,
+    lib.KVM_EXIT_SET_TPR: handle_nothing,
+    lib.KVM_EXIT_TPR_ACCESS: handle_nothing,
+    lib.KVM_EXIT_X86_BUS_LOCK: handle_nothing,
+}
+"""Served exits; every other reason (FAIL_ENTRY, INTERNAL_ERROR, EXCEPTION, DEBUG, HYPERCALL, UNKNOWN, ...) is
+reported."""
+
+
+def served(reason: int) -> bool:
+    """Whether the loop serves an exit reason, or reports it."""
+    return reason in EXIT_HANDLERS
+
+
+def exit_table() -> dict[str, str]:
+    """Exit reasons by KVM's name and what is done with each; for documentation and tests."""
+    names = {number: name for number, name in EXIT_NAMES.items() if number < lib.ABI_EXIT_INTERRUPTED}
+    return {names[n]: EXIT_HANDLERS.get(n, handle_unserved).__name__ for n in sorted(names)}

@@ -1,0 +1,116 @@
+"""What is said when a vCPU cannot go on: the exit, the registers, and the bytes at the instruction pointer."""
+
+from typing import Any
+
+from accel._kvmabi import lib
+from accel.handles import EXIT_NAMES, VcpuHandle
+from qom.errors import QomError
+from qom.vm.cpu import Cpu
+
+CR0_PE, CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA = 1 << 0, 1 << 31, 1 << 5, 1 << 4, 1 << 10
+PRESENT, LARGE = 1 << 0, 1 << 7
+FLAT_ADDRESS = (1 << 52) - 1 & ~0xFFF
+INSTRUCTION_BYTES = 16
+
+SUBERRORS = {
+    lib.KVM_INTERNAL_ERROR_EMULATION: "an instruction the accelerator cannot emulate",
+    lib.KVM_INTERNAL_ERROR_SIMUL_EX: "simultaneous exceptions",
+    lib.KVM_INTERNAL_ERROR_DELIVERY_EV: "an exit while an event was being delivered",
+    lib.KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: "an unexpected exit of the hardware",
+}
+
+
+def describe_exit(vcpu: VcpuHandle, word: int) -> str:
+    """One line on an exit that is not served."""
+    page = vcpu.run_page
+    reason = word & lib.ABI_REASON_MASK
+    name = EXIT_NAMES.get(reason, f"exit reason {reason}")
+    if reason == lib.ABI_EXIT_ERROR:
+        from accel.errors import HandleError
+
+        return str(HandleError(vcpu.where, "KVM_RUN", word >> lib.ABI_DATA_SHIFT))
+    if reason == lib.KVM_EXIT_INTERNAL_ERROR:
+        suberror = page.internal.suberror
+        text = f"{name}: {SUBERRORS.get(suberror, f'suberror {suberror}')}"
+        if suberror == lib.KVM_INTERNAL_ERROR_EMULATION and page.emulation_failure.ndata >= 1:
+            failure = page.emulation_failure
+            if failure.flags & lib.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES:
+                return f"{text} ({bytes(failure.insn_bytes[0 : failure.insn_size]).hex(' ')})"
+        data = [f"{page.internal.data[n]:#x}" for n in range(min(page.internal.ndata, 16))]
+        return f"{text}; data {' '.join(data)}" if data else text
+    if reason == lib.KVM_EXIT_FAIL_ENTRY:
+        return f"{name}: hardware entry failure reason {page.fail_entry.hardware_entry_failure_reason:#x}"
+    if reason == lib.KVM_EXIT_UNKNOWN:
+        return f"{name}: hardware exit reason {page.hw.hardware_exit_reason:#x}"
+    if reason == lib.KVM_EXIT_EXCEPTION:
+        return f"{name}: vector {page.ex.exception}, error code {page.ex.error_code:#x}"
+    if reason == lib.KVM_EXIT_DEBUG:
+        return f"{name}: vector {page.debug.arch.exception} at {page.debug.arch.pc:#x}"
+    if reason == lib.KVM_EXIT_HYPERCALL:
+        return f"{name}: number {page.hypercall.nr:#x}"
+    return name
+
+
+def registers_text(values: dict[str, int]) -> str:
+    """Registers as lines of a report."""
+    lines = []
+    wide = max(v for k, v in values.items() if not k.endswith((".base", "efer"))) >> 32 or values["efer"] & EFER_LMA
+    width = 16 if wide else 8
+    for group in (("rax", "rbx", "rcx", "rdx"), ("rsi", "rdi", "rbp", "rsp"), ("rip", "rflags")):
+        lines.append(" ".join(f"{name}={values[name]:0{width}x}" for name in group))
+    if wide:
+        lines.append(" ".join(f"r{n}={values[f'r{n}']:016x}" for n in range(8, 16)))
+    segments = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt")
+    lines.append(" ".join(f"{n}={values[n]:04x}:{values[f'{n}.base']:08x}" for n in segments))
+    lines.append(" ".join(f"{n}={values[f'{n}.base']:08x}/{values[f'{n}.limit']:04x}" for n in ("gdt", "idt")))
+    lines.append(" ".join(f"{n}={values[n]:08x}" for n in ("cr0", "cr2", "cr3", "cr4", "efer")))
+    return "\n".join(lines)
+
+
+def linear_to_physical(memory: Any, values: dict[str, int], linear: int) -> int | None:
+    """Walk the guest's page tables (2-level, PAE, 4-level); None where nothing is mapped."""
+    if not values["cr0"] & CR0_PG:
+        return linear & 0xFFFFFFFF
+    if not values["cr4"] & CR4_PAE:
+        levels, bits, size, table = [(22, 10), (12, 10)], 0xFFFFF000, 4, values["cr3"] & 0xFFFFF000
+    elif not values["efer"] & EFER_LMA:
+        levels, bits, size, table = [(30, 2), (21, 9), (12, 9)], FLAT_ADDRESS, 8, values["cr3"] & 0xFFFFFFE0
+    else:
+        levels, bits, size, table = [(39, 9), (30, 9), (21, 9), (12, 9)], FLAT_ADDRESS, 8, values["cr3"] & FLAT_ADDRESS
+    for shift, index_bits in levels:
+        entry = memory.read(table + (linear >> shift & (1 << index_bits) - 1) * size, size)
+        if not entry & PRESENT:
+            return None
+        large_allowed = shift in (21, 22, 30) and (size == 8 or bool(values["cr4"] & CR4_PSE))
+        if shift == 12 or (entry & LARGE and large_allowed and (shift, size, index_bits) != (30, 8, 2)):
+            page = (1 << shift) - 1
+            return int(entry & bits & ~page | linear & page)
+        table = entry & bits
+    return None
+
+
+def instruction_bytes(cpu: Cpu, values: dict[str, int]) -> bytes:
+    """The bytes at the instruction pointer, as many as are mapped."""
+    code = bytearray()
+    mask = (1 << 64) - 1 if values["efer"] & EFER_LMA else 0xFFFFFFFF
+    for n in range(INSTRUCTION_BYTES):
+        physical = linear_to_physical(cpu.memory, values, (values["cs.base"] + values["rip"] + n) & mask)
+        if physical is None:
+            break
+        code += cpu.memory.read_bytes(physical, 1)
+    return bytes(code)
+
+
+def report(cpu: Cpu, what: str) -> str:
+    """The whole report: a line on what happened and where, registers, instruction bytes."""
+    vcpu = cpu.vcpu
+    try:
+        values = vcpu.registers()
+    except QomError as error:
+        return f"{cpu.path}: {what}; registers cannot be read: {error}"
+    try:
+        code = instruction_bytes(cpu, values).hex(" ") or "not mapped"
+    except QomError as error:
+        code = f"cannot be read: {error}"
+    place = f"{values['cs']:04x}:{values['rip']:x}"
+    return f"{cpu.path}: {what}, at {place}\n{registers_text(values)}\ncode at {place}: {code}"

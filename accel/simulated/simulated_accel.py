@@ -1,0 +1,41 @@
+"""The accelerator type "simulated-accel": a processor in C that answers KVM's own interface.
+
+No option: interrupt controllers are always outside (the core says so through KVM_CAP_IRQCHIP).
+"""
+
+from typing import Any
+
+from accel._kvmabi import lib
+from accel.accel import Accel, AccelClass
+from accel.simulated.handles import SimulatedSystem
+from qom.errors import AccelError
+from qom.registry import type_init
+
+
+@type_init("simulated-accel")
+class SimulatedAccel(Accel):
+    """Simulated x86 processor."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """Fill the class facts."""
+        cls.desc, cls.category = "Simulated x86 processor (C core behind KVM's interface)", "accel"
+        cls.accel_class = AccelClass("simulated", simulated_init)
+
+
+def simulated_init(accel: SimulatedAccel, machine: Any) -> None:
+    """Start the core for `machine`.
+
+    Raises:
+        AccelError: the core is not built, or cannot make a VM.
+    """
+    system = SimulatedSystem()
+    try:
+        version = system.api_version()
+        if version != lib.KVM_API_VERSION:
+            raise AccelError(f"simulated: the core answers interface version {version}, need {lib.KVM_API_VERSION}")
+        accel.start(machine, system, wants_writes=True)
+    except BaseException:
+        accel.stop()
+        system.close()
+        raise
