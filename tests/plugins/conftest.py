@@ -1,6 +1,6 @@
 """QEMU as an oracle for device tests: its own devices, driven through its test protocol with no guest and time at 0.
 
-`qemu(...)` gives a machine whose ports and lines can be driven; `both(...)` runs one list of accesses on a bench and on QEMU.
+`qemu(...)` gives a machine whose ports and lines can be driven; `both(...)` runs a list of accesses on a bench and on it.
 Debian's build lacks the `qtest` accelerator, so the machine is started stopped (-S): its clock stands still.
 """
 
