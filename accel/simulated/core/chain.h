@@ -1,0 +1,49 @@
+/* From one block to the next: op_branch.c and the run loop. */
+#ifndef SIM_CHAIN_H
+#define SIM_CHAIN_H
+#include "access.h"
+
+static inline unsigned jc_hash(u64 ip) { return (unsigned)(ip ^ ip >> 12) % JC_SIZE; }
+
+static inline bool may_chain(const sim_vcpu *cpu) {
+#ifdef SIM_NO_CHAIN /* builds without tail calls: back to the run loop after every block */
+    (void)cpu;
+    return false;
+#else
+    return likely(atomic_load_explicit(&cpu->stop, memory_order_relaxed) == 0);
+#endif
+}
+
+/* The block's last instruction is done; go on at `ip`, over link `which`. */
+#define FOLLOW(cpu, i, which, ip)                                                                                      \
+    do {                                                                                                               \
+        struct block_link *link_ = &insn_block(i)->link[which];                                                        \
+        (cpu)->icount += (i)->idx + 1u;                                                                                \
+        if (likely(link_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                  \
+            const struct insn *first_ = link_->to->insns;                                                              \
+            first_->fn(cpu, first_);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        (cpu)->rip = (ip);                                                                                             \
+        (cpu)->want_link = link_;                                                                                      \
+        (cpu)->chain_miss = 1;                                                                                         \
+        return;                                                                                                        \
+    } while (0)
+
+/* The same for a target that differs from time to time. */
+#define DISPATCH(cpu, i, ip)                                                                                           \
+    do {                                                                                                               \
+        u64 ip_ = (ip);                                                                                                \
+        struct jc_entry *jc_ = &(cpu)->jc[jc_hash(ip_)];                                                               \
+        (cpu)->icount += (i)->idx + 1u;                                                                                \
+        if (likely(jc_->ip == ip_ && jc_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                  \
+            const struct insn *first_ = jc_->block->insns;                                                             \
+            first_->fn(cpu, first_);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        (cpu)->rip = ip_;                                                                                              \
+        (cpu)->chain_miss = 1;                                                                                         \
+        return;                                                                                                        \
+    } while (0)
+
+#endif

@@ -1,0 +1,151 @@
+/* Near JMP, Jcc, CALL, RET, LOOP, JCXZ, and the synthetic ends of blocks.
+ *
+ * A target beyond the limit of CS is a #GP(0) of the branch itself.  A link to a block that was found once stays good as
+ * long as map_gen does, so the check is made when a link is not there yet.
+ */
+#include "chain.h"
+#include "flags.h"
+#include "ops.h"
+
+static NOINLINE void bad_target(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    raise_gp0(cpu);
+}
+static inline void check_target(sim_vcpu *cpu, const struct insn *i, u64 ip) {
+    if (unlikely(ip > cpu->ip_limit)) bad_target(cpu, i);
+}
+static inline u64 target(const struct insn *i) { return (insn_next_ip(i) + i->imm) & width_mask(i->osz); }
+
+/* Taken, with no link yet. */
+static NOINLINE void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
+    u64 ip = target(i);
+    check_target(cpu, i, ip);
+    FOLLOW(cpu, i, 0, ip);
+}
+#define TAKE(cpu, i)                                                                                                   \
+    do {                                                                                                               \
+        struct block_link *l_ = &insn_block(i)->link[0];                                                               \
+        if (likely(l_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                     \
+            const struct insn *first_ = l_->to->insns;                                                                 \
+            (cpu)->icount += (i)->idx + 1u;                                                                            \
+            first_->fn(cpu, first_);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        take_unlinked(cpu, i);                                                                                         \
+        return;                                                                                                        \
+    } while (0)
+#define FALL_THROUGH(cpu, i) FOLLOW(cpu, i, 1, insn_next_ip(i))
+
+#define COND_o  get_of(cpu)
+#define COND_b  get_cf(cpu)
+#define COND_z  get_zf(cpu)
+#define COND_be (get_cf(cpu) || get_zf(cpu))
+#define COND_s  get_sf(cpu)
+#define COND_p  get_pf(cpu)
+#define COND_l  (get_sf(cpu) != get_of(cpu))
+#define COND_le (get_zf(cpu) || get_sf(cpu) != get_of(cpu))
+#define GEN_JCC(cc)                                                                                                    \
+    OP(j##cc) {                                                                                                        \
+        if (COND_##cc) TAKE(cpu, i);                                                                                   \
+        FALL_THROUGH(cpu, i);                                                                                          \
+    }                                                                                                                  \
+    OP(jn##cc) {                                                                                                       \
+        if (!(COND_##cc)) TAKE(cpu, i);                                                                                \
+        FALL_THROUGH(cpu, i);                                                                                          \
+    }
+GEN_JCC(o)
+GEN_JCC(b)
+GEN_JCC(z)
+GEN_JCC(be)
+GEN_JCC(s)
+GEN_JCC(p)
+GEN_JCC(l)
+GEN_JCC(le)
+
+#define GEN_BRANCH(_, W)                                                                                               \
+    OP(jmp_J##W) { TAKE(cpu, i); }                                                                                     \
+    OP(call_J##W) {                                                                                                    \
+        u64 ip = target(i);                                                                                            \
+        check_target(cpu, i, ip);                                                                                      \
+        push_w(cpu, i, LOG2_##W, insn_next_ip(i));                                                                     \
+        FOLLOW(cpu, i, 0, ip);                                                                                         \
+    }                                                                                                                  \
+    OP(jmp_r##W) {                                                                                                     \
+        u64 ip = RD##W(i->rm);                                                                                         \
+        check_target(cpu, i, ip);                                                                                      \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }                                                                                                                  \
+    OP(jmp_m##W) {                                                                                                     \
+        u64 ip = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
+        check_target(cpu, i, ip);                                                                                      \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }                                                                                                                  \
+    OP(call_r##W) {                                                                                                    \
+        u64 ip = RD##W(i->rm);                                                                                         \
+        check_target(cpu, i, ip);                                                                                      \
+        push_w(cpu, i, LOG2_##W, insn_next_ip(i));                                                                     \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }                                                                                                                  \
+    OP(call_m##W) {                                                                                                    \
+        u64 ip = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
+        check_target(cpu, i, ip);                                                                                      \
+        push_w(cpu, i, LOG2_##W, insn_next_ip(i));                                                                     \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }                                                                                                                  \
+    OP(ret##W) {                                                                                                       \
+        u64 ip = (u##W)stack_top(cpu, i, LOG2_##W);                                                                    \
+        check_target(cpu, i, ip);                                                                                      \
+        drop(cpu, i, W / 8);                                                                                           \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }                                                                                                                  \
+    OP(ret_I##W) {                                                                                                     \
+        u64 ip = (u##W)stack_top(cpu, i, LOG2_##W);                                                                    \
+        check_target(cpu, i, ip);                                                                                      \
+        drop(cpu, i, W / 8 + (unsigned)i->imm);                                                                        \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }                                                                                                                  \
+    /* here W is the address size: the width of the counter; it must not change when the target is bad */             \
+    OP(loop##W) {                                                                                                      \
+        u##W n = (u##W)(RD##W(RCX) - 1u);                                                                              \
+        if (n) check_target(cpu, i, target(i));                                                                        \
+        WR##W(RCX, n);                                                                                                 \
+        if (n) TAKE(cpu, i);                                                                                           \
+        FALL_THROUGH(cpu, i);                                                                                          \
+    }                                                                                                                  \
+    OP(loopz##W) {                                                                                                     \
+        u##W n = (u##W)(RD##W(RCX) - 1u);                                                                              \
+        bool taken = n && get_zf(cpu);                                                                                 \
+        if (taken) check_target(cpu, i, target(i));                                                                    \
+        WR##W(RCX, n);                                                                                                 \
+        if (taken) TAKE(cpu, i);                                                                                       \
+        FALL_THROUGH(cpu, i);                                                                                          \
+    }                                                                                                                  \
+    OP(loopnz##W) {                                                                                                    \
+        u##W n = (u##W)(RD##W(RCX) - 1u);                                                                              \
+        bool taken = n && !get_zf(cpu);                                                                                \
+        if (taken) check_target(cpu, i, target(i));                                                                    \
+        WR##W(RCX, n);                                                                                                 \
+        if (taken) TAKE(cpu, i);                                                                                       \
+        FALL_THROUGH(cpu, i);                                                                                          \
+    }                                                                                                                  \
+    OP(jcxz##W) {                                                                                                      \
+        if (RD##W(RCX) == 0) TAKE(cpu, i);                                                                             \
+        FALL_THROUGH(cpu, i);                                                                                          \
+    }
+enum { LOG2_16 = W16, LOG2_32 = W32, LOG2_64 = W64 };
+WORD_WIDTHS(GEN_BRANCH, _)
+
+/* Synthetic, after the last instruction of a block that does not end by itself.  It is no instruction: its idx is the
+ * number of those before it, so that FOLLOW would count one too many. */
+OP(block_end) {
+    cpu->icount--;
+    FOLLOW(cpu, i, 1, insn_ip(i));
+}
+
+/* What the instructions of a dropped block become: look again from here. */
+OP(resync) {
+    cpu->icount += i->idx;
+    cpu->rip = insn_ip(i);
+    cpu->cur = NULL;
+    cpu->chain_miss = 1;
+}
