@@ -295,6 +295,7 @@ class Object:
     def unparent(self) -> None:
         """Take it out of the tree: it leaves its place; without strong links it is finalized, its children first."""
         self.leave()
+        self._check_not_realized()
         if self.parent is not None:
             del self.parent._children[cast(str, self._name)]
             self.parent = None
@@ -307,9 +308,12 @@ class Object:
         if self.parent is None and self._strong <= 0 and self.life is not Life.FINALIZED:
             self._finalize()
 
-    def _finalize(self) -> None:
+    def _check_not_realized(self) -> None:
         if self.life in (Life.REALIZED, Life.RUNNING):
             raise LifecycleError(f"{self.path}: cannot be finalized while {self.life.value}: expected unrealize first")
+
+    def _finalize(self) -> None:
+        self._check_not_realized()
         for held in reversed(list(self._children.values())):
             held.unparent()
         for hook in self.type.finalizers:

@@ -152,7 +152,7 @@ class Property:
             return "required"
         if self.kind in ("child", "alias"):
             return "itself"
-        return to_text(self, self.default)
+        return to_text(self, self.default) or '""'
 
     @property
     def choices(self) -> list[Any] | None:

@@ -99,6 +99,13 @@ class Interface:
     """Base of interface types: marked, never instantiated, mixed into or named by the types that implement them."""
 
 
+def _is_interface(cls: type) -> bool:
+    """Whether it is an interface itself, and no object that implements one."""
+    return issubclass(cls, Interface) and not any(
+        m is not None and m.name == "object" for m in map(mark_of, cls.__mro__)
+    )
+
+
 def mark_of(cls: type) -> Mark | None:
     """The mark `type_init` put on this very class, if any."""
     mark = cls.__dict__.get(_MARK)
@@ -249,17 +256,17 @@ class TypeRegistry:
             if above.name not in self._types:
                 top = base.__module__.partition(".")[0]
                 self.register(base, "qom" if top in _IN_BOX else top, _implied=True)
-            if issubclass(base, Interface):
+            if _is_interface(base):
                 if above.name not in interfaces:
                     interfaces.append(above.name)
             elif parent is None:
                 parent = above.name
-        if parent is None and mark.name != "object" and not issubclass(what, Interface):
+        if parent is None and mark.name != "object" and not _is_interface(what):
             raise UnknownParent(
                 f"type '{mark.name}' ({what.__module__}.{what.__qualname__}) has no marked base:"
                 " expected a subclass of Object"
             )
-        abstract = mark.abstract or issubclass(what, Interface)
+        abstract = mark.abstract or _is_interface(what)
         made = Type(mark.name, parent, abstract, tuple(interfaces), origin, self, None, what, implied=_implied)
         return self._add(made, mark.aliases)
 

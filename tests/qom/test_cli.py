@@ -1,0 +1,135 @@
+"""The commands: help and lists, exact one-line errors, status 1, and nothing imported that is not needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from qom.cli import main as qom_main
+from qom.cli import system
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[[Sequence[str]], int]
+PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": qom_main.main}
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "message"),
+    [
+        ("qom-system-x86_64", ["-frobnicate"], "-frobnicate: unknown option"),
+        ("qom-system-x86_64", ["-smp", "4,cores=3"], "-smp 4,cores=3: smp: sockets (1) * cores (3) * threads (1) is 3:"
+         " expected 4, the number of cpus"),
+        ("qom-system-x86_64", ["-device", "isa-seriall,help"], "-device isa-seriall,help: no device 'isa-seriall';"
+         " did you mean 'isa-serial'?"),
+        ("qom-system-x86_64", ["-readconfig", "/no/such/file"], "/no/such/file: cannot be read: No such file or directory"),
+        ("qom", ["rum"], "unknown command 'rum'; did you mean 'run'?; `qom help` lists them"),
+        ("qom", ["run"], "run: no file: expected qom run FILE.toml [system options]"),
+        ("qom", ["run", "/no/such.toml"], "/no/such.toml: cannot be read: No such file or directory"),
+        ("qom", ["types", "isa-seriall"], "no type 'isa-seriall'; did you mean 'isa-serial'"),
+        ("qom", ["types", "--parent"], "types: --parent: an argument is missing: expected a type name"),
+        ("qom", ["types", "--parent", "devise"], "no type 'devise'; did you mean 'device'"),
+        ("qom", ["plugins", "x"], "plugins: unknown argument 'x': expected none"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line_and_status_1(
+    program: str, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert PROGRAMS[program](argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{program}: {message}")
+    assert err.count("\n") == 1 and err.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["-version"], ["qom-system-x86_64 version 0.1.0"]),
+        (["--version"], ["qom-system-x86_64 version 0.1.0"]),
+        (["-device", "help"], ['name "isa-serial", bus isa-bus, desc "16550A UART"', "Char devices:"]),
+        (["-device", "isa-serial,help"], ["isa-serial options:", "  chardev=<link<chardev>> - "]),
+        (["-M", "help"], ["Supported machines are:", "  none "]),
+        (["-machine", "none,help"], ["none-machine options:", "  ram-size=<size> "]),
+        (["-accel", "help"], ["Accelerators:", "  kvm ", "  simulated "]),
+        (["-cpu", "help"], ["Available CPUs:", "  qemu64 "]),
+        (["-chardev", "help"], ["Available chardev backend types:", "  stdio "]),
+        (["-chardev", "socket,help"], ["chardev-socket options:", "  path=<str> "]),
+        (["-d", "help"], ["Log categories:", "  guest_errors "]),
+        (["-help"], ["usage: qom-system-x86_64", "-M/-machine TYPE", "-no-reboot"]),
+        (["-S", "-m", "64", "-M", "help"], ["Supported machines are:"]),
+    ],
+)  # fmt: skip
+def test_help_and_lists(argv: list[str], wanted: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert system.main(argv) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for text in wanted:
+        assert text in out
+
+
+def test_types_plugins_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert qom_main.main(["types", "--parent", "chardev"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("chardev (abstract) - ") and "\n    chardev-stdio - " in out
+    assert qom_main.main(["types", "isa-serial"]) == 0
+    assert "isa-serial options:" in capsys.readouterr().out
+    assert qom_main.main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[:4] == ["plugin", "distribution", "module", "status"]
+    assert "qom.hw.device" in out and "broken" not in out
+    assert qom_main.main(["version"]) == 0
+    assert capsys.readouterr().out == "qom 0.1.0\n"
+
+
+def test_tree_and_mtree_of_the_empty_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert qom_main.main(["tree", "-M", "none"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.splitlines()[0] == "/ (root)"
+    assert "  /machine (none-machine)" in out.splitlines()
+    assert qom_main.main(["tree", "-M", "none", "--properties"]) == 0
+    assert "realized = on" in capsys.readouterr().out
+    assert qom_main.main(["mtree", "-M", "none"]) == 0
+    assert "system" in capsys.readouterr().out
+
+
+HEAVY = ("cffi", "accel", "plugins", "machines", "qom.vm", "qom.hw", "importlib.metadata", "pluggy")
+
+
+@pytest.mark.parametrize("argv", [["-version"], ["-help"], ["-d", "help"], ["-smp", "4,cores=3"]])
+def test_what_needs_no_registry_imports_little(argv: list[str]) -> None:
+    code = (
+        "import sys\nfrom qom.cli.system import main\nmain(sys.argv[1:])\n"
+        f"print([n for n in {HEAVY!r} if n in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m qom.cli.main types | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("object") and done.stderr == ""
+
+
+def test_a_device_that_cannot_be_built_leaves_nothing_running() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qom.cli.system", "-M", "none", "-serial", "null", "-device", "isa-serial"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (
+        "qom-system-x86_64: -device isa-serial: isa-serial: this machine has no free bus of type 'isa-bus'\n"
+    )

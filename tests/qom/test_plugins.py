@@ -1,0 +1,309 @@
+"""The plugin manager, on real distributions: metadata, entry points and modules in a directory on the path.
+
+Each test makes its own distributions; what is wrong with one never touches another.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qom import API_VERSION, PluginError, PluginManager, default_registry, plugins
+from qom.plugins import PluginRow
+
+ROOT = Path(__file__).parents[2]
+Install = Callable[..., None]
+
+GOOD = """
+from qom import Object, type_init
+
+@type_init("{name}-gadget")
+class Gadget(Object):
+    "A gadget."
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """install("dist-name", "module_name", source, entry="name = module") puts a distribution on the path."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    made: list[str] = []
+
+    def add(dist: str, module: str, source: str, entry: str | None = None, version: str = "1.2") -> None:
+        made.append(module)
+        info = site / f"{dist.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[qom.plugins]\n{entry or f'{module} = {module}'}\n")
+        path = site / f"{module}.py"
+        path.write_text(textwrap.dedent(source))
+        importlib.invalidate_caches()
+
+    yield add
+    for name in [n for n in sys.modules if n.partition(".")[0] in made]:
+        del sys.modules[name]
+
+
+def outside(manager: PluginManager) -> list[PluginRow]:
+    return [row for row in manager.load() if row.dist.startswith("test-")]
+
+
+def test_a_plugins_marked_classes_are_collected_and_none_is_initialised(install: Install) -> None:
+    install("test-good", "test_good_mod", GOOD.format(name="good"))
+    manager = PluginManager()
+    (row,) = outside(manager)
+    assert row == PluginRow("test_good_mod", "test-good", "1.2", "test_good_mod", "loaded", "", ("good-gadget",))
+    found = manager.registry.get("good-gadget")
+    assert found.origin == "test-good" and not found.initialised
+    assert manager.registry.new("good-gadget").type.desc == "A gadget"
+
+
+def test_imported_classes_are_not_the_plugins_own(install: Install) -> None:
+    install("test-one", "test_one_mod", GOOD.format(name="one"))
+    install(
+        "test-two",
+        "test_two_mod",
+        """
+        from qom import Object, type_init
+        from test_one_mod import Gadget
+
+        @type_init("two-gadget")
+        class Second(Gadget):
+            pass
+        """,
+    )
+    manager = PluginManager()
+    assert [(r.dist, r.types) for r in outside(manager)] == [
+        ("test-one", ("one-gadget",)),
+        ("test-two", ("two-gadget",)),
+    ]
+    assert manager.registry.is_a("two-gadget", "one-gadget")
+
+
+def test_a_package_names_its_modules_and_each_is_a_row(install: Install, tmp_path: Path) -> None:
+    install("test-pack", "test_pack_mod", "", entry="pack = test_pack")
+    package = tmp_path / "site" / "test_pack"
+    package.mkdir()
+    (package / "__init__.py").write_text('QOM_MODULES = ("a", "b", "c")\n')
+    (package / "a.py").write_text(GOOD.format(name="a"))
+    (package / "b.py").write_text("1 / 0\n")
+    (package / "c.py").write_text(GOOD.format(name="c"))
+    try:
+        rows = outside(PluginManager())
+    finally:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "test_pack"]:
+            del sys.modules[name]
+    assert [(r.name, r.status, r.types, r.reason) for r in rows] == [
+        ("pack", "loaded", (), ""),
+        ("pack/a", "loaded", ("a-gadget",), ""),
+        ("pack/b", "broken", (), "ZeroDivisionError: division by zero"),
+        ("pack/c", "loaded", ("c-gadget",), ""),
+    ]
+
+
+def test_hooks_bring_records_and_register_by_hand(install: Install) -> None:
+    install(
+        "test-hooks",
+        "test_hooks_mod",
+        """
+        from qom import TypeInfo, hookimpl
+
+        @hookimpl
+        def qom_types():
+            return [TypeInfo(name="made-gadget"), TypeInfo(name="more-gadget", parent="made-gadget")]
+
+        @hookimpl
+        def qom_register_types(registry):
+            registry.alias("old-gadget", "made-gadget")
+            registry.register(TypeInfo(name="hand-gadget"))
+        """,
+    )
+    manager = PluginManager()
+    (row,) = outside(manager)
+    assert (row.status, row.types) == ("loaded", ("hand-gadget", "made-gadget", "more-gadget")), row.reason
+    assert manager.registry.get("old-gadget").origin == "test-hooks"
+    assert manager.registry.get("hand-gadget").origin == "test-hooks"
+
+
+BROKEN = {
+    "import": (
+        "import no_such_module_at_all\n",
+        "broken",
+        "ModuleNotFoundError: No module named 'no_such_module_at_all'",
+    ),
+    "syntax": ("def f(:\n", "broken", "SyntaxError: invalid syntax (test_broken_mod.py, line 1)"),
+    "exit": ("raise SystemExit(3)\n", "broken", "SystemExit: 3"),
+    "two lines": ("raise ValueError('one\\ntwo')\n", "broken", "ValueError: one two"),
+    "new api": ('QOM_API = "1.99"\n', "refused", "it needs plugin API 1.99, this is 1.0"),
+    "other api": ('QOM_API = "2.0"\n', "refused", "it needs plugin API 2.0, this is 1.0"),
+    "no api": ("QOM_API = 1\n", "broken", "QOM_API is 1: expected 'MAJOR.MINOR', such as '1.0'"),
+    "modules": ('QOM_MODULES = "a"\n', "broken", "QOM_MODULES is 'a': expected a tuple of module names"),
+    "unknown hook": (
+        "from qom import hookimpl\n@hookimpl\ndef qom_typs():\n    return []\n",
+        "broken",
+        "it implements the unknown hook 'qom_typs'; did you mean 'qom_types' or 'qom_register_types'?",
+    ),
+    "wrong hook": (
+        "from qom import hookimpl\n@hookimpl\ndef qom_register_types(registry, more):\n    pass\n",
+        "broken",
+        None,
+    ),
+    "wrong type": (
+        "from qom import hookimpl\n@hookimpl\ndef qom_types():\n    return [int]\n",
+        "broken",
+        "qom_types gave <class 'int'>: expected classes marked by type_init, or TypeInfo",
+    ),
+    "declaration": (
+        "from qom import Object, prop, type_init\n"
+        "@type_init('b-gadget')\nclass B(Object):\n    port: int = prop(-1, 'A port', type='uint8')\n",
+        "broken",
+        "B: property 'port' has the default -1: expected an integer in 0..255",
+    ),
+    "clash": (
+        GOOD.format(name="fine") + "@type_init('container')\nclass Other(Object):\n    pass\n",
+        "broken",
+        "type 'container' (class test_broken_mod.Other, from test-broken) is already registered by qom",
+    ),
+    "unknown parent": (
+        "from qom import TypeInfo, hookimpl\n@hookimpl\ndef qom_types():\n"
+        "    return [TypeInfo(name='x-gadget'), TypeInfo(name='y-gadget', parent='no-such-thing')]\n",
+        "broken",
+        "type 'y-gadget' (from test-broken) names the unknown parent 'no-such-thing'",
+    ),
+}
+
+
+@pytest.mark.parametrize("source, status, reason", BROKEN.values(), ids=list(BROKEN))
+def test_a_bad_plugin_is_a_row_and_everything_else_goes_on(
+    install: Install, source: str, status: str, reason: str | None
+) -> None:
+    install("test-a", "test_a_mod", GOOD.format(name="a"))
+    install("test-broken", "test_broken_mod", source)
+    install("test-z", "test_z_mod", GOOD.format(name="z"))
+    manager = PluginManager()
+    before, broken, after = outside(manager)
+    assert (before.status, after.status) == ("loaded", "loaded")
+    assert (broken.dist, broken.version, broken.status, broken.types) == ("test-broken", "1.2", status, ())
+    if reason is not None:
+        assert broken.reason == reason
+    assert "\n" not in broken.reason and broken.reason
+    here = {t.name for t in manager.registry if t.origin.startswith("test-")}
+    assert here == {"a-gadget", "z-gadget"}  # of a broken plugin nothing is left
+    assert manager.registry.check() == []
+    manager.registry.new("z-gadget")
+
+
+def test_entry_points_that_lead_nowhere(install: Install) -> None:
+    install("test-attr", "test_attr_mod", "", entry="attr = test_attr_mod:Missing")
+    install("test-none", "test_none_mod", "", entry="none = test_absent_mod")
+    assert [(r.name, r.status, r.reason) for r in outside(PluginManager())] == [
+        ("attr", "broken", "AttributeError: module 'test_attr_mod' has no attribute 'Missing'"),
+        ("none", "broken", "ModuleNotFoundError: No module named 'test_absent_mod'"),
+    ]
+
+
+def test_an_entry_point_may_name_a_class_or_an_object(install: Install) -> None:
+    install(
+        "test-object",
+        "test_object_mod",
+        GOOD.format(name="object")
+        + """
+from qom import TypeInfo, hookimpl
+
+class Maker:
+    @hookimpl
+    def qom_types(self):
+        return [TypeInfo(name="maker-gadget")]
+
+maker = Maker()
+""",
+        entry="cls = test_object_mod:Gadget\nobj = test_object_mod:maker",
+    )
+    assert [(r.name, r.types) for r in outside(PluginManager())] == [
+        ("cls", ("object-gadget",)),
+        ("obj", ("maker-gadget",)),
+    ]
+
+
+def test_two_distributions_that_claim_one_name(install: Install) -> None:
+    install("test-first", "test_first_mod", GOOD.format(name="same"))
+    install("test-second", "test_second_mod", GOOD.format(name="same"))
+    first, second = outside(PluginManager())
+    assert first.status == "loaded"
+    assert (second.status, second.reason) == (
+        "broken",
+        "type 'same-gadget' (class test_second_mod.Gadget, from test-second) is already registered by test-first",
+    )
+
+
+def test_what_depends_on_a_broken_plugin_falls_with_it(install: Install) -> None:
+    record = "from qom import TypeInfo, hookimpl\n@hookimpl\ndef qom_types():\n    return [TypeInfo(name='{}', parent='{}')]\n"
+    install("test-leaf", "test_leaf_mod", record.format("leaf-gadget", "branch-gadget"))
+    install("test-branch", "test_branch_mod", record.format("branch-gadget", "missing-gadget"))
+    manager = PluginManager()
+    rows = {r.dist: r for r in outside(manager)}
+    assert rows["test-branch"].reason == (
+        "type 'branch-gadget' (from test-branch) names the unknown parent 'missing-gadget'"
+    )
+    assert rows["test-leaf"].status == "broken"
+    assert "branch-gadget" not in manager.registry and "leaf-gadget" not in manager.registry
+
+
+def test_only_those_allowed_or_only_the_box(install: Install) -> None:
+    install("test-yes", "test_yes_mod", GOOD.format(name="yes"))
+    install("test-no", "test_no_mod", GOOD.format(name="no"))
+    assert [(r.dist, r.status, r.reason) for r in outside(PluginManager(allow=["Test_Yes"]))] == [
+        ("test-no", "refused", "its distribution is not among those allowed"),
+        ("test-yes", "loaded", ""),
+    ]
+    assert outside(PluginManager(load_external=False)) == []
+    assert "yes-gadget" in default_registry(allow=["test-yes"])
+
+
+def test_require_explains(install: Install) -> None:
+    install("test-bad", "test_bad_mod", "1 / 0\n", entry="bad = test_bad_mod")
+    manager = PluginManager()
+    manager.load()
+    assert manager.require("hw").status == "loaded"
+    with pytest.raises(PluginError) as error:
+        manager.require("bad")
+    assert str(error.value) == "plugin 'bad' of test-bad 1.2 is broken: ZeroDivisionError: division by zero"
+    with pytest.raises(PluginError, match="no plugin 'intcc'; did you mean 'intc'"):
+        manager.require("intcc")
+
+
+def test_the_box_is_whole_and_goes_the_same_way() -> None:
+    registry = default_registry(load_external=False)
+    wrong = [(r.name, r.reason) for r in registry.plugins if r.status != "loaded"]
+    assert wrong == []
+    assert registry.check() == []
+    assert {t.origin for t in registry} == {"qom"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["qom.plugins"] == plugins.IN_BOX
+
+
+def test_every_marked_class_in_the_box_is_registered() -> None:
+    registry = default_registry(load_external=False)
+    for top in ("qom", "accel", "plugins", "machines"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            if path.name == "bench.py":  # what a test without a machine puts in a machine's place
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    for mark in node.decorator_list:
+                        if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "type_init":
+                            assert isinstance(mark.args[0], ast.Constant), path
+                            assert mark.args[0].value in registry, f"{path}: {mark.args[0].value}"
+
+
+def test_the_api_version_is_public() -> None:
+    assert API_VERSION == (1, 0)
