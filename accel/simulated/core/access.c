@@ -1,0 +1,325 @@
+/* Memory access off the inline path: segment and alignment checks, page crossings, pages with code, devices.
+ *
+ * A device access leaves the guest (EPT_VIOLATION); exits.c appends its result to the replay log, the instruction
+ * starts again and finds it there.  A log that does not match any more (the guest's state was changed between) is cut
+ * off.
+ */
+#include <string.h>
+#include "access.h"
+#include "system.h"
+
+static inline bool at_user(const sim_vcpu *cpu) { return cpu->cpl == 3; }
+
+bool seg_in_limit(const struct seg *s, u64 ea, unsigned size) {
+    u64 last = ea + size - 1;
+    if ((s->attr & (SA_S | SA_CODE | SA_DOWN)) == (SA_S | SA_DOWN))
+        return ea > s->limit && last <= ((s->attr & SA_DB) ? 0xffffffffu : 0xffffu);
+    return last <= s->limit;
+}
+
+static bool seg_rights(const sim_vcpu *cpu, const struct seg *s, bool write) {
+    if (real_mode(cpu))
+        return !write || (s->attr & SA_CODE) || (s->attr & SA_RW);
+    if (s->attr & SA_UNUSABLE)
+        return false;
+    if (write)
+        return (s->attr & (SA_CODE | SA_RW)) == SA_RW;
+    return !(s->attr & SA_CODE) || (s->attr & SA_RW);
+}
+
+/* Offset to linear address, or the segment's fault. */
+static u64 linear(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
+    const struct seg *s = &cpu->seg[seg];
+    u64 lin;
+    if (cpu->mode == MODE64) {
+        lin = seg == FS || seg == GS ? s->base + ea : ea;
+        if (unlikely(!canonical(lin) || !canonical(lin + size - 1)))
+            raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
+    } else {
+        if (unlikely(!seg_rights(cpu, s, write) || !seg_in_limit(s, ea, size)))
+            raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
+        lin = (u32)(s->base + ea);
+    }
+    if (unlikely((cpu->eflags & FL_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3 && size <= 8 &&
+                 (size & (size - 1)) == 0 && (lin & (size - 1))))
+        raise_fault(cpu, EXC_AC, 0);
+    return lin;
+}
+
+/* Data breakpoints: note a hit, the trap comes when the instruction is complete. */
+static void watch(sim_vcpu *cpu, u64 lin, unsigned size, bool write) {
+    static const u8 bytes[4] = {1, 2, 8, 4};
+    const u64 *dr = active_dr(cpu);
+    for (unsigned n = 0; n < 4; n++) {
+        unsigned rw = (dr[7] >> (16 + 4 * n)) & 3, len = (dr[7] >> (18 + 4 * n)) & 3;
+        if (!((dr[7] >> (2 * n)) & 3) || !(rw == 3 || (rw == 1 && write)))
+            continue;
+        u64 first = dr[n] & ~(u64)(bytes[len] - 1);
+        if (lin < first + bytes[len] && first < lin + size)
+            cpu->db_pending |= 1u << n;
+    }
+}
+static inline void watch_data(sim_vcpu *cpu, u64 lin, unsigned size, bool write) {
+    if (unlikely(sys_state(cpu)->data_breakpoints))
+        watch(cpu, lin, size, write);
+}
+
+/* ---- devices ---- */
+
+static u64 device_read(sim_vcpu *cpu, u64 gpa, unsigned size) {
+    struct replay *r = &cpu->replay;
+    if (r->pos < r->n) {
+        if (r->e[r->pos].gpa == gpa && r->e[r->pos].size == size && !r->e[r->pos].write)
+            return r->e[r->pos++].value;
+        r->n = r->pos;
+    }
+    cpu->exit.gpa = gpa;
+    cpu->exit.size = (u8)size;
+    cpu->exit.write = 0;
+    cpu->exit.value = 0;
+    vm_exit(cpu, EXIT_REASON_EPT_VIOLATION);
+}
+
+static void device_write(sim_vcpu *cpu, u64 gpa, unsigned size, u64 value) {
+    struct replay *r = &cpu->replay;
+    if (r->pos < r->n) {
+        if (r->e[r->pos].gpa == gpa && r->e[r->pos].size == size && r->e[r->pos].write) {
+            r->pos++;
+            return;
+        }
+        r->n = r->pos;
+    }
+    cpu->exit.gpa = gpa;
+    cpu->exit.size = (u8)size;
+    cpu->exit.write = 1;
+    cpu->exit.value = value;
+    vm_exit(cpu, EXIT_REASON_EPT_VIOLATION);
+}
+
+/* ---- by linear address ---- */
+
+static inline bool writable_ram(const struct tlb_info *t) { return t->slot && !(t->slot->flags & KVM_MEM_READONLY); }
+
+/* [lin, lin+size) lies within one page. */
+static u64 page_read(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
+    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_READ, user);
+    u64 gpa = t->gpa | (lin & ~PAGE_MASK), v = 0;
+    if (!t->slot)
+        return device_read(cpu, gpa, size);
+    const u8 *p = slot_host(t->slot, gpa);
+    switch (size) { /* a single load each, so that other vCPUs' aligned stores are seen whole */
+    case 1:
+        return *p;
+    case 2: {
+        u16 x;
+        memcpy(&x, p, 2);
+        return x;
+    }
+    case 4: {
+        u32 x;
+        memcpy(&x, p, 4);
+        return x;
+    }
+    case 8:
+        memcpy(&v, p, 8);
+        return v;
+    default:
+        memcpy(&v, p, size);
+        return v;
+    }
+}
+
+/* Where to write in host memory, code there dropped and the page marked dirty; NULL: not RAM. */
+static u8 *page_write_ptr(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
+    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_WRITE, user);
+    if (!writable_ram(t))
+        return NULL;
+    u64 gpa = t->gpa | (lin & ~PAGE_MASK);
+    if (atomic_load(slot_code(t->slot, gpa)))
+        code_written(cpu, t->slot, gpa, size);
+    tlb_allow_write(cpu, t, user);
+    slot_mark_dirty(t->slot, gpa);
+    return slot_host(t->slot, gpa);
+}
+
+static void page_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, bool user) {
+    u8 *p = page_write_ptr(cpu, lin, size, user);
+    if (!p) {
+        const struct tlb_info *t = tlb_get(cpu, lin, ACCESS_WRITE, user);
+        device_write(cpu, t->gpa | (lin & ~PAGE_MASK), size, value);
+        return;
+    }
+    switch (size) {
+    case 1:
+        *p = (u8)value;
+        break;
+    case 2: {
+        u16 x = (u16)value;
+        memcpy(p, &x, 2);
+        break;
+    }
+    case 4: {
+        u32 x = (u32)value;
+        memcpy(p, &x, 4);
+        break;
+    }
+    default:
+        memcpy(p, &value, size);
+        break;
+    }
+}
+
+static inline unsigned in_page(u64 lin, unsigned size) {
+    unsigned room = PAGE_SIZE - (unsigned)(lin & ~PAGE_MASK);
+    return size < room ? size : room;
+}
+
+u64 lin_read(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
+    unsigned first = in_page(lin, size);
+    if (likely(first == size))
+        return page_read(cpu, lin, size, user);
+    u64 second = (lin + first) & lin_mask(cpu);
+    tlb_get(cpu, lin, ACCESS_READ, user);
+    tlb_get(cpu, second, ACCESS_READ, user);
+    u64 v = page_read(cpu, lin, first, user);
+    return v | page_read(cpu, second, size - first, user) << (8 * first);
+}
+
+void lin_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write, bool user) {
+    enum access access = write ? ACCESS_WRITE : ACCESS_READ;
+    unsigned first = in_page(lin, size);
+    tlb_get(cpu, lin, access, user);
+    if (first != size)
+        tlb_get(cpu, (lin + first) & lin_mask(cpu), access, user);
+}
+
+void lin_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, bool user) {
+    unsigned first = in_page(lin, size);
+    if (likely(first == size)) {
+        page_write(cpu, lin, size, value, user);
+        return;
+    }
+    lin_probe(cpu, lin, size, true, user);
+    page_write(cpu, lin, first, value, user);
+    page_write(cpu, (lin + first) & lin_mask(cpu), size - first, value >> (8 * first), user);
+}
+
+u64 sys_read(sim_vcpu *cpu, u64 lin, unsigned size) { return lin_read(cpu, lin & lin_mask(cpu), size, false); }
+void sys_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value) {
+    lin_write(cpu, lin & lin_mask(cpu), size, value, false);
+}
+void sys_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write) {
+    lin_probe(cpu, lin & lin_mask(cpu), size, write, false);
+}
+
+void sys_or8(sim_vcpu *cpu, u64 lin, u8 bits) {
+    lin &= lin_mask(cpu);
+    u8 *p = page_write_ptr(cpu, lin, 1, false);
+    if (p)
+        atomic_fetch_or((_Atomic u8 *)p, bits);
+    else
+        lin_write(cpu, lin, 1, lin_read(cpu, lin, 1, false) | bits, false);
+}
+void sys_and8(sim_vcpu *cpu, u64 lin, u8 bits) {
+    lin &= lin_mask(cpu);
+    u8 *p = page_write_ptr(cpu, lin, 1, false);
+    if (p)
+        atomic_fetch_and((_Atomic u8 *)p, bits);
+    else
+        lin_write(cpu, lin, 1, lin_read(cpu, lin, 1, false) & bits, false);
+}
+
+/* ---- by segment and offset ---- */
+
+u64 mem_read_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
+    u64 lin = linear(cpu, seg, ea, size, false);
+    u64 v = lin_read(cpu, lin, size, at_user(cpu));
+    watch_data(cpu, lin, size, false);
+    return v;
+}
+
+void mem_write_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, u64 value) {
+    u64 lin = linear(cpu, seg, ea, size, true);
+    lin_write(cpu, lin, size, value, at_user(cpu));
+    watch_data(cpu, lin, size, true);
+}
+
+void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
+    u64 lin = linear(cpu, seg, ea, size, true);
+    if (!seg_rights(cpu, &cpu->seg[seg], false) && cpu->mode != MODE64)
+        raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
+    lin_probe(cpu, lin, size, true, at_user(cpu));
+    if (in_page(lin, size) != size)
+        return NULL;
+    u8 *p = page_write_ptr(cpu, lin, size, at_user(cpu));
+    if (p)
+        watch_data(cpu, lin, size, true);
+    return p;
+}
+
+void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
+    u64 lin = linear(cpu, seg, ea, size, write);
+    lin_probe(cpu, lin, size, write, at_user(cpu));
+}
+
+unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write, u8 **host) {
+    const struct seg *s = &cpu->seg[seg];
+    u64 lin;
+    if (sys_state(cpu)->data_breakpoints || ((cpu->eflags & FL_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3))
+        return 0;
+    if (cpu->mode == MODE64) {
+        lin = seg == FS || seg == GS ? s->base + ea : ea;
+        if (!canonical(lin))
+            return 0;
+    } else {
+        if (!seg_rights(cpu, s, write) || !seg_in_limit(s, ea, 1))
+            return 0;
+        u64 top = (s->attr & (SA_S | SA_CODE | SA_DOWN)) == (SA_S | SA_DOWN)
+                      ? ((s->attr & SA_DB) ? 0xffffffffu : 0xffffu)
+                      : s->limit;
+        if (size > top - ea + 1)
+            size = (unsigned)(top - ea + 1);
+        lin = (u32)(s->base + ea);
+    }
+    size = in_page(lin, size);
+    struct tlb_info *t = tlb_peek(cpu, lin, write ? ACCESS_WRITE : ACCESS_READ, at_user(cpu));
+    if (!t || !t->slot)
+        return 0;
+    u64 gpa = t->gpa | (lin & ~PAGE_MASK);
+    if (write) {
+        if (!writable_ram(t))
+            return 0;
+        if (atomic_load(slot_code(t->slot, gpa)))
+            code_written(cpu, t->slot, gpa, size);
+        slot_mark_dirty(t->slot, gpa);
+    }
+    *host = slot_host(t->slot, gpa);
+    return size;
+}
+
+struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page) {
+    struct tlb_info *t = tlb_get(cpu, lin & lin_mask(cpu), ACCESS_EXEC, at_user(cpu));
+    *gpa_page = t->gpa;
+    *host_page = t->slot ? slot_host(t->slot, t->gpa) : NULL;
+    return t->slot;
+}
+
+/* ---- stack frames ---- */
+
+u64 frame_push(sim_vcpu *cpu, const struct seg *ss, u64 sp, bool user, u32 error, const struct frame *f) {
+    u64 mask = cpu->mode == MODE64 ? ~(u64)0 : (ss->attr & SA_DB) ? 0xffffffff : 0xffff;
+    u64 top = sp & mask, at = top;
+    for (unsigned n = 0; n < f->n; n++) {
+        at = (at - f->size) & mask;
+        if (!seg_in_limit(ss, at, f->size))
+            raise_fault(cpu, EXC_SS, error);
+        lin_probe(cpu, (u32)(ss->base + at), f->size, true, user);
+    }
+    at = top;
+    for (unsigned n = 0; n < f->n; n++) {
+        at = (at - f->size) & mask;
+        u64 v = f->size == 2 ? (u16)f->item[n] : f->size == 4 ? (u32)f->item[n] : f->item[n];
+        lin_write(cpu, (u32)(ss->base + at), f->size, v, user);
+    }
+    return (sp & ~mask) | at;
+}

@@ -1,0 +1,119 @@
+/* CPUID: what the simulated processor can do, and the leaves user space chose from that with KVM_SET_CPUID2.
+ *
+ * Only what works is announced.  Not announced, because not modelled: x87, MMX, SSE, VME (virtual-8086 extensions),
+ * performance counters, MONITOR/MWAIT, thermal control, long mode, no-execute.
+ */
+#include <string.h>
+#include "system.h"
+
+/* Leaf 1 EDX */
+#define ID_DE    (1u << 2)
+#define ID_PSE   (1u << 3)
+#define ID_TSC   (1u << 4)
+#define ID_MSR   (1u << 5)
+#define ID_PAE   (1u << 6)
+#define ID_MCE   (1u << 7)
+#define ID_CX8   (1u << 8)
+#define ID_APIC  (1u << 9)
+#define ID_SEP   (1u << 11)
+#define ID_MTRR  (1u << 12)
+#define ID_PGE   (1u << 13)
+#define ID_MCA   (1u << 14)
+#define ID_CMOV  (1u << 15)
+#define ID_PAT   (1u << 16)
+#define ID_PSE36 (1u << 17)
+#define ID_CLFSH (1u << 19)
+#define MODEL_EDX                                                                                                      \
+    (ID_DE | ID_PSE | ID_TSC | ID_MSR | ID_PAE | ID_MCE | ID_CX8 | ID_APIC | ID_SEP | ID_MTRR | ID_PGE | ID_MCA |      \
+     ID_CMOV | ID_PAT | ID_PSE36)
+#define ID_HYPERVISOR (1u << 31) /* leaf 1 ECX */
+#define SIGNATURE     0x00000663 /* family 6 model 6 stepping 3, as QEMU's qemu32 */
+#define LM            (1u << 29) /* leaf 80000001h EDX */
+
+static const char brand[48] = "qom simulated i686 processor";
+
+static u32 text(const char *s) {
+    u32 v;
+    memcpy(&v, s, 4);
+    return v;
+}
+
+unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
+    const struct kvm_cpuid_entry2 all[] = {
+        {.function = 0, .eax = 7, .ebx = text("Genu"), .edx = text("ineI"), .ecx = text("ntel")},
+        {.function = 1, .eax = SIGNATURE, .ecx = ID_HYPERVISOR, .edx = MODEL_EDX},
+        {.function = 2, .eax = 1},
+        {.function = 3},
+        {.function = 4, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
+        {.function = 5},
+        {.function = 6},
+        {.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
+        {.function = 0x80000000, .eax = 0x80000008},
+        {.function = 0x80000001},
+        {.function = 0x80000002,
+         .eax = text(brand),
+         .ebx = text(brand + 4),
+         .ecx = text(brand + 8),
+         .edx = text(brand + 12)},
+        {.function = 0x80000003,
+         .eax = text(brand + 16),
+         .ebx = text(brand + 20),
+         .ecx = text(brand + 24),
+         .edx = text(brand + 28)},
+        {.function = 0x80000004,
+         .eax = text(brand + 32),
+         .ebx = text(brand + 36),
+         .ecx = text(brand + 40),
+         .edx = text(brand + 44)},
+        {.function = 0x80000005},
+        {.function = 0x80000006},
+        {.function = 0x80000007},
+        {.function = 0x80000008, .eax = PHYS_BITS | 32 << 8},
+    };
+    unsigned n = sizeof all / sizeof all[0];
+    if (max >= n)
+        memcpy(out, all, sizeof all);
+    return n;
+}
+
+static const struct kvm_cpuid_entry2 *find(sim_vcpu *cpu, u32 leaf, u32 sub) {
+    for (unsigned n = 0; n < cpu->cpuid_count; n++) {
+        const struct kvm_cpuid_entry2 *e = &cpu->cpuid[n];
+        if (e->function == leaf && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == sub))
+            return e;
+    }
+    return NULL;
+}
+
+void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]) {
+    const struct kvm_cpuid_entry2 *e = find(cpu, leaf, sub), *top;
+    memset(out, 0, 4 * sizeof *out);
+    if (!e) {
+        /* beyond the last leaf an Intel processor answers as for the highest basic one */
+        top = find(cpu, leaf & 0x80000000, 0);
+        if (top && leaf <= top->eax)
+            return;
+        top = find(cpu, 0, 0);
+        if (!top || (leaf & 0xff000000) == 0x40000000)
+            return;
+        e = find(cpu, top->eax, sub);
+        if (!e)
+            return;
+    }
+    out[0] = e->eax;
+    out[1] = e->ebx;
+    out[2] = e->ecx;
+    out[3] = e->edx;
+    if (e->function == 1 && !(cpu->apic_base & 0x800))
+        out[3] &= ~ID_APIC; /* the APIC is switched off */
+}
+
+u32 cpuid_edx1(sim_vcpu *cpu) {
+    const struct kvm_cpuid_entry2 *e = find(cpu, 1, 0);
+    return e ? e->edx & MODEL_EDX : MODEL_EDX;
+}
+
+bool cpuid_has_lm(sim_vcpu *cpu) {
+    const struct kvm_cpuid_entry2 *e = find(cpu, 0x80000001, 0);
+    return e && (e->edx & LM);
+}

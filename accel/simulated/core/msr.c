@@ -1,0 +1,239 @@
+/* Model-specific registers: RDMSR, WRMSR, KVM_GET_MSRS, KVM_SET_MSRS.
+ *
+ * With an effect: TSC, APIC base, SYSENTER, EFER.  Stored and checked: MTRRs, PAT, MISC_ENABLE.  Read as zero: machine
+ * check with no banks, microcode revision.  Anything else does not exist: #GP(0), as on KVM.
+ */
+#include <x86intrin.h>
+#include "system.h"
+
+#define MSR_P5_MC_ADDR      0x000
+#define MSR_P5_MC_TYPE      0x001
+#define MSR_TSC             0x010
+#define MSR_PLATFORM_ID     0x017
+#define MSR_APIC_BASE       0x01b
+#define MSR_EBL_CR_POWERON  0x02a
+#define MSR_FEATURE_CONTROL 0x03a
+#define MSR_BIOS_SIGN       0x08b
+#define MSR_MTRRCAP         0x0fe
+#define MSR_SYSENTER_CS     0x174
+#define MSR_SYSENTER_ESP    0x175
+#define MSR_SYSENTER_EIP    0x176
+#define MSR_MCG_CAP         0x179
+#define MSR_MCG_STATUS      0x17a
+#define MSR_MISC_ENABLE     0x1a0
+#define MSR_DEBUGCTL        0x1d9
+#define MSR_MTRR_PHYSBASE0  0x200
+#define MSR_MTRR_FIX64K     0x250
+#define MSR_MTRR_FIX16K     0x258
+#define MSR_MTRR_FIX4K      0x268
+#define MSR_PAT             0x277
+#define MSR_MTRR_DEF_TYPE   0x2ff
+#define MSR_EFER            0xc0000080
+#define MTRR_VARIABLE       8
+
+const u32 msr_index_list[] = {
+    MSR_TSC,
+    MSR_APIC_BASE,
+    MSR_SYSENTER_CS,
+    MSR_SYSENTER_ESP,
+    MSR_SYSENTER_EIP,
+    MSR_MISC_ENABLE,
+    MSR_PAT,
+    MSR_MCG_STATUS,
+    MSR_MTRR_DEF_TYPE,
+    0x200,
+    0x201,
+    0x202,
+    0x203,
+    0x204,
+    0x205,
+    0x206,
+    0x207,
+    0x208,
+    0x209,
+    0x20a,
+    0x20b,
+    0x20c,
+    0x20d,
+    0x20e,
+    0x20f,
+    0x250,
+    0x258,
+    0x259,
+    0x268,
+    0x269,
+    0x26a,
+    0x26b,
+    0x26c,
+    0x26d,
+    0x26e,
+    0x26f,
+};
+const unsigned msr_index_count = sizeof msr_index_list / sizeof msr_index_list[0];
+
+u64 guest_tsc(sim_vcpu *cpu) { return __rdtsc() + cpu->tsc_offset; }
+
+/* Where an MTRR is kept, NULL when the number is none. */
+static u64 *mtrr(sim_vcpu *cpu, u32 index) {
+    if (index >= MSR_MTRR_PHYSBASE0 && index < MSR_MTRR_PHYSBASE0 + 2 * MTRR_VARIABLE)
+        return &cpu->mtrr[index - MSR_MTRR_PHYSBASE0];
+    u64 *fixed = &cpu->mtrr[2 * MTRR_VARIABLE];
+    if (index == MSR_MTRR_FIX64K)
+        return &fixed[0];
+    if (index == MSR_MTRR_FIX16K || index == MSR_MTRR_FIX16K + 1)
+        return &fixed[1 + index - MSR_MTRR_FIX16K];
+    if (index >= MSR_MTRR_FIX4K && index < MSR_MTRR_FIX4K + 8)
+        return &fixed[3 + index - MSR_MTRR_FIX4K];
+    return NULL;
+}
+
+static bool mtrr_type_ok(u64 t) { return t < 8 && ((1u << t) & 0x73); } /* 0 1 4 5 6 */
+static bool pat_type_ok(u64 t) { return t < 8 && ((1u << t) & 0xf3); }  /* also 7 */
+
+static bool mtrr_value_ok(u32 index, u64 v) {
+    if (index == MSR_MTRR_DEF_TYPE)
+        return !(v & ~(u64)0xcff) && mtrr_type_ok(v & 0xff);
+    if (index >= MSR_MTRR_FIX64K) {
+        for (unsigned n = 0; n < 8; n++)
+            if (!mtrr_type_ok((v >> (8 * n)) & 0xff))
+                return false;
+        return true;
+    }
+    u64 reserved = ~PHYS_MASK;
+    if (index & 1)
+        return !(v & (reserved | 0x7ff));
+    return !(v & (reserved | 0xf00)) && mtrr_type_ok(v & 0xff);
+}
+
+int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
+    u64 *p = mtrr(cpu, index);
+    if (p) {
+        *value = *p;
+        return 0;
+    }
+    switch (index) {
+    case MSR_TSC:
+        *value = guest_tsc(cpu);
+        return 0;
+    case MSR_APIC_BASE:
+        *value = cpu->apic_base;
+        return 0;
+    case MSR_MTRRCAP:
+        *value = 0x500 | MTRR_VARIABLE;
+        return 0;
+    case MSR_SYSENTER_CS:
+        *value = cpu->sysenter_cs;
+        return 0;
+    case MSR_SYSENTER_ESP:
+        *value = cpu->sysenter_esp;
+        return 0;
+    case MSR_SYSENTER_EIP:
+        *value = cpu->sysenter_eip;
+        return 0;
+    case MSR_MISC_ENABLE:
+        *value = cpu->misc_enable;
+        return 0;
+    case MSR_PAT:
+        *value = cpu->pat;
+        return 0;
+    case MSR_MTRR_DEF_TYPE:
+        *value = cpu->mtrr_def_type;
+        return 0;
+    case MSR_EFER:
+        *value = cpu->efer;
+        return 0;
+    case MSR_MCG_STATUS:
+        *value = sys_state(cpu)->mcg_status;
+        return 0;
+    case MSR_BIOS_SIGN:
+        *value = sys_state(cpu)->bios_sign;
+        return 0;
+    case MSR_P5_MC_ADDR:
+    case MSR_P5_MC_TYPE:
+    case MSR_PLATFORM_ID:
+    case MSR_EBL_CR_POWERON:
+    case MSR_MCG_CAP:
+    case MSR_DEBUGCTL:
+    case MSR_FEATURE_CONTROL:
+        *value = 0;
+        return 0;
+    default:
+        return -1;
+    }
+}
+
+/* KVM_SET_MSRS of the TSC on several vCPUs one after the other means: the same time on all. */
+static void host_sets_tsc(sim_vcpu *cpu, u64 value) {
+    u64 offset = value - __rdtsc();
+    struct vm_state *vm = vm_state(cpu->vm);
+    s64 apart = (s64)(offset - vm->tsc_last_offset);
+    if (vm->tsc_written && apart > -TSC_SYNC_CYCLES && apart < TSC_SYNC_CYCLES)
+        offset = vm->tsc_last_offset;
+    vm->tsc_written = true;
+    vm->tsc_last_offset = offset;
+    cpu->tsc_offset = offset;
+}
+
+int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
+    u64 *p = mtrr(cpu, index);
+    if (p) {
+        if (!mtrr_value_ok(index, value))
+            return -1;
+        *p = value;
+        return 0;
+    }
+    switch (index) {
+    case MSR_TSC:
+        if (host)
+            host_sets_tsc(cpu, value);
+        else
+            cpu->tsc_offset = value - __rdtsc();
+        return 0;
+    case MSR_APIC_BASE:
+        if (value & (~PHYS_MASK | 0x6ff))
+            return -1; /* x2APIC is not announced */
+        cpu->apic_base = value;
+        return 0;
+    case MSR_SYSENTER_CS:
+        cpu->sysenter_cs = (u32)value;
+        return 0;
+    case MSR_SYSENTER_ESP:
+        cpu->sysenter_esp = value;
+        return 0;
+    case MSR_SYSENTER_EIP:
+        cpu->sysenter_eip = value;
+        return 0;
+    case MSR_MISC_ENABLE:
+        cpu->misc_enable = value;
+        return 0;
+    case MSR_PAT:
+        for (unsigned n = 0; n < 8; n++)
+            if (!pat_type_ok((value >> (8 * n)) & 0xff))
+                return -1;
+        cpu->pat = value;
+        return 0;
+    case MSR_MTRR_DEF_TYPE:
+        if (!mtrr_value_ok(index, value))
+            return -1;
+        cpu->mtrr_def_type = value;
+        return 0;
+    case MSR_EFER:
+        return value == cpu->efer ? 0 : -1; /* nothing in it without long mode and NX */
+    case MSR_MCG_STATUS:
+        if (!host && value)
+            return -1;
+        sys_state(cpu)->mcg_status = value;
+        return 0;
+    case MSR_BIOS_SIGN: /* the guest's write of 0 before CPUID asks for the revision */
+        if (host)
+            sys_state(cpu)->bios_sign = value;
+        return 0;
+    case MSR_P5_MC_ADDR:
+    case MSR_P5_MC_TYPE:
+    case MSR_EBL_CR_POWERON:
+    case MSR_DEBUGCTL:
+        return value ? -1 : 0;
+    default:
+        return -1;
+    }
+}

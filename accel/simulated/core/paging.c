@@ -1,0 +1,152 @@
+/* The page walk: two-level with 4 MiB pages (PSE, PSE-36), PAE, and four-level tables.
+ *
+ * Accessed and dirty bits are set as the processor does, atomically, only when the whole walk succeeded.  A table that
+ * lies where there is no RAM reads as not present; one in read-only RAM keeps its bits as they are (KVM does both).
+ */
+#include "system.h"
+
+#define PTE_P   0x001u
+#define PTE_W   0x002u
+#define PTE_U   0x004u
+#define PTE_A   0x020u
+#define PTE_D   0x040u
+#define PTE_PS  0x080u
+#define PTE_G   0x100u
+#define PTE_NX  ((u64)1 << 63)
+#define RSVD_HI (((u64)1 << 52) - ((u64)1 << PHYS_BITS)) /* address bits the processor does not have */
+
+u8 *phys_host(sim_vcpu *cpu, u64 gpa) {
+    struct slot *s = vm_slot(cpu->vm, gpa);
+    return s ? slot_host(s, gpa) : NULL;
+}
+
+static bool table_read(sim_vcpu *cpu, u64 gpa, bool wide, u64 *entry) {
+    const u8 *p = phys_host(cpu, gpa);
+    if (!p)
+        return false;
+    *entry = wide ? atomic_load_explicit((const _Atomic u64 *)(const void *)p, memory_order_acquire)
+                  : atomic_load_explicit((const _Atomic u32 *)(const void *)p, memory_order_acquire);
+    return true;
+}
+
+/* Add `bits` to an entry still equal to `old`.  False: it changed meanwhile, walk again. */
+static bool table_set_bits(sim_vcpu *cpu, u64 gpa, bool wide, u64 old, u64 bits) {
+    struct slot *s = vm_slot(cpu->vm, gpa);
+    if (!s || (s->flags & KVM_MEM_READONLY))
+        return true;
+    if (atomic_load(slot_code(s, gpa)))
+        code_written(cpu, s, gpa, wide ? 8 : 4);
+    slot_mark_dirty(s, gpa);
+    u8 *p = slot_host(s, gpa);
+    if (wide)
+        return atomic_compare_exchange_strong((_Atomic u64 *)(void *)p, &old, old | bits);
+    u32 old32 = (u32)old;
+    return atomic_compare_exchange_strong((_Atomic u32 *)(void *)p, &old32, old32 | (u32)bits);
+}
+
+bool load_pdptes(sim_vcpu *cpu, u64 cr3) {
+    u64 table = cr3 & 0xffffffe0, e[4];
+    for (unsigned n = 0; n < 4; n++) {
+        if (!table_read(cpu, table + 8 * n, true, &e[n]))
+            e[n] = 0;
+        if ((e[n] & PTE_P) && (e[n] & (RSVD_HI | ~(((u64)1 << 52) - 1) | 0x1e6)))
+            return false;
+    }
+    for (unsigned n = 0; n < 4; n++)
+        cpu->pdpte[n] = e[n];
+    return true;
+}
+
+struct level {
+    u64 gpa, entry;
+};
+
+bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, bool user, struct walk *w) {
+    if (!(cpu->cr0 & CR0_PG)) {
+        w->gpa = lin & PAGE_MASK;
+        w->flags = TI_WRITE | TI_EXEC;
+        w->error = 0;
+        return true;
+    }
+    bool lm = long_mode(cpu), wide = (cpu->cr4 & CR4_PAE) != 0, nxe = (cpu->efer & EFER_NXE) != 0;
+    u32 error =
+        (access == ACCESS_WRITE ? PF_WRITE : 0) | (user ? PF_USER : 0) | (access == ACCESS_EXEC && nxe ? PF_FETCH : 0);
+    struct level lv[4];
+    for (;;) {
+        unsigned n = 0, shift;
+        u64 table, rights = PTE_W | PTE_U, nx = 0, entry;
+        bool large = false;
+        if (lm) {
+            table = cpu->cr3 & PHYS_MASK & PAGE_MASK;
+            shift = 39;
+        } else if (wide) {
+            u64 e = cpu->pdpte[(lin >> 30) & 3];
+            if (!(e & PTE_P))
+                return w->error = error, false;
+            table = e & PHYS_MASK & PAGE_MASK;
+            shift = 21;
+        } else {
+            table = cpu->cr3 & 0xfffff000;
+            shift = 22;
+        }
+        for (;;) {
+            u64 gpa = table + (wide ? ((lin >> shift) & 0x1ff) * 8 : ((lin >> shift) & 0x3ff) * 4);
+            if (!table_read(cpu, gpa, wide, &entry) || !(entry & PTE_P))
+                return w->error = error, false;
+            u64 rsvd = 0;
+            if (wide)
+                rsvd = RSVD_HI | (nxe ? 0 : PTE_NX) | (lm ? 0 : ((u64)0x7ff << 52));
+            if (shift > PAGE_SHIFT && (entry & PTE_PS)) {
+                if (!wide) {
+                    if (cpu->cr4 & CR4_PSE)
+                        large = true, rsvd = 1u << 21;
+                } else if (shift > 30) {
+                    rsvd |= PTE_PS;
+                } else if (shift == 30) {
+                    rsvd |= PTE_PS; /* no 1 GiB pages announced */
+                } else {
+                    large = true;
+                    rsvd |= 0x1fe000;
+                }
+            }
+            if (entry & rsvd)
+                return w->error = error | PF_RSVD | PF_PRESENT, false;
+            lv[n].gpa = gpa;
+            lv[n++].entry = entry;
+            rights &= entry;
+            nx |= entry & PTE_NX;
+            if (large || shift == PAGE_SHIFT)
+                break;
+            table = entry & (wide ? PHYS_MASK & PAGE_MASK : 0xfffff000);
+            shift -= wide ? 9 : 10;
+        }
+        if (!nxe)
+            nx = 0;
+        bool writable = (rights & PTE_W) || (!user && !(cpu->cr0 & CR0_WP));
+        if ((user && !(rights & PTE_U)) || (access == ACCESS_WRITE && !writable) || (access == ACCESS_EXEC && nx))
+            return w->error = error | PF_PRESENT, false;
+
+        bool again = false;
+        for (unsigned k = 0; k < n && !again; k++) {
+            u64 want = PTE_A | (k == n - 1 && access == ACCESS_WRITE ? PTE_D : 0);
+            if ((lv[k].entry & want) != want) {
+                again = !table_set_bits(cpu, lv[k].gpa, wide, lv[k].entry, want);
+                lv[k].entry |= want;
+            }
+        }
+        if (again)
+            continue;
+
+        entry = lv[n - 1].entry;
+        if (!large)
+            w->gpa = entry & (wide ? PHYS_MASK & PAGE_MASK : 0xfffff000);
+        else if (wide)
+            w->gpa = (entry & PHYS_MASK & ~(u64)0x1fffff) | (lin & 0x1ff000);
+        else
+            w->gpa = (entry & 0xffc00000) | ((entry & 0x1fe000) << 19) | (lin & 0x3ff000);
+        w->flags = (writable && (entry & PTE_D) ? TI_WRITE : 0) | (nx ? 0 : TI_EXEC) | (large ? TI_LARGE : 0) |
+                   ((entry & PTE_G) && (cpu->cr4 & CR4_PGE) ? TI_GLOBAL : 0);
+        w->error = 0;
+        return true;
+    }
+}

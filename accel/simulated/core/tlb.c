@@ -1,0 +1,128 @@
+/* The software TLB: filling it from the page walk, and everything that empties it.
+ *
+ * Two sets, supervisor and user, each direct-mapped.  tlb_entry holds the tags the inline accessors compare, tlb_info
+ * what is known about the page.  A tag is set only when that kind of access needs no further thought; see cpu.h.
+ */
+#include "system.h"
+#include <string.h>
+
+static inline unsigned tlb_index(u64 lin) { return (lin >> PAGE_SHIFT) % TLB_SIZE; }
+
+static void drop_entry(sim_vcpu *cpu, unsigned set, unsigned n) {
+    cpu->tlb_info[set][n].page = TLB_NONE;
+    cpu->tlb_info[set][n].slot = NULL;
+    struct tlb_entry *e = &cpu->tlb_set[set][n];
+    e->tag_r = e->tag_w = e->tag_x = TLB_NONE;
+}
+
+void tlb_flush(sim_vcpu *cpu, bool global_too) {
+    if (!(cpu->cr4 & CR4_PGE))
+        global_too = true;
+    for (unsigned set = 0; set < 2; set++)
+        for (unsigned n = 0; n < TLB_SIZE; n++)
+            if (global_too || !(cpu->tlb_info[set][n].flags & TI_GLOBAL))
+                drop_entry(cpu, set, n);
+    if (global_too)
+        sys_state(cpu)->large_pages = false;
+    cpu->map_gen++;
+}
+
+void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
+    u64 page = lin & lin_mask(cpu) & PAGE_MASK;
+    unsigned n = tlb_index(page);
+    for (unsigned set = 0; set < 2; set++)
+        if (cpu->tlb_info[set][n].page == page)
+            drop_entry(cpu, set, n);
+    if (sys_state(cpu)->large_pages) { /* the address may be any one inside a large page */
+        u64 mask = (cpu->cr4 & CR4_PAE) ? ~(u64)0x1fffff : ~(u64)0x3fffff;
+        for (unsigned set = 0; set < 2; set++)
+            for (n = 0; n < TLB_SIZE; n++) {
+                struct tlb_info *t = &cpu->tlb_info[set][n];
+                if (t->page != TLB_NONE && (t->flags & TI_LARGE) && ((t->page ^ page) & mask) == 0)
+                    drop_entry(cpu, set, n);
+            }
+    }
+    cpu->map_gen++;
+}
+
+bool tlb_protect_code(sim_vcpu *cpu, u64 gpa) {
+    bool was = false;
+    u64 page = gpa & PAGE_MASK;
+    for (unsigned set = 0; set < 2; set++)
+        for (unsigned n = 0; n < TLB_SIZE; n++)
+            if (cpu->tlb_set[set][n].tag_w != TLB_NONE && cpu->tlb_info[set][n].gpa == page) {
+                cpu->tlb_set[set][n].tag_w = TLB_NONE;
+                was = true;
+            }
+    return was;
+}
+
+/* Is there an armed data breakpoint on this linear page? */
+static bool page_watched(sim_vcpu *cpu, u64 page) {
+    if (likely(!sys_state(cpu)->data_breakpoints))
+        return false;
+    const u64 *dr = active_dr(cpu);
+    for (unsigned n = 0; n < 4; n++)
+        if (((dr[7] >> (2 * n)) & 3) && ((dr[7] >> (16 + 4 * n)) & 3) && ((dr[n] ^ page) & PAGE_MASK) == 0)
+            return true;
+    return false;
+}
+
+void tlb_breakpoints_changed(sim_vcpu *cpu) {
+    const u64 *dr = active_dr(cpu);
+    bool any = false;
+    for (unsigned n = 0; n < 4; n++)
+        any |= ((dr[7] >> (2 * n)) & 3) && ((dr[7] >> (16 + 4 * n)) & 3);
+    if (any || sys_state(cpu)->data_breakpoints) {
+        sys_state(cpu)->data_breakpoints = any;
+        tlb_flush(cpu, true);
+    }
+}
+
+void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, bool user) {
+    struct tlb_entry *e = &cpu->tlb_set[user][tlb_index(t->page)];
+    if (!(t->flags & TI_WRITE) || !t->slot || (t->slot->flags & KVM_MEM_READONLY) || page_watched(cpu, t->page))
+        return;
+    slot_mark_dirty(t->slot, t->gpa);
+    if (!atomic_load(slot_code(t->slot, t->gpa)))
+        e->tag_w = t->page;
+}
+
+static bool allows(const struct tlb_info *t, enum access access) {
+    return access == ACCESS_READ || (t->flags & (access == ACCESS_WRITE ? TI_WRITE : TI_EXEC));
+}
+
+struct tlb_info *tlb_peek(sim_vcpu *cpu, u64 lin, enum access access, bool user) {
+    struct tlb_info *t = &cpu->tlb_info[user][tlb_index(lin)];
+    return t->page == (lin & PAGE_MASK) && allows(t, access) ? t : NULL;
+}
+
+struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, bool user) {
+    struct tlb_info *t = &cpu->tlb_info[user][tlb_index(lin)];
+    u64 page = lin & PAGE_MASK;
+    if (likely(t->page == page && allows(t, access)))
+        return t;
+    struct walk w;
+    if (!page_walk(cpu, lin, access, user, &w)) {
+        cpu->fault.cr2 = lin;
+        tlb_flush_page(cpu, lin); /* a fault leaves no translation of the page behind */
+        raise_fault(cpu, EXC_PF, w.error);
+    }
+    struct slot *slot = vm_slot(cpu->vm, w.gpa);
+    t->page = page;
+    t->gpa = w.gpa;
+    t->slot = slot;
+    t->flags = w.flags;
+    if (w.flags & TI_LARGE)
+        sys_state(cpu)->large_pages = true;
+    struct tlb_entry *e = &cpu->tlb_set[user][tlb_index(lin)];
+    e->tag_r = e->tag_w = e->tag_x = TLB_NONE;
+    if (slot) {
+        e->addend = (u64)(uintptr_t)slot_host(slot, w.gpa) - page;
+        if (!page_watched(cpu, page))
+            e->tag_r = page;
+        if (w.flags & TI_EXEC)
+            e->tag_x = page;
+    }
+    return t;
+}
