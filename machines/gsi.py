@@ -1,0 +1,41 @@
+"""Global system interrupts of a PC: one input a line, passed on to the 8259 pair and to the I/O APIC.
+
+Guest view: none; it is the wiring of the board (ACPI calls the numbers "global system interrupts").  Lines 0-15 reach both
+controllers, 16-23 only the I/O APIC.  IRQ 0 arrives at I/O APIC pin 2, where the MADT's override points; IRQ 2 is the
+cascade of the 8259 pair and reaches nobody else.
+"""
+
+from __future__ import annotations
+
+from qom.hw.bus import SysBusDevice
+from qom.registry import type_init
+
+__all__ = ["GsiLines"]
+
+ISA_LINES = 16
+IOAPIC_PINS = 24
+CASCADE = 2
+
+
+@type_init("gsi-lines")
+class GsiLines(SysBusDevice):
+    """24 unnamed inputs; outputs `pic[0..15]` and `ioapic[0..23]`."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """Class facts."""
+        cls.desc, cls.category, cls.user_creatable = "PC interrupt lines", "intc", False
+
+    def instance_init(self) -> None:
+        """Declare the lines."""
+        self.gpio_in(None, IOAPIC_PINS, self._set)
+        self._pic = self.gpio_out("pic", ISA_LINES)
+        self._ioapic = self.gpio_out("ioapic", IOAPIC_PINS)
+
+    def _set(self, n: int, level: int) -> None:
+        if n < ISA_LINES:
+            self._pic[n].set(level)
+        if n == 0:
+            self._ioapic[CASCADE].set(level)
+        elif n != CASCADE:
+            self._ioapic[n].set(level)

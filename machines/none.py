@@ -1,0 +1,24 @@
+"""Machine `none`: system bus and nothing on it.
+
+For looking at types, for tests, and for boards put together from the outside with `-device`.
+"""
+
+from __future__ import annotations
+
+from qom.registry import type_init
+from qom.vm.machine import Machine
+
+__all__ = ["NoneMachine"]
+
+
+@type_init("none-machine")
+class NoneMachine(Machine):
+    """An empty board: no processors, no memory, no devices."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """Say what there is not."""
+        cls.desc = "empty machine"
+        cls.default_cpu_type = None
+        cls.default_ram_size = 0
+        cls.max_cpus = 0

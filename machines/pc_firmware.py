@@ -1,0 +1,193 @@
+"""What a PC's firmware is told: CMOS, fw_cfg, ACPI and SMBIOS tables.
+
+Filled once every device is there (QEMU: `pc_cmos_init`, `bochs_bios_init`, `acpi_setup`), because sizes and boot order depend on
+them.  CMOS bytes are those that SeaBIOS reads (its docs: "CMOS memory layout"); fw_cfg items are QEMU's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from plugins.firmware import acpi, fw_cfg, loader, smbios
+from qom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from machines.pc import PcI440FX
+
+__all__ = ["boot_order", "fill"]
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+FOUR_GIB: Final = 1 << 32
+PCI_HOLE_END: Final = 0xFEBFFFFF
+BASE_RAM_KIB: Final = 640
+
+# CMOS bytes
+EQUIPMENT, BASE_MEMORY, EXTENDED_MEMORY, EXTENDED_MEMORY_AT, ABOVE_16M = 0x14, 0x15, 0x17, 0x30, 0x34
+BOOT_ORDER_3, DISK_TRANSLATION, BOOT_ORDER_12, ABOVE_4G, MORE_CPUS = 0x38, 0x39, 0x3D, 0x5B, 0x5F
+EQUIPMENT_VALUE: Final = 0x06  # a mouse and a coprocessor socket, no floppy
+BOOT_CODES: Final = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
+TRANSLATE_LBA: Final = 1
+CHS_SECTORS: Final = 1024 * 16 * 63  # more than cylinders, heads and sectors alone can address
+
+DEFAULT_ORDER: Final = "cad"
+
+
+def fill(machine: PcI440FX) -> None:
+    """Tell the firmware everything; called once, before the guest runs."""
+    order = boot_order(machine)
+    _fill_cmos(machine, order)
+    _fill_fw_cfg(machine, order)
+
+
+def boot_order(machine: PcI440FX) -> str:
+    """The `-boot order=` letters.
+
+    Raises:
+        ConfigError: a letter that no boot device has.
+    """
+    config = machine.vm.config
+    order = str(config.boot.get("once") or config.boot.get("order") or DEFAULT_ORDER)
+    for letter in order:
+        if letter not in BOOT_CODES:
+            known = "".join(sorted(BOOT_CODES))
+            raise ConfigError(f"boot order {order!r}: {letter!r} is no boot device: expected letters of {known!r}")
+    return order
+
+
+def _fill_cmos(machine: PcI440FX, order: str) -> None:
+    rtc = machine.part("rtc")
+
+    def word(at: int, value: int, size: int = 2) -> None:
+        for n in range(size):
+            rtc.set_cmos(at + n, value >> 8 * n & 0xFF)
+
+    below, above = machine.below_4g, machine.above_4g
+    extended = min(max(0, below - MIB) // KIB, 0xFFFF)
+    word(BASE_MEMORY, BASE_RAM_KIB)
+    word(EXTENDED_MEMORY, extended)
+    word(EXTENDED_MEMORY_AT, extended)
+    word(ABOVE_16M, min(max(0, below - 16 * MIB) // (64 * KIB), 0xFFFF))
+    word(ABOVE_4G, above // (64 * KIB), 3)
+    rtc.set_cmos(EQUIPMENT, EQUIPMENT_VALUE)
+    rtc.set_cmos(MORE_CPUS, len(machine.cpus) - 1)
+    codes = [BOOT_CODES[letter] for letter in order[:3]] + [0, 0, 0]
+    rtc.set_cmos(BOOT_ORDER_12, codes[1] << 4 | codes[0])
+    rtc.set_cmos(BOOT_ORDER_3, codes[2] << 4)
+    translation = 0
+    for number, disk in disks(machine).items():
+        if disk.drive.sectors > CHS_SECTORS:
+            translation |= TRANSLATE_LBA << 2 * number
+    rtc.set_cmos(DISK_TRANSLATION, translation)
+
+
+def disks(machine: PcI440FX) -> dict[int, Any]:
+    """The board's IDE disks by number: channel * 2 + unit."""
+    ide = machine.part("ide")
+    return {n * 2 + disk.unit: disk for n, bus in enumerate(ide.ide) for disk in bus.devices}
+
+
+def _fill_fw_cfg(machine: PcI440FX, order: str) -> None:
+    cfg = machine.part("fw_cfg")
+    config = machine.vm.config
+    cpus = len(machine.cpus)
+    cfg.add_i16(fw_cfg.NB_CPUS, cpus)
+    cfg.add_i16(fw_cfg.MAX_CPUS, max((cpu.apic_id for cpu in machine.cpus), default=0) + 1)
+    cfg.add_i64(fw_cfg.RAM_SIZE, machine.ram_size)
+    cfg.add_i16(fw_cfg.NOGRAPHIC, 1 if config.nographic else 0)
+    cfg.add_i16(fw_cfg.BOOT_MENU, 1 if config.boot.get("menu") in (True, "on") else 0)
+    cfg.add_i32(fw_cfg.IRQ0_OVERRIDE, 1)
+    cfg.add_file("etc/e820", fw_cfg.e820(ram_map(machine)))
+    cfg.add_file("etc/system-states", bytes((128, 0, 0, 129, 128, 128)))
+    paths = [f"/pci@i0cf8/ide@1,1/drive@{n // 2}/disk@{n % 2}" for n in sorted(disks(machine))]
+    if paths and order.startswith("c"):
+        cfg.add_file("bootorder", "\n".join(paths).encode() + b"\n\0")
+    nodes = {cpu: node.nodeid for node in config.numa for cpu in node.cpus}
+    cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, nodes, numa_sizes(machine)))
+    acpi.build(acpi_config(machine, nodes)).install(cfg)
+    smbios.build(smbios_config(machine)).install(cfg)
+    if config.kernel is not None:
+        kernel = loader.load_kernel(config.kernel, config.initrd, config.append or "", low_memory=machine.below_4g)
+        kernel.install(cfg)
+
+
+def ram_map(machine: PcI440FX) -> list[tuple[int, int, int]]:
+    """(start, size, type) of the e820 map's RAM."""
+    entries = [(0, machine.below_4g, fw_cfg.E820_RAM)]
+    if machine.above_4g:
+        entries.append((FOUR_GIB, machine.above_4g, fw_cfg.E820_RAM))
+    return entries
+
+
+def numa_sizes(machine: PcI440FX) -> list[int]:
+    """Bytes of RAM of each NUMA node; nodes that say nothing share the rest equally."""
+    nodes = machine.vm.config.numa
+    if not nodes:
+        return []
+    said = sum(node.mem or 0 for node in nodes)
+    silent = [node for node in nodes if node.mem is None]
+    if said > machine.ram_size or (not silent and said != machine.ram_size):
+        raise ConfigError(f"NUMA nodes have {said} bytes in all, the machine has {machine.ram_size}", nodes[0].origin)
+    share = (machine.ram_size - said) // len(silent) // (8 * MIB) * (8 * MIB) if silent else 0
+    sizes = {node.nodeid: share if node.mem is None else node.mem for node in nodes}
+    if silent:
+        sizes[silent[-1].nodeid] += machine.ram_size - sum(sizes.values())
+    return [sizes[node] for node in sorted(sizes)]
+
+
+def numa_ranges(machine: PcI440FX, sizes: list[int]) -> list[list[tuple[int, int]]]:
+    """The (base, length) ranges of each node: nodes follow one another through RAM, skipping the hole under 4 GiB."""
+    ranges: list[list[tuple[int, int]]] = []
+    start = 0
+    for size in sizes:
+        end, mine = start + size, []
+        if start < machine.below_4g:
+            mine.append((start, min(end, machine.below_4g) - start))
+        if end > machine.below_4g:
+            high = max(start, machine.below_4g)
+            mine.append((FOUR_GIB + high - machine.below_4g, end - high))
+        ranges.append(mine)
+        start = end
+    return ranges
+
+
+def acpi_config(machine: PcI440FX, nodes: dict[int, int]) -> acpi.AcpiConfig:
+    """What the ACPI tables say about this board."""
+    config = machine.vm.config
+    sizes = numa_sizes(machine)
+    numa = [
+        acpi.NumaNode(apic_ids=[cpu.apic_id for cpu in machine.cpus if nodes.get(cpu.index, 0) == node], memory=memory)
+        for node, memory in enumerate(numa_ranges(machine, sizes))
+    ]
+    distances: list[list[int]] | None = None
+    if config.numa_distances:
+        distances = [[10 if a == b else 20 for b in range(len(sizes))] for a in range(len(sizes))]
+        for entry in config.numa_distances:
+            distances[entry.src][entry.dst] = entry.val
+    serials = [(port.iobase, port.irq) for port in serial_ports(machine)]
+    return acpi.AcpiConfig(
+        apic_ids=[cpu.apic_id for cpu in machine.cpus],
+        pci_hole=(machine.below_4g, PCI_HOLE_END),
+        serials=serials,
+        numa=numa,
+        distances=distances,
+    )
+
+
+def serial_ports(machine: PcI440FX) -> list[Any]:
+    """The serial ports there are, by whatever means they came."""
+    return [device for device in machine.part("piix3").isa_bus.devices if device.is_a("isa-serial")]
+
+
+def smbios_config(machine: PcI440FX) -> smbios.SmbiosConfig:
+    """What the SMBIOS tables say about this machine."""
+    uuid_text = machine.vm.config.uuid
+    memory = [(base, size) for base, size, _ in ram_map(machine)]
+    topology = {"sockets": machine.smp_sockets, "cores": machine.smp_cores, "threads": machine.smp_threads}
+    if uuid_text is None:
+        return smbios.SmbiosConfig(memory=memory, **topology)
+    try:
+        return smbios.SmbiosConfig(memory=memory, system_uuid=uuid.UUID(uuid_text), **topology)
+    except ValueError:
+        raise ConfigError(f"uuid {uuid_text!r} is not a UUID: expected 8-4-4-4-12 hexadecimal digits") from None

@@ -1,0 +1,3 @@
+"""Processor models."""
+
+QOM_MODULES = ("x86",)
