@@ -9,6 +9,7 @@ Guest view: none of its own; the RAM of 0-9FFFFh seen again at 100000h-19FFFFh.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from qom.hw.bus import SysBusDevice
@@ -19,6 +20,7 @@ __all__ = ["A20Gate"]
 
 MIB: Final = 1 << 20
 BASE_RAM: Final = 640 << 10
+SOURCES: Final = ("i8042", "port92")
 
 
 @type_init("a20-gate")
@@ -34,9 +36,9 @@ class A20Gate(SysBusDevice):
 
     def instance_init(self) -> None:
         """Declare the lines."""
-        self._open = {"i8042": 0, "port92": 0}
-        for name in self._open:
-            self.gpio_in(name, 1, lambda n, level, name=name: self._set(name, level))
+        self._open = {name: 0 for name in SOURCES}
+        for name in SOURCES:
+            self.gpio_in(name, 1, partial(self._set, name))
 
     def realize(self) -> None:
         """Lay the wrapped RAM over the second megabyte; hidden until the lines say otherwise."""
@@ -44,6 +46,6 @@ class A20Gate(SysBusDevice):
         self._wrapped.set_enabled(False)
         self.sysbus.map_memory(MIB, self._wrapped, priority=2)
 
-    def _set(self, name: str, level: int) -> None:
+    def _set(self, name: str, n: int, level: int) -> None:
         self._open[name] = level
         self._wrapped.set_enabled(not any(self._open.values()))

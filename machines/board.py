@@ -6,7 +6,8 @@ output drives which input.  `assemble` makes the parts in the order given, reali
 Places are written as text, so that a file can say them too:
 
 * a bus: `system`, or `<part>.<bus name>` such as `pcihost.pci.0`, found among the part's children;
-* a line: `<part>.<line>[<n>]` for a named line, `<part>[<n>]` for an unnamed one; `[<n>]` may be left out for n = 0.
+* a line: `<part>.<line>[<n>]` for a named line, `<part>[<n>]` for an unnamed one; `[<n>]` may be left out for n = 0;
+* as a source only, an ISA bus's interrupt line: `<bus>:irq[<n>]`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import attrs
 from qom.errors import ConfigError
 from qom.hw.bus import Bus
 from qom.hw.device import Device
+from qom.hw.irq import Line
+from qom.hw.isa import ISA_IRQS, IsaBus
 from qom.vm.machine import Machine
 
 __all__ = ["Part", "Wire", "assemble", "find_bus", "parse_line"]
@@ -121,14 +124,28 @@ def assemble(
             absent.add(part.name)
             continue
         add_part(machine, part, roles, handed.get(part.name, {}))
+    bus_lines: dict[str, dict[int, Line]] = {}
     for wire in wires:
-        source_name, source_line, source_n = parse_line(wire.source)
         target_name, target_line, target_n = parse_line(wire.target)
-        if source_name in absent or target_name in absent:
+        place, _, bus_line = wire.source.partition(":")
+        source_name, source_line, source_n = parse_line(bus_line or wire.source)
+        if (place.partition(".")[0] if bus_line else source_name) in absent or target_name in absent:
             continue
-        source = _part(machine, source_name, f"wire {wire.source} -> {wire.target}")
-        target = _part(machine, target_name, f"wire {wire.source} -> {wire.target}")
-        source.connect_out(source_line, source_n, target.line_in(target_line, target_n))
+        said_by = f"wire {wire.source} -> {wire.target}"
+        line = _part(machine, target_name, said_by).line_in(target_line, target_n)
+        if bus_line:
+            bus_lines.setdefault(place, {})[source_n] = line
+        else:
+            _part(machine, source_name, said_by).connect_out(source_line, source_n, line)
+    for place, lines in bus_lines.items():
+        bus = find_bus(machine, place)
+        if not isinstance(bus, IsaBus):
+            raise ConfigError(f"wire from {place}:irq: {bus.path} is a {bus.type_name}, which has no interrupt lines")
+        bus.connect_irqs([lines.get(n, Line(_nowhere, n)) for n in range(ISA_IRQS)])
+
+
+def _nowhere(n: int, level: int) -> None:
+    """Where a bus line leads that no wire connects."""
 
 
 def add_part(machine: Machine, part: Part, roles: Mapping[str, str], handed: Mapping[str, object]) -> Device:

@@ -8,6 +8,7 @@ cascade of the 8259 pair and reaches nobody else.
 from __future__ import annotations
 
 from qom.hw.bus import SysBusDevice
+from qom.properties import state
 from qom.registry import type_init
 
 __all__ = ["GsiLines"]
@@ -19,7 +20,13 @@ CASCADE = 2
 
 @type_init("gsi-lines")
 class GsiLines(SysBusDevice):
-    """24 unnamed inputs; outputs `pic[0..15]` and `ioapic[0..23]`."""
+    """Unnamed inputs, from the ISA bus, and `board` inputs, 24 each; outputs `pic[0..15]` and `ioapic[0..23]`.
+
+    Input n and board input n are one line, wired-OR.
+    """
+
+    inputs: int = state(keep=True, desc="Levels of the unnamed inputs")
+    board: int = state(keep=True, desc="Levels of the board inputs")
 
     @classmethod
     def class_init(cls) -> None:
@@ -28,11 +35,22 @@ class GsiLines(SysBusDevice):
 
     def instance_init(self) -> None:
         """Declare the lines."""
-        self.gpio_in(None, IOAPIC_PINS, self._set)
+        self.gpio_in(None, IOAPIC_PINS, self._set_input)
+        self.gpio_in("board", IOAPIC_PINS, self._set_board)
         self._pic = self.gpio_out("pic", ISA_LINES)
         self._ioapic = self.gpio_out("ioapic", IOAPIC_PINS)
 
-    def _set(self, n: int, level: int) -> None:
+    def _set_input(self, n: int, level: int) -> None:
+        bit = 1 << n
+        self.inputs = self.inputs | bit if level else self.inputs & ~bit
+        self._drive(n, 1 if level or self.board & bit else 0)
+
+    def _set_board(self, n: int, level: int) -> None:
+        bit = 1 << n
+        self.board = self.board | bit if level else self.board & ~bit
+        self._drive(n, 1 if level or self.inputs & bit else 0)
+
+    def _drive(self, n: int, level: int) -> None:
         if n < ISA_LINES:
             self._pic[n].set(level)
         if n == 0:

@@ -21,4 +21,4 @@ class NoneMachine(Machine):
         cls.desc = "empty machine"
         cls.default_cpu_type = None
         cls.default_ram_size = 0
-        cls.max_cpus = 0
+        cls.max_cpus = 1  # as in QEMU: the number means nothing to a board without processors

@@ -74,11 +74,12 @@ KERNEL_PIC_PARTS: Final = (Part("pic", "{pic}"),)
 KERNEL_PIC_WIRES: Final = tuple(Wire(f"gsi.pic[{n}]", f"pic[{n}]") for n in range(ISA_LINES))
 
 WIRES: Final = (
-    *(Wire(f"piix3.irq[{n}]", f"gsi[{n}]") for n in range(ISA_LINES)),
+    *(Wire(f"{ISA}:irq[{n}]", f"gsi[{n}]") for n in range(ISA_LINES)),
     *(Wire(f"gsi.ioapic[{n}]", f"ioapic[{n}]") for n in range(24)),
-    Wire("ide.isa-irq[0]", "piix3.isa-irq[14]"),
-    Wire("ide.isa-irq[1]", "piix3.isa-irq[15]"),
-    Wire("pm.sci", "piix3.isa-irq[9]"),
+    Wire("pit[0]", "gsi.board[0]"),
+    Wire("ide.isa-irq[0]", "gsi.board[14]"),
+    Wire("ide.isa-irq[1]", "gsi.board[15]"),
+    Wire("pm.sci", "gsi.board[9]"),
     Wire("i8042.a20", "a20.i8042"),
     Wire("port92.a20", "a20.port92"),
 )

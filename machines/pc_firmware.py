@@ -182,12 +182,15 @@ def serial_ports(machine: PcI440FX) -> list[Any]:
 
 def smbios_config(machine: PcI440FX) -> smbios.SmbiosConfig:
     """What the SMBIOS tables say about this machine."""
-    uuid_text = machine.vm.config.uuid
-    memory = [(base, size) for base, size, _ in ram_map(machine)]
-    topology = {"sockets": machine.smp_sockets, "cores": machine.smp_cores, "threads": machine.smp_threads}
-    if uuid_text is None:
-        return smbios.SmbiosConfig(memory=memory, **topology)
+    text = machine.vm.config.uuid
     try:
-        return smbios.SmbiosConfig(memory=memory, system_uuid=uuid.UUID(uuid_text), **topology)
+        system_uuid = uuid.UUID(text) if text is not None else uuid.UUID(int=0)
     except ValueError:
-        raise ConfigError(f"uuid {uuid_text!r} is not a UUID: expected 8-4-4-4-12 hexadecimal digits") from None
+        raise ConfigError(f"uuid {text!r} is not a UUID: expected 8-4-4-4-12 hexadecimal digits") from None
+    return smbios.SmbiosConfig(
+        memory=[(base, size) for base, size, _ in ram_map(machine)],
+        sockets=machine.smp_sockets,
+        cores=machine.smp_cores,
+        threads=machine.smp_threads,
+        system_uuid=system_uuid,
+    )

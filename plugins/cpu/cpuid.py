@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import attrs
 
@@ -22,7 +21,8 @@ __all__ = ["FEATURES", "MODELS", "CpuModel", "CpuidEntry", "Topology", "build_cp
 SIGNIFICANT_INDEX = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 
 
-class CpuidEntry(NamedTuple):
+@attrs.frozen(order=True)
+class CpuidEntry:
     """One leaf, as `struct kvm_cpuid_entry2` has it."""
 
     function: int
@@ -34,7 +34,8 @@ class CpuidEntry(NamedTuple):
     edx: int
 
 
-class Bit(NamedTuple):
+@attrs.frozen
+class Bit:
     """Where a feature lives."""
 
     function: int
@@ -194,24 +195,25 @@ def build_cpuid(
             continue
         e = entry
         if function in (1, 7, 0x80000001):
-            e = e._replace(
+            e = attrs.evolve(
+                e,
                 ebx=e.ebx & masks.get((function, index, "ebx"), 0),
                 ecx=e.ecx & masks.get((function, index, "ecx"), 0),
                 edx=e.edx & masks.get((function, index, "edx"), 0),
             )
         if function == 0:
-            e = e._replace(eax=min(e.eax, model.level), ebx=vendor[0], edx=vendor[1], ecx=vendor[2])
+            e = attrs.evolve(e, eax=min(e.eax, model.level), ebx=vendor[0], edx=vendor[1], ecx=vendor[2])
         elif function == 1:
             e = _leaf_1(e, model, topology, per_package)
         elif function == 7 and index == 0:
-            e = e._replace(eax=0)
+            e = attrs.evolve(e, eax=0)
         elif function == 0xB:
             e = _leaf_topology(e, topology, per_package)
         elif function == 0x80000000:
-            e = e._replace(eax=min(e.eax, model.xlevel), ebx=vendor[0], edx=vendor[1], ecx=vendor[2])
+            e = attrs.evolve(e, eax=min(e.eax, model.xlevel), ebx=vendor[0], edx=vendor[1], ecx=vendor[2])
         elif 0x80000002 <= function <= 0x80000004:
             part = brand[(function - 0x80000002) * 4 :][:4]
-            e = e._replace(eax=part[0], ebx=part[1], ecx=part[2], edx=part[3])
+            e = attrs.evolve(e, eax=part[0], ebx=part[1], ecx=part[2], edx=part[3])
         leaves.append(e)
     return leaves
 
@@ -221,7 +223,7 @@ def _leaf_1(entry: CpuidEntry, model: CpuModel, topology: Topology, per_package:
     HTT = 1 << 28
     ebx = topology.apic_id << 24 & 0xFF000000 | (per_package & 0xFF) << 16 | CLFLUSH_LINE
     edx = entry.edx | HTT if per_package > 1 else entry.edx & ~HTT
-    return entry._replace(eax=model.signature(), ebx=ebx, edx=edx)
+    return attrs.evolve(entry, eax=model.signature(), ebx=ebx, edx=edx)
 
 
 def _leaf_topology(entry: CpuidEntry, topology: Topology, per_package: int) -> CpuidEntry:
@@ -230,7 +232,7 @@ def _leaf_topology(entry: CpuidEntry, topology: Topology, per_package: int) -> C
     thread_bits = (topology.threads - 1).bit_length()
     core_bits = thread_bits + (topology.cores - 1).bit_length()
     if entry.index == 0:
-        return entry._replace(eax=thread_bits, ebx=topology.threads, ecx=THREAD, edx=topology.apic_id)
+        return attrs.evolve(entry, eax=thread_bits, ebx=topology.threads, ecx=THREAD, edx=topology.apic_id)
     if entry.index == 1:
-        return entry._replace(eax=core_bits, ebx=per_package, ecx=CORE | 1, edx=topology.apic_id)
-    return entry._replace(eax=0, ebx=0, ecx=entry.index, edx=topology.apic_id)
+        return attrs.evolve(entry, eax=core_bits, ebx=per_package, ecx=CORE | 1, edx=topology.apic_id)
+    return attrs.evolve(entry, eax=0, ebx=0, ecx=entry.index, edx=topology.apic_id)

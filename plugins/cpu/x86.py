@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import attrs
+
 from plugins.cpu.cpuid import FEATURES, MODELS, CpuidEntry, CpuModel, Topology, build_cpuid, missing_features
 from qom.errors import PropertyError, did_you_mean
 from qom.hw.address_space import AddressSpace
@@ -89,14 +91,14 @@ class X86Cpu(Cpu):
         self.on_unrealize(self.memory.close)
         return root
 
-    def cpuid(self, supported: Sequence[tuple[int, ...]]) -> list[CpuidEntry]:
+    def cpuid(self, supported: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The leaves this processor shows; warns of features asked for that the accelerator cannot give."""
         leaves = [CpuidEntry(*entry) for entry in supported]
         missing = missing_features(self.model, self.features, leaves)
         if missing and self.index == 0:
             self.system.log("warning", f"{self.path}: the accelerator does not offer: {', '.join(missing)}")
         topology = Topology(self.apic_id, self.cores, self.threads)
-        return build_cpuid(self.model, self.features, leaves, topology)
+        return [attrs.astuple(leaf) for leaf in build_cpuid(self.model, self.features, leaves, topology)]
 
 
 @type_init("qemu64-x86_64-cpu")

@@ -138,7 +138,12 @@ class MainLoop:
         if events and known:
             self._selector.modify(watch.fd, events, watches)
         elif events:
-            self._selector.register(watch.fd, events, watches)
+            try:
+                self._selector.register(watch.fd, events, watches)
+            except PermissionError:  # nor can some devices (/dev/null) be polled
+                del self._watches[watch.fd]
+                watch.always_ready = True
+                self._sync(watch)
         else:
             del self._watches[watch.fd]
             if known:

@@ -86,6 +86,17 @@ def test_regular_file_counts_as_ready(loop: MainLoop, tmp_path: os.PathLike[str]
     assert got == [b"ab", b"c"]
 
 
+def test_a_device_that_cannot_be_polled_counts_as_ready(loop: MainLoop) -> None:
+    fd = os.open("/dev/null", os.O_RDONLY)
+    got: list[bytes] = []
+    watch = loop.add_fd(fd, read=lambda: got.append(os.read(fd, 2)))
+    loop.run_once(0)
+    watch.remove()
+    loop.run_once(0)
+    os.close(fd)
+    assert got == [b""]
+
+
 def test_calls_from_another_thread_run_with_the_lock_held() -> None:
     lock = threading.RLock()
     loop = MainLoop(lock, lambda error: pytest.fail(str(error)))

@@ -1,0 +1,109 @@
+"""Machine: the type every board derives from.
+
+SEED.md rows 6 and 7.  A machine is a device without a bus.  Setting its `realized` builds the board (QEMU:
+`machine_run_board_init`, then `machine->init`); before that its properties are set and an accelerator is chosen.
+
+Guest view: none of its own.  What a board adds is in `machines/`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from qom.errors import RealizeError
+from qom.hw.bus import SystemBus
+from qom.hw.device import Device
+from qom.properties import prop
+from qom.registry import type_init
+from qom.vm.lock import MachineLock
+
+if TYPE_CHECKING:
+    from qom.config import MachineConfig
+    from qom.object import Object
+    from qom.vm.cpu import Cpu
+    from qom.vm.vm import VirtualMachine
+
+__all__ = ["Machine"]
+
+MIB = 1 << 20
+
+
+@type_init("machine", abstract=True)
+class Machine(Device):
+    """A board that can be realized.
+
+    Class facts: `default_cpu_type` (type name or None for a board without processors), `default_ram_size` in bytes,
+    `max_cpus`, `deprecation` (text or None).
+    """
+
+    default_cpu_type: ClassVar[str | None] = None
+    default_ram_size: ClassVar[int] = 128 * MIB
+    max_cpus: ClassVar[int] = 1
+
+    ram_size: int = prop(128 * MIB, "Guest memory", type="size", unit="bytes", min=0)
+    cpu_type: str = prop("", "Type of the processors; empty for the board's own choice")
+    smp_cpus: int = prop(1, "Processors present at start", type="uint32", min=1, max=4096)
+    smp_sockets: int = prop(1, "Processor sockets", type="uint32", min=1, max=4096)
+    smp_cores: int = prop(1, "Cores in a socket", type="uint32", min=1, max=4096)
+    smp_threads: int = prop(1, "Threads of a core", type="uint32", min=1, max=4096)
+    firmware: str = prop("", "Firmware image; empty for the board's own choice")
+
+    def instance_init(self) -> None:
+        """Give the machine its system bus, and with it the memory and port roots."""
+        self.cpus: list[Cpu] = []
+        self.accel: Object | None = None
+        self._vm: VirtualMachine | None = None
+        self.config: MachineConfig | None = None
+        self.ready = False
+        self.system_bus: SystemBus
+        bus = self.registry.new("system-bus")
+        assert isinstance(bus, SystemBus)
+        self.system_bus = bus
+        self.add_child("system-bus", bus)
+
+    def attach(self, vm: VirtualMachine) -> None:
+        """Hand the machine what it runs in: clock, lock and requests to the outside (called by VirtualMachine)."""
+        self._vm = vm
+        self.system_bus.set_services(vm.clock, vm)
+        self.clock = vm.clock
+        self.system = vm
+
+    @property
+    def vm(self) -> VirtualMachine:
+        """The virtual machine this board was built for."""
+        if self._vm is None:
+            raise RealizeError(f"{self.path}: a machine is built by a VirtualMachine, which attaches itself first")
+        return self._vm
+
+    @property
+    def lock(self) -> MachineLock:
+        """The machine lock."""
+        return self.vm.lock
+
+    def realize(self) -> None:
+        """Build the board: check the size of what was asked for, then `init`."""
+        super().realize()
+        if self.smp_cpus > type(self).max_cpus:
+            raise RealizeError(
+                f"{self.path}: smp-cpus is {self.smp_cpus}, {self.type_name} has room for {type(self).max_cpus}"
+            )
+        self.init()
+
+    def init(self) -> None:
+        """Make and wire the parts (QEMU's `MachineClass.init`).  Boards override this."""
+
+    def creation_done(self) -> None:
+        """All devices of the configuration are there: finish what depends on them (tables, boot order)."""
+        self.ready = True
+
+    @property
+    def takes_hotplug_rules(self) -> bool:
+        """Until everything configured is there, devices come and go freely."""
+        return self.ready
+
+    def powerdown(self) -> None:
+        """Press the power button.  A board with one overrides this."""
+
+    def configure_from(self, config: MachineConfig) -> None:
+        """Take from the configuration what no property carries (kernel, boot order, back ends).  Boards override this."""
+        self.config = config

@@ -1,0 +1,482 @@
+"""VirtualMachine: one running machine, from a configuration to its end.
+
+It owns what a machine needs around it: the composition tree, the machine lock, the clock, the main loop, the run
+state, the log.  Nothing here is global: a process may hold as many virtual machines as it likes (DESIGN.md, promise 8).
+
+Locking rule (SEED.md row 16).  There is one lock a machine, `VirtualMachine.lock`.  Whoever touches devices, interrupt
+lines, timers or memory topology holds it.  The main loop takes it for every callback, a vCPU thread for every exit that
+it serves; guest code runs without it.  Waiting for vCPUs to stop releases it (a condition variable over the same lock),
+so the order "lock, then wait for a vCPU" cannot dead-lock.  Requests that end or reset the machine may come from any
+thread; they are carried out by the main loop.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
+from qom.errors import ConfigError, LifecycleError, QomError
+from qom.hw.bus import Bus
+from qom.hw.clock import RunningClock
+from qom.hw.device import Device
+from qom.hw.reset import Reset, reset_tree
+from qom.object import Object, Root
+from qom.registry import GlobalProperty, TypeRegistry
+from qom.vm.lock import MachineLock
+from qom.vm.machine import Machine
+from qom.vm.mainloop import MainLoop
+from qom.vm.runstate import RunState, check_transition
+from qom.vm.vcpu import pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
+
+if TYPE_CHECKING:
+    from qom.vm.cpu import Cpu
+
+__all__ = ["Event", "VirtualMachine"]
+
+Event = Callable[[str, dict[str, Any]], None]
+
+
+class VirtualMachine:
+    """A virtual machine, as a context manager: leaving it unrealizes everything and ends every thread.
+
+    Args:
+        config: what to build.
+        registry: the types to build it from.
+
+    Use: `build`, then `run` (main loop until the machine ends; the exit status comes back), or `start_loop` to have the
+    main loop in a thread of its own and go on in the caller's.
+    """
+
+    def __init__(self, config: MachineConfig, registry: TypeRegistry) -> None:
+        self.config = config
+        self.registry = registry.fork()
+        self.registry.globals.extend(
+            GlobalProperty(entry.driver, entry.property, entry.value, entry.origin) for entry in config.globals
+        )
+        self.lock = MachineLock()
+        self.cpu_cond = threading.Condition(self.lock)  # type: ignore[arg-type]  # duck-typed, as documented
+        self.clock = RunningClock()
+        self.main_loop = MainLoop(self.lock, self.device_failed)
+        self.main_loop.set_clock(self.clock)
+        self.run_state = RunState.PRELAUNCH
+        self.root = Root(self.registry)
+        self.machine: Machine
+        self.events: list[Event] = []
+        self.log_lines: deque[str] = deque(maxlen=1000)
+        self.failure: str | None = None
+        self.exit_status = 0
+        self.shutdown_reason: str | None = None
+        self._reset_reason: str | None = None
+        self._ended = threading.Event()
+        self._built = False
+        self._closed = False
+        self._loop_thread: threading.Thread | None = None
+        self._log_file: TextIO | None = None
+        self._categories = frozenset(config.log.categories)
+        self._drives: dict[str, Object] = {}
+
+    # -- building ---------------------------------------------------------------------------------------------------
+
+    def build(self) -> VirtualMachine:
+        """Make the machine, its accelerator, back ends and devices, and put it into its reset state, not running.
+
+        Raises:
+            QomError: something cannot be built as configured; nothing is left behind.
+        """
+        try:
+            with self.lock:
+                self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _build(self) -> None:
+        config = self.config
+        if config.log.file is not None:
+            try:
+                self._log_file = Path(config.log.file).open("w", encoding="utf-8")  # noqa: SIM115 -- closed by close()
+            except OSError as error:
+                raise ConfigError(f"log file {config.log.file}: {error.strerror}", config.log.origin) from None
+        self.machine = self._new_machine()
+        self._make_backends()
+        accel_class: Any = self.registry.class_of("accel")
+        self.machine.accel = accel_class.configure_accelerator(self.machine, config.accelerators)
+        self.machine.set("realized", True)
+        for device in config.devices:
+            self.add_device(device)
+        self.machine.creation_done()
+        self._built = True
+        self._reset_devices()
+
+    def _new_machine(self) -> Machine:
+        entry = self.config.machine
+        names = (f"{entry.type}-machine", entry.type)
+        types = {t.name for t in self.registry.types("machine", abstract=False)}
+        known = self.registry.find_any(names)
+        if known is None or known.name not in types:
+            short = [name.removesuffix("-machine") for name in self.registry.names("machine")]
+            raise ConfigError(
+                f"unknown machine type {entry.type!r}{self.registry.suggest(entry.type, short)}", entry.origin
+            )
+        machine = self.registry.new(known.name)
+        assert isinstance(machine, Machine)
+        self.root.add_child("machine", machine)
+        machine.attach(self)
+        config = self.config
+        with _origin(entry.origin):
+            for name, value in entry.props.items():
+                machine.set(name, value)
+            cls = type(machine)
+            machine.set("ram-size", cls.default_ram_size if config.memory is None else config.memory)
+            machine.set("smp-cpus", config.smp.cpus)
+            machine.set("smp-sockets", config.smp.sockets)
+            machine.set("smp-cores", config.smp.cores)
+            machine.set("smp-threads", config.smp.threads)
+            if config.firmware is not None:
+                machine.set("firmware", config.firmware)
+        machine.configure_from(config)
+        return machine
+
+    def _make_backends(self) -> None:
+        config = self.config
+        for chardev in config.chardevs:
+            with _origin(chardev.origin):
+                self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props)
+        for drive in config.drives:
+            with _origin(drive.origin):
+                self._add_drive(drive)
+        for entry in config.objects:
+            with _origin(entry.origin):
+                self.add_object(entry)
+
+    def add_chardev(self, type_name: str, id: str, props: dict[str, Any]) -> Object:
+        """Make the character back end `/chardevs/<id>` and open it."""
+        backend: Any = self._new(type_name, "chardev")
+        self.root.container("/chardevs").add_child(id, backend)
+        try:
+            for name, value in props.items():
+                backend.set(name, value)
+            backend.open(self.main_loop)
+        except BaseException:
+            backend.unparent()
+            raise
+        return backend  # type: ignore[no-any-return]
+
+    def _add_drive(self, entry: DriveEntry) -> None:
+        drive: Any = self._new("drive", "drive")
+        self.root.container("/drives").add_child(entry.id, drive)
+        drive.set("file", entry.file)
+        drive.set("format", entry.format)
+        drive.set("readonly", entry.readonly)
+        drive.set("snapshot", entry.snapshot)
+        drive.open()
+        self._drives[entry.id] = drive
+
+    def add_object(self, entry: ObjectEntry) -> Object:
+        """Make the user object `/objects/<id>`."""
+        obj = self._new(entry.driver, None)
+        self.root.container("/objects").add_child(entry.id, obj)
+        try:
+            for name, value in entry.props.items():
+                obj.set(name, self.reference(obj, name, value))
+            complete = getattr(obj, "complete", None)
+            if complete is not None:
+                complete()
+        except BaseException:
+            obj.unparent()
+            raise
+        return obj
+
+    def _new(self, type_name: str, parent: str | None) -> Object:
+        if parent is not None and self.registry.find_any((type_name,)) is None:
+            known = self.registry.names(parent)
+            raise ConfigError(f"unknown {parent} type {type_name!r}{self.registry.suggest(type_name, known)}")
+        obj: Object = self.registry.new(type_name)
+        return obj
+
+    def add_device(self, entry: DeviceEntry) -> Device:
+        """Make, place and realize a device (`-device`).
+
+        Raises:
+            ConfigError: unknown driver, bus or back end, or no bus that fits.
+            QomError: a property is wrong or the device cannot be realized; nothing of it remains.
+        """
+        with _origin(entry.origin), self.lock:
+            device = self._new(entry.driver, "device")
+            if not isinstance(device, Device) or not device.user_creatable:
+                raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
+            if entry.id is not None:
+                self.root.container("/machine/peripheral").add_child(entry.id, device)
+            else:
+                anon = self.root.container("/machine/peripheral-anon")
+                anon.add_child(_next_name(anon, entry.driver), device)
+            try:
+                bus = self._bus_for(device, entry)
+                for name, value in entry.props.items():
+                    device.set(name, self.reference(device, name, value))
+                device.plug(bus)
+                device.set("realized", True)
+            except BaseException:
+                device.unparent()
+                raise
+            return device
+
+    def _bus_for(self, device: Device, entry: DeviceEntry) -> Bus:
+        if entry.bus is not None:
+            for bus in self.buses():
+                if entry.bus in (bus.name, bus.path):
+                    return bus
+            names = ", ".join(str(bus.name) for bus in self.buses())
+            raise ConfigError(f"bus {entry.bus!r} not found; there are: {names}")
+        wanted = device.bus_type
+        if wanted is None:
+            return self.machine.system_bus
+        for bus in self.buses():
+            if self.registry.is_a(bus, wanted) and bus.has_room(device):
+                return bus
+        raise ConfigError(f"{entry.driver}: this machine has no free bus of type {wanted!r}")
+
+    def buses(self) -> Iterator[Bus]:
+        """Every bus of the machine, depth first."""
+
+        def walk(obj: Object) -> Iterator[Bus]:
+            for child in obj.children().values():
+                if isinstance(child, Bus):
+                    yield child
+                yield from walk(child)
+
+        yield from walk(self.machine)
+
+    def reference(self, obj: Object, name: str, value: Any) -> Any:
+        """Turn the id of a back end into the object, for a link property; other values pass unchanged."""
+        prop = obj.properties().get(name)
+        if not isinstance(value, str) or prop is None or not prop.type.startswith("link<"):
+            return value
+        for place in ("/chardevs", "/drives", "/objects", "/machine/peripheral"):
+            found = self.root.container(place).children().get(value)
+            if found is not None:
+                return found
+        return value
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    @property
+    def cpus(self) -> list[Cpu]:
+        """The vCPUs, by index."""
+        return self.machine.cpus
+
+    def set_run_state(self, new: RunState) -> None:
+        """Go to another run state."""
+        check_transition(self.run_state, new)
+        self.run_state = new
+
+    def cont(self) -> None:
+        """Let the vCPUs run (QEMU: `vm_start`, `resume_all_vcpus`; SEED.md row 12).
+
+        Raises:
+            LifecycleError: the guest has shut down or failed and was not reset.
+        """
+        with self.lock:
+            if self.run_state is RunState.RUNNING:
+                return
+            self.set_run_state(RunState.RUNNING)
+            self.clock.start()
+            self.emit("RESUME")
+            resume_all_vcpus(self.cpus)
+
+    def stop(self, state: RunState = RunState.PAUSED) -> None:
+        """Stop the vCPUs and the clock; returns when every vCPU stands still (QEMU: `vm_stop`)."""
+        with self.lock:
+            if self.run_state is not RunState.RUNNING:
+                if state is not RunState.PAUSED:
+                    self.set_run_state(state)
+                return
+            pause_all_vcpus(self.cpus, self.cpu_cond)
+            self.clock.stop()
+            self.set_run_state(state)
+            self.emit("STOP")
+
+    def reset(self, kind: Reset = Reset.COLD, reason: str = "host-qmp-system-reset") -> None:
+        """Reset the whole machine; a running one goes on running, from its reset vector."""
+        with self.lock:
+            running = self.run_state is RunState.RUNNING
+            pause_all_vcpus(self.cpus, self.cpu_cond)
+            self._reset_devices(kind)
+            self.emit("RESET", reason=reason, guest=reason.startswith("guest"))
+            if running:
+                resume_all_vcpus(self.cpus)
+            elif self.run_state is not RunState.PRELAUNCH:
+                self.set_run_state(RunState.PAUSED)
+
+    def _reset_devices(self, kind: Reset = Reset.COLD) -> None:
+        reset_tree(self.machine, kind)
+
+    def run(self) -> int:
+        """Start the machine (unless the configuration says paused) and serve it until it ends.
+
+        Returns:
+            The exit status: 0 after an orderly end, the guest's own with `isa-debug-exit`, 1 after a failure.
+        """
+        if not self._built:
+            raise LifecycleError("a virtual machine must be built before it runs")
+        if not self.config.paused:
+            self.cont()
+        self.main_loop.run()
+        with self.lock:
+            self.stop()
+        return self.exit_status
+
+    def start_loop(self) -> None:
+        """Run the main loop in a thread of its own until `close` or the end of the machine."""
+        if self._loop_thread is None:
+            self._loop_thread = threading.Thread(target=self.main_loop.run, name="main-loop", daemon=True)
+            self._loop_thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the machine has ended; False when `timeout` seconds were not enough."""
+        return self._ended.wait(timeout)
+
+    # -- requests (SystemControl), from any thread -------------------------------------------------------------------
+
+    def request_reset(self, reason: str) -> None:
+        """Have the machine reset soon; with `-no-reboot` it ends instead."""
+        if self.config.no_reboot:
+            self.request_shutdown(reason)
+            return
+        if self._reset_reason is None and self.shutdown_reason is None:
+            self._reset_reason = reason
+            stop_all_vcpus_soon(self.machine.cpus)
+            self.main_loop.call_soon_threadsafe(self._serve_reset)
+
+    def _serve_reset(self) -> None:
+        reason, self._reset_reason = self._reset_reason, None
+        if reason is not None and self.shutdown_reason is None:
+            self.reset(Reset.COLD, reason)
+
+    def request_shutdown(self, reason: str, code: int = 0) -> None:
+        """Have the machine end soon, with this exit status; the first request counts."""
+        if self.shutdown_reason is None:
+            self.shutdown_reason = reason
+            self.exit_status = code
+            if self._built:
+                stop_all_vcpus_soon(self.machine.cpus)
+            self.main_loop.call_soon_threadsafe(self._serve_shutdown)
+
+    def _serve_shutdown(self) -> None:
+        self.stop(RunState.SHUTDOWN)
+        self.emit("SHUTDOWN", reason=self.shutdown_reason, guest=str(self.shutdown_reason).startswith("guest"))
+        if self.config.no_shutdown and self.failure is None and not str(self.shutdown_reason).startswith("host"):
+            self.shutdown_reason = None
+            return
+        self._ended.set()
+        self.main_loop.quit()
+
+    def request_powerdown(self) -> None:
+        """Press the power button."""
+        self.emit("POWERDOWN")
+        self.main_loop.call_soon_threadsafe(self.machine.powerdown)
+
+    def request_wakeup(self) -> None:
+        """Wake the guest from suspend."""
+        self.emit("WAKEUP")
+
+    def vcpu_failed(self, cpu: object, report: str) -> None:
+        """A vCPU cannot go on: stop the machine with a report (any thread)."""
+        self._fail(report)
+
+    def device_failed(self, error: BaseException) -> None:
+        """A device or a back end raised: stop the machine with a report (any thread)."""
+        text = str(error) if isinstance(error, QomError) else f"{type(error).__name__}: {error}"
+        self._fail(text)
+
+    def _fail(self, report: str) -> None:
+        if self.failure is None:
+            self.failure = report
+            print(f"qom: {self.config.name or 'machine'}: {report}", file=sys.stderr)
+            self.log_lines.append(report)
+            self.request_shutdown("internal-error", 1)
+
+    # -- log and events ---------------------------------------------------------------------------------------------
+
+    def log(self, category: str, text: str) -> None:
+        """Note something; shown when the category is on (`-d`), kept in `log_lines` either way."""
+        line = f"{category}: {text}"
+        self.log_lines.append(line)
+        if category in self._categories:
+            print(line, file=self._log_file or sys.stderr, flush=True)
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Tell every listener in `events`."""
+        for listener in tuple(self.events):
+            listener(event, {"time": time.time(), **data})
+
+    # -- end --------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Unrealize everything, end every thread, give back files and memory.  Closing twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop_thread is not None:
+            self.main_loop.quit()
+            if self._loop_thread is not threading.current_thread():
+                self._loop_thread.join()
+        with self.lock:
+            machine = getattr(self, "machine", None)
+            if machine is not None:
+                pause_all_vcpus(machine.cpus, self.cpu_cond)
+                self.clock.stop()
+                if machine.get("realized"):
+                    machine.set("realized", False)
+                if machine.accel is not None:
+                    machine.accel.unparent()
+                    machine.accel = None
+            for place in ("/chardevs", "/drives", "/objects"):
+                for child in reversed(list(self.root.container(place).children().values())):
+                    close = getattr(child, "close", None)
+                    if close is not None:
+                        close()
+                    child.unparent()
+            if machine is not None:
+                machine.unparent()
+        self.main_loop.close()
+        if self._log_file is not None:
+            self._log_file.close()
+        self._ended.set()
+
+    def __enter__(self) -> VirtualMachine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _origin(origin: str) -> Iterator[None]:
+    """Put the place in the configuration in front of what goes wrong inside."""
+    try:
+        yield
+    except QomError as error:
+        if not origin or str(error).startswith(f"{origin}: "):
+            raise
+        raise ConfigError(str(error), origin) from error
+
+
+def _next_name(container: Object, driver: str) -> str:
+    """`driver[n]`, counting equals in the order in which the configuration declares them."""
+    taken = container.children()
+    n = 0
+    while f"{driver}[{n}]" in taken:
+        n += 1
+    return f"{driver}[{n}]"
