@@ -136,8 +136,8 @@ void engine_run(sim_vcpu *cpu) {
             cpu->want_link = NULL;
             poll_events(cpu);
             if (cpu->step_flags) {
-                cpu->chain_miss = 0;
                 step(cpu);
+                cpu->chain_miss = 0; /* the step flags may be gone now, but what they held back must be polled for */
                 continue;
             }
         }
