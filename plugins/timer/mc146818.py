@@ -211,7 +211,7 @@ class Mc146818(IsaDevice):
         """Run on from what the registers say; the phase within the second stays, unless the divider was reset."""
         cmos, value = self.cmos, self._decode
         month = min(max(value(cmos[MONTH]), 1), 12)
-        year = max(value(cmos[CENTURY]) * 100 + value(cmos[YEAR]), 1)
+        year = min(max(value(cmos[CENTURY]) * 100 + value(cmos[YEAR]), 1), 9999)  # what the calendar can count
         hour = self._decode_hour(cmos[HOURS])
         seconds = calendar.timegm((year, month, value(cmos[DAY]), hour, value(cmos[MINUTES]), value(cmos[SECONDS])))
         now = self.clock.now()
@@ -264,6 +264,8 @@ class Mc146818(IsaDevice):
         want_second = None if seconds >= ANY else self._decode(seconds)
         want_minute = None if minutes >= ANY else self._decode(minutes)
         want_hour = None if hours >= ANY else self._decode_hour(hours)
+        if (want_second or 0) > 59 or (want_minute or 0) > 59 or (want_hour or 0) > 23:
+            return None  # a time that never comes
         at = (self.epoch + after) // NS_PER_SECOND + 1
         limit = at + 90_000  # more than a day: what did not match by then never will
         while at < limit:
