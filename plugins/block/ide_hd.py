@@ -300,8 +300,6 @@ class IdeHd(IdeDevice):
                 return
             self.lba += n
             self.left -= n
-        self._set_address(self.lba, ext)
-        self._set_count(ext)
         self._done()
 
     def _dma(self) -> None:

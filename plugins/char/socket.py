@@ -50,8 +50,8 @@ class SocketChardev(FdChardev):
 
     def _open(self) -> None:
         if bool(self.socket_path) == bool(self.port):
-            given = "both" if self.port else "neither"
-            raise ChardevError(f"{self.path}: set either 'path' (unix) or 'port' (TCP), {given} is set")
+            given = "both are" if self.port else "neither is"
+            raise ChardevError(f"{self.path}: set either 'path' (unix) or 'port' (TCP): {given} set")
         if self.server and self.reconnect:
             raise ChardevError(f"{self.path}: 'reconnect' is for a client, but 'server' is on")
         if self.server:
