@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("accel.simulated._core", reason="the C core is not built")
+_core: Any = pytest.importorskip("accel.simulated._core", reason="the C core is not built")
 
 from sim_harness import Guest, abi, ffi, sim  # noqa: E402
-
-from accel.simulated import _core  # noqa: E402
 
 CODE = 0x1000
 RAM, ROM = 0x80000, 0x90000  # RAM up to 512 KiB, a slot at ROM, nothing between or above
@@ -404,7 +402,7 @@ def test_kick_a_busy_guest(guest: Guest) -> None:
     start(guest, "eb fe")
     for _ in range(200):
         results: list[int] = []
-        thread = threading.Thread(target=lambda: results.append(guest.run()))
+        thread = threading.Thread(target=lambda box: box.append(guest.run()), args=(results,))
         thread.start()
         sim.sim_vcpu_kick(guest.vcpu)
         thread.join(20)
