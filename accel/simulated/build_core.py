@@ -79,7 +79,9 @@ def _link(out: Path, flags: list[str], files: list[Path], objects: Path, link_fl
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = list(pool.map(_compile, jobs))
     temporary = out.with_name(f"{out.name}.{os.getpid()}")
-    subprocess.run([compiler[0], "-shared", *link_flags, *map(str, made), "-o", str(temporary), "-lpthread"], check=True)
+    subprocess.run(
+        [compiler[0], "-shared", *link_flags, *map(str, made), "-o", str(temporary), "-lpthread"], check=True
+    )
     return temporary.rename(out)
 
 

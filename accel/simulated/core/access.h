@@ -54,7 +54,8 @@ ACCESSORS(64)
 /* Read-modify-write: where to do it in host memory, or NULL (do it with mem_read_slow, mem_write_slow). */
 static inline void *rmw_ptr(sim_vcpu *cpu, const struct insn *i, unsigned seg, u64 ea, unsigned size) {
     u8 *p = hit_write(cpu, seg, ea, size);
-    if (likely(p != NULL)) return p;
+    if (likely(p != NULL))
+        return p;
     cpu->cur = i;
     return mem_rmw_slow(cpu, seg, ea, size);
 }
@@ -62,24 +63,38 @@ static inline void *rmw_ptr(sim_vcpu *cpu, const struct insn *i, unsigned seg, u
 /* By width argument, for code that is not worth a variant per width. */
 static inline u64 ld_w(sim_vcpu *cpu, const struct insn *i, unsigned seg, u64 ea, unsigned w) {
     switch (w) {
-    case W8: return ld8(cpu, i, seg, ea);
-    case W16: return ld16(cpu, i, seg, ea);
-    case W32: return ld32(cpu, i, seg, ea);
-    default: return ld64(cpu, i, seg, ea);
+    case W8:
+        return ld8(cpu, i, seg, ea);
+    case W16:
+        return ld16(cpu, i, seg, ea);
+    case W32:
+        return ld32(cpu, i, seg, ea);
+    default:
+        return ld64(cpu, i, seg, ea);
     }
 }
 static inline void st_w(sim_vcpu *cpu, const struct insn *i, unsigned seg, u64 ea, unsigned w, u64 v) {
     switch (w) {
-    case W8: st8(cpu, i, seg, ea, (u8)v); break;
-    case W16: st16(cpu, i, seg, ea, (u16)v); break;
-    case W32: st32(cpu, i, seg, ea, (u32)v); break;
-    default: st64(cpu, i, seg, ea, v); break;
+    case W8:
+        st8(cpu, i, seg, ea, (u8)v);
+        break;
+    case W16:
+        st16(cpu, i, seg, ea, (u16)v);
+        break;
+    case W32:
+        st32(cpu, i, seg, ea, (u32)v);
+        break;
+    default:
+        st64(cpu, i, seg, ea, v);
+        break;
     }
 }
 
 /* ---- the stack: width w of the item, i->ssz of the pointer ---- */
 
-static inline u64 stack_mask(const struct insn *i) { return i->ssz == W16 ? 0xffff : i->ssz == W32 ? 0xffffffff : ~(u64)0; }
+static inline u64 stack_mask(const struct insn *i) {
+    return i->ssz == W16 ? 0xffff : i->ssz == W32 ? 0xffffffff : ~(u64)0;
+}
 static inline u64 get_sp(const sim_vcpu *cpu, const struct insn *i) { return cpu->regs[RSP] & stack_mask(i); }
 static inline void set_sp(sim_vcpu *cpu, const struct insn *i, u64 sp) { set_reg(cpu, RSP, i->ssz, sp); }
 /* push: store, then move the pointer.  pop is in two steps, so that whatever the item is for may still fault. */
@@ -88,7 +103,9 @@ static inline void push_w(sim_vcpu *cpu, const struct insn *i, unsigned w, u64 v
     st_w(cpu, i, SS, sp, w, v);
     set_sp(cpu, i, sp);
 }
-static inline u64 stack_top(sim_vcpu *cpu, const struct insn *i, unsigned w) { return ld_w(cpu, i, SS, get_sp(cpu, i), w); }
+static inline u64 stack_top(sim_vcpu *cpu, const struct insn *i, unsigned w) {
+    return ld_w(cpu, i, SS, get_sp(cpu, i), w);
+}
 static inline void drop(sim_vcpu *cpu, const struct insn *i, unsigned bytes) { set_sp(cpu, i, cpu->regs[RSP] + bytes); }
 
 #endif

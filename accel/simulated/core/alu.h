@@ -1,7 +1,8 @@
 /* Generators for two-operand ALU instructions: op_arith.c and op_logic.c.
  *
  * From `static inline uW do_<name>W(sim_vcpu *cpu, uW a, uW b)`, which sets the flags and returns the result, come the
- * forms EG (E op= G), GE (G op= E) and EI (E op= immediate), register and memory, and the variants that write no result.
+ * forms EG (E op= G), GE (G op= E) and EI (E op= immediate), register and memory, and the variants that write no
+ * result.
  */
 #ifndef SIM_ALU_H
 #define SIM_ALU_H
@@ -22,7 +23,8 @@
         memcpy(&a, p, W / 8);                                                                                          \
         a = do_##name##W(cpu, a, b);                                                                                   \
         memcpy(p, &a, W / 8);                                                                                          \
-    } else rmw_slow(cpu, i, ea, W / 8, p, b, fn_##name##W);                                                            \
+    } else                                                                                                             \
+        rmw_slow(cpu, i, ea, W / 8, p, b, fn_##name##W);                                                               \
     NEXT(cpu, i);
 
 #define GEN_ALU(name, W)                                                                                               \
@@ -44,8 +46,7 @@
         WR##W(i->reg, do_##name##W(cpu, RD##W(i->reg), b));                                                            \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(name##_EG_m##W) { RMW_BODY(name, W, RD##W(i->reg)) }                                                            \
-    OP(name##_EI_m##W) { RMW_BODY(name, W, i->imm) }
+    OP(name##_EG_m##W){RMW_BODY(name, W, RD##W(i->reg))} OP(name##_EI_m##W) { RMW_BODY(name, W, i->imm) }
 
 /* CMP, TEST: flags only */
 #define GEN_COMPARE(name, W)                                                                                           \

@@ -1,9 +1,9 @@
 /* The code cache: blocks of decoded instructions, by guest-physical address, guest rip and decoding mode.
  *
- * Each vCPU has its own.  Memory that code was decoded from is marked in slot->code, a bit for every 64 bytes; a page with
- * marks has no direct writes in any TLB, so that every write to it comes to code_written() through the slow path.  Dropped
- * blocks are overwritten with op_resync, which makes it safe to drop the block that is running, and links to it need no
- * search; their memory comes back when the arena is full and everything is forgotten.
+ * Each vCPU has its own.  Memory that code was decoded from is marked in slot->code, a bit for every 64 bytes; a page
+ * with marks has no direct writes in any TLB, so that every write to it comes to code_written() through the slow path.
+ * Dropped blocks are overwritten with op_resync, which makes it safe to drop the block that is running, and links to it
+ * need no search; their memory comes back when the arena is full and everything is forgotten.
  *
  * User space writes guest memory without telling: every block keeps a copy of its bytes and compares it with memory
  * before its first use after each KVM_RUN (cpu->epoch).
@@ -50,7 +50,8 @@ struct code_cache *code_cache_new(void) {
     return cache;
 }
 void code_cache_free(struct code_cache *cache) {
-    if (!cache) return;
+    if (!cache)
+        return;
     free(cache->arena);
     free(cache);
 }
@@ -65,17 +66,22 @@ void code_flush(sim_vcpu *cpu) {
 }
 
 static unsigned block_hash(u64 gpa, u64 ip) { return (unsigned)((gpa ^ gpa >> 13 ^ ip << 3) % HASH_SIZE); }
-static struct block **page_bucket(struct code_cache *cache, u64 gpa) { return &cache->pages[(gpa >> PAGE_SHIFT) % PAGE_BUCKETS]; }
+static struct block **page_bucket(struct code_cache *cache, u64 gpa) {
+    return &cache->pages[(gpa >> PAGE_SHIFT) % PAGE_BUCKETS];
+}
 
 /* Take b out of everything and make whoever still runs it leave. */
 static void kill_block(struct code_cache *cache, struct block *b) {
     struct block **p;
-    for (p = &cache->hash[block_hash(b->gpa, b->ip)]; *p != b; p = &(*p)->hash_next) {}
+    for (p = &cache->hash[block_hash(b->gpa, b->ip)]; *p != b; p = &(*p)->hash_next) {
+    }
     *p = b->hash_next;
-    for (p = page_bucket(cache, b->gpa); *p != b; p = &(*p)->page_next) {}
+    for (p = page_bucket(cache, b->gpa); *p != b; p = &(*p)->page_next) {
+    }
     *p = b->page_next;
     b->flags |= BF_DEAD;
-    for (unsigned k = 0; k <= b->count; k++) b->insns[k].fn = op_resync;
+    for (unsigned k = 0; k <= b->count; k++)
+        b->insns[k].fn = op_resync;
 }
 
 /* The marks for [gpa, gpa + size), all in one page. */
@@ -89,7 +95,8 @@ static void post(sim_vcpu *to, unsigned kind, u64 gpa, u64 size) {
     if (cache->nmsg && cache->msg[cache->nmsg - 1].kind == kind && cache->msg[cache->nmsg - 1].gpa == gpa &&
         cache->msg[cache->nmsg - 1].size == size)
         return;
-    if (cache->nmsg == MESSAGES) cache->overflow = true;
+    if (cache->nmsg == MESSAGES)
+        cache->overflow = true;
     else {
         cache->msg[cache->nmsg].gpa = gpa;
         cache->msg[cache->nmsg].size = size;
@@ -99,18 +106,22 @@ static void post(sim_vcpu *to, unsigned kind, u64 gpa, u64 size) {
 }
 static void post_others(sim_vcpu *cpu, unsigned kind, u64 gpa, u64 size) {
     sim_vm *vm = cpu->vm;
-    if (vm->nvcpus < 2) return;
+    if (vm->nvcpus < 2)
+        return;
     pthread_mutex_lock(&vm->code_lock);
     for (unsigned k = 0; k < MAX_VCPUS; k++)
-        if (vm->vcpus[k] && vm->vcpus[k] != cpu) post(vm->vcpus[k], kind, gpa, size);
+        if (vm->vcpus[k] && vm->vcpus[k] != cpu)
+            post(vm->vcpus[k], kind, gpa, size);
     pthread_mutex_unlock(&vm->code_lock);
 }
 
 void code_invalidate_all(sim_vm *vm, u64 gpa, u64 size) {
-    if (!size) return;
+    if (!size)
+        return;
     pthread_mutex_lock(&vm->code_lock);
     for (unsigned k = 0; k < MAX_VCPUS; k++)
-        if (vm->vcpus[k]) post(vm->vcpus[k], MSG_DROP, gpa, size);
+        if (vm->vcpus[k])
+            post(vm->vcpus[k], MSG_DROP, gpa, size);
     pthread_mutex_unlock(&vm->code_lock);
 }
 
@@ -119,8 +130,10 @@ static u64 drop_range(sim_vcpu *cpu, u64 gpa, u64 size) {
     u64 marks = 0, page = gpa & PAGE_MASK;
     for (struct block *b = *page_bucket(cpu->cache, gpa), *next; b; b = next) {
         next = b->page_next;
-        if ((b->gpa & PAGE_MASK) != page) continue;
-        if (b->gpa < gpa + size && gpa < b->gpa + b->len) kill_block(cpu->cache, b);
+        if ((b->gpa & PAGE_MASK) != page)
+            continue;
+        if (b->gpa < gpa + size && gpa < b->gpa + b->len)
+            kill_block(cpu->cache, b);
         else {
             u64 room = page + PAGE_SIZE - b->gpa;
             marks |= line_mask(b->gpa, b->len < room ? b->len : room);
@@ -131,8 +144,10 @@ static u64 drop_range(sim_vcpu *cpu, u64 gpa, u64 size) {
 
 void code_written(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned size) {
     _Atomic u64 *marks = slot_code(slot, gpa);
-    if (!(atomic_load_explicit(marks, memory_order_relaxed) & line_mask(gpa, size))) return;
-    if (cpu->vm->nvcpus < 2) atomic_store(marks, drop_range(cpu, gpa, size));
+    if (!(atomic_load_explicit(marks, memory_order_relaxed) & line_mask(gpa, size)))
+        return;
+    if (cpu->vm->nvcpus < 2)
+        atomic_store(marks, drop_range(cpu, gpa, size));
     else { /* the others' blocks are not known here: all of the page goes, and comes back as it is used */
         atomic_store(marks, 0);
         drop_range(cpu, gpa & PAGE_MASK, PAGE_SIZE);
@@ -158,10 +173,13 @@ void code_messages(sim_vcpu *cpu) {
         if (cache->msg[k].kind == MSG_PROTECT) {
             if (tlb_protect_code(cpu, gpa))
                 for (unsigned v = 0; v < MAX_VCPUS; v++)
-                    if (cpu->vm->vcpus[v] && cpu->vm->vcpus[v] != cpu) post(cpu->vm->vcpus[v], MSG_DROP, gpa, PAGE_SIZE);
-        } else if (end - gpa > 64 * PAGE_SIZE) code_flush(cpu);
+                    if (cpu->vm->vcpus[v] && cpu->vm->vcpus[v] != cpu)
+                        post(cpu->vm->vcpus[v], MSG_DROP, gpa, PAGE_SIZE);
+        } else if (end - gpa > 64 * PAGE_SIZE)
+            code_flush(cpu);
         else
-            for (u64 page = gpa & PAGE_MASK; page < end; page += PAGE_SIZE) drop_range(cpu, page, PAGE_SIZE);
+            for (u64 page = gpa & PAGE_MASK; page < end; page += PAGE_SIZE)
+                drop_range(cpu, page, PAGE_SIZE);
     }
     cache->nmsg = 0;
     pthread_mutex_unlock(&cpu->vm->code_lock);
@@ -204,7 +222,8 @@ static unsigned gather(sim_vcpu *cpu, u64 lin, const u8 *host, u8 *out) {
 
 static void mark(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned len) {
     u64 mask = line_mask(gpa, len), old = atomic_load_explicit(slot_code(slot, gpa), memory_order_relaxed);
-    if ((old & mask) == mask) return;
+    if ((old & mask) == mask)
+        return;
     old = atomic_fetch_or(slot_code(slot, gpa), mask);
     if (old == 0) {
         tlb_protect_code(cpu, gpa & PAGE_MASK);
@@ -214,31 +233,37 @@ static void mark(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned len) {
 
 static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, struct slot *slot) {
     struct code_cache *cache = cpu->cache;
-    unsigned avail = PAGE_SIZE - (unsigned)(lin & 0xfff), limit = cpu->code_key & KEY_STEP ? 1 : BLOCK_MAX, n = 0, pos = 0;
+    unsigned avail = PAGE_SIZE - (unsigned)(lin & 0xfff), limit = cpu->code_key & KEY_STEP ? 1 : BLOCK_MAX, n = 0,
+             pos = 0;
     u64 room = cpu->ip_limit - cpu->rip; /* bytes after the first that CS allows */
     bool end = false, cross = false;
     u8 two_pages[32];
     const u8 *bytes = host;
     struct block *b;
 
-    if (ARENA_SIZE - cache->used < sizeof *b + (BLOCK_MAX + 2) * sizeof(struct insn) + BLOCK_MAX * MAX_INSN + 64) code_flush(cpu);
+    if (ARENA_SIZE - cache->used < sizeof *b + (BLOCK_MAX + 2) * sizeof(struct insn) + BLOCK_MAX * MAX_INSN + 64)
+        code_flush(cpu);
     b = (struct block *)(cache->arena + cache->used);
     memset(b, 0, sizeof *b);
-    if (room < avail - 1) avail = (unsigned)room + 1;
+    if (room < avail - 1)
+        avail = (unsigned)room + 1;
     while (n < limit && !end) {
         struct insn *i = &b->insns[n];
         unsigned len = decode(bytes + pos, avail - pos, cpu->mode, stack_big(cpu), i, &end);
         if (!len) {
-            if (n) break; /* it begins the next block */
+            if (n)
+                break;           /* it begins the next block */
             if (avail <= room) { /* the page ends, not the segment */
                 avail = gather(cpu, lin, host, two_pages);
-                if (room < avail - 1) avail = (unsigned)room + 1;
+                if (room < avail - 1)
+                    avail = (unsigned)room + 1;
                 bytes = two_pages;
                 cross = true;
                 limit = 1;
                 len = decode(bytes, avail, cpu->mode, stack_big(cpu), i, &end);
             }
-            if (!len) raise_gp0(cpu);
+            if (!len)
+                raise_gp0(cpu);
         }
         i->off = (u16)pos;
         i->idx = (u8)n++;
@@ -266,7 +291,8 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     *page_bucket(cache, gpa) = b;
     if (!cross) {
         mark(cpu, slot, gpa, pos);
-        if (unlikely(memcmp(b->copy, host, pos) != 0)) b->epoch = cpu->epoch - 1; /* changed meanwhile: found next time */
+        if (unlikely(memcmp(b->copy, host, pos) != 0))
+            b->epoch = cpu->epoch - 1; /* changed meanwhile: found next time */
     }
     return b;
 }
@@ -277,19 +303,22 @@ struct block *code_lookup(sim_vcpu *cpu) {
     struct slot *slot;
     u8 two_pages[32];
 
-    if (unlikely(ip > cpu->ip_limit)) raise_gp0(cpu);
+    if (unlikely(ip > cpu->ip_limit))
+        raise_gp0(cpu);
     lin = code_lin(cpu, ip);
     slot = locate(cpu, lin, &gpa, &host);
     for (struct block *b = cpu->cache->hash[block_hash(gpa, ip)], *next; b; b = next) {
         next = b->hash_next;
-        if (b->gpa != gpa || b->ip != ip || b->key != cpu->code_key) continue;
+        if (b->gpa != gpa || b->ip != ip || b->key != cpu->code_key)
+            continue;
         if (unlikely(b->len - 1u > cpu->ip_limit - ip)) { /* CS has shrunk */
             kill_block(cpu->cache, b);
             continue;
         }
         if (unlikely(b->flags & BF_CROSS)) {
             gather(cpu, lin, host, two_pages);
-            if (memcmp(b->copy, two_pages, b->len) == 0) return b;
+            if (memcmp(b->copy, two_pages, b->len) == 0)
+                return b;
             kill_block(cpu->cache, b);
             continue;
         }

@@ -1,10 +1,10 @@
 /* The public face of the simulated accelerator: KVM's three handles, without the kernel.
  *
- * The same text feeds cffi (accel/simulated/build_core.py drops the preprocessor lines).  Requests, structs and numbers are
- * those of <linux/kvm.h>; every call that can fail returns -errno exactly as the kernel would.
+ * The same text feeds cffi (accel/simulated/build_core.py drops the preprocessor lines).  Requests, structs and numbers
+ * are those of <linux/kvm.h>; every call that can fail returns -errno exactly as the kernel would.
  *
- * Threads: one thread at a time per vCPU (KVM_RUN and its other ioctls); VM ioctls from any thread, also while vCPUs run;
- * sim_vcpu_kick, sim_vcpu_instructions and the exit counts from any thread at any time.
+ * Threads: one thread at a time per vCPU (KVM_RUN and its other ioctls); VM ioctls from any thread, also while vCPUs
+ * run; sim_vcpu_kick, sim_vcpu_instructions and the exit counts from any thread at any time.
  */
 #ifndef SIM_CORE_H
 #define SIM_CORE_H
@@ -15,7 +15,8 @@ typedef struct sim_system sim_system;
 typedef struct sim_vm sim_vm;
 typedef struct sim_vcpu sim_vcpu;
 
-/* system: KVM_GET_API_VERSION, KVM_CHECK_EXTENSION, KVM_GET_VCPU_MMAP_SIZE, KVM_GET_MSR_INDEX_LIST, KVM_GET_SUPPORTED_CPUID */
+/* system: KVM_GET_API_VERSION, KVM_CHECK_EXTENSION, KVM_GET_VCPU_MMAP_SIZE, KVM_GET_MSR_INDEX_LIST,
+ * KVM_GET_SUPPORTED_CPUID */
 sim_system *sim_open(void);
 void sim_system_close(sim_system *system);
 long sim_system_ioctl(sim_system *system, unsigned long request, uintptr_t arg);

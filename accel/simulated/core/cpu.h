@@ -1,26 +1,27 @@
 /* The one internal header of the simulated processor: its state, and what each file offers the others.
  *
- * Two halves.  The engine decodes and executes: decode.c cache.c run.c access.h flags.h op_arith.c op_logic.c op_shift.c
- * op_move.c op_stack.c op_string.c op_branch.c op_bit.c op_bcd.c op_muldiv.c op_io.c.  The system half is what surrounds
- * it: vm.c vcpu.c exits.c entry.c segment.c far.c task.c exception.c cpuid.c msr.c op_system.c tlb.c paging.c access.c.
+ * Two halves.  The engine decodes and executes: decode.c cache.c run.c access.h flags.h op_arith.c op_logic.c
+ * op_shift.c op_move.c op_stack.c op_string.c op_branch.c op_bit.c op_bcd.c op_muldiv.c op_io.c.  The system half is
+ * what surrounds it: vm.c vcpu.c exits.c entry.c segment.c far.c task.c exception.c cpuid.c msr.c op_system.c tlb.c
+ * paging.c access.c.
  *
- * The rewind rule.  Every access that can fault, and every access that can reach a device, comes before the first change
- * of guest-visible state (registers, flags, rip, memory).  A fault or an exit longjmps to engine_run(); the instruction
- * then simply starts again from its first byte.  Memory written before a later access of the same instruction faults
- * must first have been probed (mem_probe).  Device accesses already made are found in the replay log on the second run.
+ * The rewind rule.  Every access that can fault, and every access that can reach a device, comes before the first
+ * change of guest-visible state (registers, flags, rip, memory).  A fault or an exit longjmps to engine_run(); the
+ * instruction then simply starts again from its first byte.  Memory written before a later access of the same
+ * instruction faults must first have been probed (mem_probe).  Device accesses already made are found in the replay log
+ * on the second run.
  *
  * Where rip is.  rip is not stored per instruction.  Inside a handler the instruction's own address is insn_ip(i), the
- * next one's insn_next_ip(i); cpu->rip is stale.  When anything may longjmp, cpu->cur must be `i`: the inline accessors in
- * access.h set it before their slow path; a handler that calls raise_fault(), vm_exit() or a system function starts with
- * BEGIN(cpu, i), which sets cpu->cur and cpu->rip (to the start of the instruction).  Outside any instruction
+ * next one's insn_next_ip(i); cpu->rip is stale.  When anything may longjmp, cpu->cur must be `i`: the inline accessors
+ * in access.h set it before their slow path; a handler that calls raise_fault(), vm_exit() or a system function starts
+ * with BEGIN(cpu, i), which sets cpu->cur and cpu->rip (to the start of the instruction).  Outside any instruction
  * (interrupt delivery, ioctls) cpu->cur is NULL and cpu->rip is exact.
  *
  * How a handler ends (each one `return`s it):
- *   NEXT(cpu, i)              the next instruction of the block.  Never after a change of rip, mode, CS, SS.B, CPL, IF, TF,
- *                             CR0/CR3/CR4, segment-wide code visibility, or interrupt shadow.
- *   RETIRE(cpu, i, new_rip)   the instruction is complete, continue at new_rip through the run loop (which polls events,
- *                             looks at IF, TF and the shadow).  Always right, slower.
- *   (op_branch.c has faster ends of its own.)
+ *   NEXT(cpu, i)              the next instruction of the block.  Never after a change of rip, mode, CS, SS.B, CPL, IF,
+ * TF, CR0/CR3/CR4, segment-wide code visibility, or interrupt shadow. RETIRE(cpu, i, new_rip)   the instruction is
+ * complete, continue at new_rip through the run loop (which polls events, looks at IF, TF and the shadow).  Always
+ * right, slower. (op_branch.c has faster ends of its own.)
  */
 #ifndef SIM_CPU_H
 #define SIM_CPU_H
@@ -47,32 +48,33 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "registers are accesse
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define NOINLINE    __attribute__((noinline))
 
-/* ---- numbers of the manual ---------------------------------------------------------------------------------------- */
+/* ---- numbers of the manual ----------------------------------------------------------------------------------------
+ */
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, R_ZERO, NREGS };
 enum { ES, CS, SS, DS, FS, GS, LDTR, TR, NSEGS };
 enum { MODE16, MODE32, MODE64 }; /* code size; also the decoder's mode argument */
 enum { W8, W16, W32, W64 };      /* operand widths: log2 of bytes */
 
-#define FL_CF   0x00000001u
-#define FL_1    0x00000002u
-#define FL_PF   0x00000004u
-#define FL_AF   0x00000010u
-#define FL_ZF   0x00000040u
-#define FL_SF   0x00000080u
-#define FL_TF   0x00000100u
-#define FL_IF   0x00000200u
-#define FL_DF   0x00000400u
-#define FL_OF   0x00000800u
-#define FL_IOPL 0x00003000u
-#define FL_NT   0x00004000u
-#define FL_RF   0x00010000u
-#define FL_VM   0x00020000u
-#define FL_AC   0x00040000u
-#define FL_VIF  0x00080000u
-#define FL_VIP  0x00100000u
-#define FL_ID   0x00200000u
-#define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
+#define FL_CF      0x00000001u
+#define FL_1       0x00000002u
+#define FL_PF      0x00000004u
+#define FL_AF      0x00000010u
+#define FL_ZF      0x00000040u
+#define FL_SF      0x00000080u
+#define FL_TF      0x00000100u
+#define FL_IF      0x00000200u
+#define FL_DF      0x00000400u
+#define FL_OF      0x00000800u
+#define FL_IOPL    0x00003000u
+#define FL_NT      0x00004000u
+#define FL_RF      0x00010000u
+#define FL_VM      0x00020000u
+#define FL_AC      0x00040000u
+#define FL_VIF     0x00080000u
+#define FL_VIP     0x00100000u
+#define FL_ID      0x00200000u
+#define FL_ARITH   (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
 #define IOPL_SHIFT 12
 
 #define CR0_PE 0x00000001u
@@ -103,25 +105,67 @@ enum { W8, W16, W32, W64 };      /* operand widths: log2 of bytes */
 #define EFER_NXE 0x800u
 
 enum {
-    EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8,
-    EXC_TS = 10, EXC_NP = 11, EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18, EXC_XM = 19
+    EXC_DE = 0,
+    EXC_DB = 1,
+    EXC_NMI = 2,
+    EXC_BP = 3,
+    EXC_OF = 4,
+    EXC_BR = 5,
+    EXC_UD = 6,
+    EXC_NM = 7,
+    EXC_DF = 8,
+    EXC_TS = 10,
+    EXC_NP = 11,
+    EXC_SS = 12,
+    EXC_GP = 13,
+    EXC_PF = 14,
+    EXC_MF = 16,
+    EXC_AC = 17,
+    EXC_MC = 18,
+    EXC_XM = 19
 };
 
 /* Basic exit reasons, Intel SDM volume 3, appendix C.  exits.c has the names and the handlers. */
 enum exit_reason {
-    EXIT_REASON_EXCEPTION_NMI = 0, EXIT_REASON_EXTERNAL_INTERRUPT = 1, EXIT_REASON_TRIPLE_FAULT = 2,
-    EXIT_REASON_INIT_SIGNAL = 3, EXIT_REASON_STARTUP_IPI = 4, EXIT_REASON_OTHER_SMI = 6, EXIT_REASON_INTERRUPT_WINDOW = 7, EXIT_REASON_NMI_WINDOW = 8,
-    EXIT_REASON_TASK_SWITCH = 9, EXIT_REASON_CPUID = 10, EXIT_REASON_HLT = 12, EXIT_REASON_INVD = 13,
-    EXIT_REASON_INVLPG = 14, EXIT_REASON_RDPMC = 15, EXIT_REASON_RDTSC = 16, EXIT_REASON_RSM = 17,
-    EXIT_REASON_VMCALL = 18, EXIT_REASON_CR_ACCESS = 28, EXIT_REASON_DR_ACCESS = 29,
-    EXIT_REASON_IO_INSTRUCTION = 30, EXIT_REASON_MSR_READ = 31, EXIT_REASON_MSR_WRITE = 32,
-    EXIT_REASON_INVALID_STATE = 33, EXIT_REASON_MONITOR_TRAP = 37, EXIT_REASON_MWAIT = 36, EXIT_REASON_MONITOR = 39,
-    EXIT_REASON_PAUSE = 40, EXIT_REASON_GDTR_IDTR = 46, EXIT_REASON_LDTR_TR = 47, EXIT_REASON_EPT_VIOLATION = 48,
-    EXIT_REASON_EPT_MISCONFIG = 49, EXIT_REASON_PREEMPTION_TIMER = 52, EXIT_REASON_WBINVD = 54, EXIT_REASON_XSETBV = 55,
+    EXIT_REASON_EXCEPTION_NMI = 0,
+    EXIT_REASON_EXTERNAL_INTERRUPT = 1,
+    EXIT_REASON_TRIPLE_FAULT = 2,
+    EXIT_REASON_INIT_SIGNAL = 3,
+    EXIT_REASON_STARTUP_IPI = 4,
+    EXIT_REASON_OTHER_SMI = 6,
+    EXIT_REASON_INTERRUPT_WINDOW = 7,
+    EXIT_REASON_NMI_WINDOW = 8,
+    EXIT_REASON_TASK_SWITCH = 9,
+    EXIT_REASON_CPUID = 10,
+    EXIT_REASON_HLT = 12,
+    EXIT_REASON_INVD = 13,
+    EXIT_REASON_INVLPG = 14,
+    EXIT_REASON_RDPMC = 15,
+    EXIT_REASON_RDTSC = 16,
+    EXIT_REASON_RSM = 17,
+    EXIT_REASON_VMCALL = 18,
+    EXIT_REASON_CR_ACCESS = 28,
+    EXIT_REASON_DR_ACCESS = 29,
+    EXIT_REASON_IO_INSTRUCTION = 30,
+    EXIT_REASON_MSR_READ = 31,
+    EXIT_REASON_MSR_WRITE = 32,
+    EXIT_REASON_INVALID_STATE = 33,
+    EXIT_REASON_MONITOR_TRAP = 37,
+    EXIT_REASON_MWAIT = 36,
+    EXIT_REASON_MONITOR = 39,
+    EXIT_REASON_PAUSE = 40,
+    EXIT_REASON_GDTR_IDTR = 46,
+    EXIT_REASON_LDTR_TR = 47,
+    EXIT_REASON_EPT_VIOLATION = 48,
+    EXIT_REASON_EPT_MISCONFIG = 49,
+    EXIT_REASON_PREEMPTION_TIMER = 52,
+    EXIT_REASON_WBINVD = 54,
+    EXIT_REASON_XSETBV = 55,
     EXIT_REASON_COUNT = 70
 };
 
-/* ---- decoded code ------------------------------------------------------------------------------------------------- */
+/* ---- decoded code -------------------------------------------------------------------------------------------------
+ */
 
 struct insn;
 /* One handler signature.  `i` lies in a block's array, so the next instruction is i + 1. */
@@ -130,24 +174,24 @@ typedef void (*op_fn)(sim_vcpu *cpu, const struct insn *i);
 /* A decoded instruction: 32 bytes.  Filled by decode.c, never changed afterwards but for `fn` (see code_written). */
 struct insn {
     op_fn fn;
-    u64 imm;     /* immediate, sign- or zero-extended as the operand code says; relative branches: displacement; far
-                    pointers: offset | selector << 32; ENTER: size | level << 16 */
-    s32 disp;    /* displacement of the memory operand; moffs (A0..A3) in 64-bit mode has its address in imm instead */
-    u16 off;     /* bytes from the start of the block to the instruction */
-    u8 len;      /* its length */
-    u8 idx;      /* its place in the block */
-    u8 reg;      /* ModRM.reg or the register in the opcode: number, or byte offset into regs[] where width is 8 bits;
-                    segment, control or debug register number where the operand is one */
-    u8 rm;       /* ModRM.rm as a register, same coding */
-    u8 base;     /* memory operand: register numbers, R_ZERO for none; RIP-relative is folded by flag IF_RIPREL */
+    u64 imm;  /* immediate, sign- or zero-extended as the operand code says; relative branches: displacement; far
+                 pointers: offset | selector << 32; ENTER: size | level << 16 */
+    s32 disp; /* displacement of the memory operand; moffs (A0..A3) in 64-bit mode has its address in imm instead */
+    u16 off;  /* bytes from the start of the block to the instruction */
+    u8 len;   /* its length */
+    u8 idx;   /* its place in the block */
+    u8 reg;   /* ModRM.reg or the register in the opcode: number, or byte offset into regs[] where width is 8 bits;
+                 segment, control or debug register number where the operand is one */
+    u8 rm;    /* ModRM.rm as a register, same coding */
+    u8 base;  /* memory operand: register numbers, R_ZERO for none; RIP-relative is folded by flag IF_RIPREL */
     u8 index;
-    u8 seg;      /* segment of the memory operand, overrides applied; string source; CS..GS */
+    u8 seg; /* segment of the memory operand, overrides applied; string source; CS..GS */
     u8 scale : 2;
-    u8 asz : 2;  /* address size: W16 W32 W64 */
-    u8 osz : 2;  /* operand size in force: W8 W16 W32 W64 */
-    u8 ssz : 2;  /* stack address size: W16 W32 W64 (from SS.B; in the block key) */
-    u8 flags;    /* IF_* */
-    u8 opcode;   /* last opcode byte (for reports, and conditions: low four bits) */
+    u8 asz : 2; /* address size: W16 W32 W64 */
+    u8 osz : 2; /* operand size in force: W8 W16 W32 W64 */
+    u8 ssz : 2; /* stack address size: W16 W32 W64 (from SS.B; in the block key) */
+    u8 flags;   /* IF_* */
+    u8 opcode;  /* last opcode byte (for reports, and conditions: low four bits) */
 };
 #define IF_MEM    0x01 /* the E/M operand is memory */
 #define IF_LOCK   0x02
@@ -165,13 +209,13 @@ struct block_link {
 
 /* A run of instructions ending with a branch, a state change, the page's end or BLOCK_MAX.  Belongs to one vCPU. */
 struct block {
-    u64 ip;       /* guest rip (offset in CS) of the first instruction: part of the key */
-    u64 gpa;      /* guest-physical address of the first byte: part of the key */
-    u32 key;      /* cpu->code_key it was decoded under: part of the key */
-    u16 len;      /* bytes */
-    u8 count;     /* instructions, without the synthetic end */
-    u8 flags;     /* BF_* */
-    u32 epoch;    /* cpu->epoch at which the bytes were last compared with memory */
+    u64 ip;    /* guest rip (offset in CS) of the first instruction: part of the key */
+    u64 gpa;   /* guest-physical address of the first byte: part of the key */
+    u32 key;   /* cpu->code_key it was decoded under: part of the key */
+    u16 len;   /* bytes */
+    u8 count;  /* instructions, without the synthetic end */
+    u8 flags;  /* BF_* */
+    u32 epoch; /* cpu->epoch at which the bytes were last compared with memory */
     struct block *hash_next, *page_next;
     const u8 *host;            /* the bytes in host memory; first part when crossing */
     u8 *copy;                  /* the bytes as decoded */
@@ -190,11 +234,12 @@ static inline u64 insn_ip(const struct insn *i) { return insn_block(i)->ip + i->
 static inline u64 insn_next_ip(const struct insn *i) { return insn_block(i)->ip + i->off + i->len; }
 
 /* decode.c: a pure function.  `bytes` has `avail` readable bytes.  Returns the length, or 0 when more bytes are needed
- * (then avail < 15).  Illegal encodings decode to op_ud, too long ones to op_gp0.  `end` is set when the instruction ends
- * a block. */
+ * (then avail < 15).  Illegal encodings decode to op_ud, too long ones to op_gp0.  `end` is set when the instruction
+ * ends a block. */
 unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, bool *end);
 
-/* ---- segments ----------------------------------------------------------------------------------------------------- */
+/* ---- segments -----------------------------------------------------------------------------------------------------
+ */
 
 /* attr: as VMX access rights: 3:0 type, 4 S, 6:5 DPL, 7 P, 12 AVL, 13 L, 14 D/B, 15 G, 16 unusable */
 #define SA_TYPE     0x0000fu
@@ -213,14 +258,16 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
 
 struct seg {
     u64 base;
-    u64 rmax; /* an access of n bytes at ea may be read on the fast path when ea + n <= rmax; 0 sends all to the slow path */
-    u64 wmax; /* the same for writes; both set only by seg_update() */
+    u64 rmax;  /* an access of n bytes at ea may be read on the fast path when ea + n <= rmax; 0 sends all to the slow
+                  path */
+    u64 wmax;  /* the same for writes; both set only by seg_update() */
     u32 limit; /* in bytes, granularity applied */
     u32 attr;
     u16 selector;
 };
 
-/* ---- TLB ---------------------------------------------------------------------------------------------------------- */
+/* ---- TLB ----------------------------------------------------------------------------------------------------------
+ */
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE  4096u
@@ -247,7 +294,8 @@ struct tlb_info {
 #define TI_GLOBAL 0x4
 #define TI_LARGE  0x8
 
-/* ---- events, exits, replay ----------------------------------------------------------------------------------------- */
+/* ---- events, exits, replay -----------------------------------------------------------------------------------------
+ */
 
 /* cpu->stop: tested at every block end; non-zero leads back to the run loop, which calls poll_events(). */
 #define EV_KICK  0x01u /* sim_vcpu_kick */
@@ -263,8 +311,8 @@ struct tlb_info {
 /* Jump values for the run loop's setjmp. */
 enum { JMP_FAULT = 1, JMP_EXIT, JMP_AGAIN };
 
-/* Accesses to devices that the current instruction has made already.  Appended by exits.c when user space completed one,
- * consumed in order by the restarted instruction, emptied by the run loop when the instruction is complete (string
+/* Accesses to devices that the current instruction has made already.  Appended by exits.c when user space completed
+ * one, consumed in order by the restarted instruction, emptied by the run loop when the instruction is complete (string
  * instructions empty it after every iteration: replay_iteration_done). */
 #define REPLAY_MAX 72
 struct replay {
@@ -282,10 +330,11 @@ struct replay {
 struct exit_info {
     u32 reason;
     u32 insn_len; /* of cpu->cur, 0 when none: handlers that serve an instruction advance rip by this (exit_advance) */
-    u64 qualification; /* CR access: cr | type<<4 | reg<<8; DR the same; task switch: selector | source<<30; others as the SDM */
+    u64 qualification; /* CR access: cr | type<<4 | reg<<8; DR the same; task switch: selector | source<<30; others as
+                          the SDM */
     u64 gpa, value;    /* EPT violation: address, data to be written */
     u8 size, write;
-    u8 reg;            /* general register concerned */
+    u8 reg; /* general register concerned */
     struct {
         u16 port;
         u8 size, in, string;
@@ -293,7 +342,8 @@ struct exit_info {
     } io;
 };
 
-/* ---- a vCPU --------------------------------------------------------------------------------------------------------- */
+/* ---- a vCPU ---------------------------------------------------------------------------------------------------------
+ */
 
 #define JC_SIZE 4096 /* jump cache: rip -> block */
 struct jc_entry {
@@ -308,24 +358,24 @@ struct dtr {
 
 struct sim_vcpu {
     /* hot: the engine's own; keep within few cache lines */
-    u64 regs[NREGS];      /* regs[R_ZERO] is always 0 */
-    s64 cc_res;           /* flags.h */
+    u64 regs[NREGS]; /* regs[R_ZERO] is always 0 */
+    s64 cc_res;      /* flags.h */
     u32 cc_oca;
-    _Atomic u32 stop;     /* EV_* */
-    u64 icount;           /* retired instructions, exact whenever cpu->cur is NULL */
-    u64 map_gen;          /* bumped whenever rip -> block may mean something else: links and jump cache go stale */
+    _Atomic u32 stop; /* EV_* */
+    u64 icount;       /* retired instructions, exact whenever cpu->cur is NULL */
+    u64 map_gen;      /* bumped whenever rip -> block may mean something else: links and jump cache go stale */
     const struct insn *cur;
-    u64 rip;              /* see the head of this file */
-    struct tlb_entry *tlb; /* tlb_set[cpl == 3] */
+    u64 rip;                      /* see the head of this file */
+    struct tlb_entry *tlb;        /* tlb_set[cpl == 3] */
     struct block_link *want_link; /* the link the run loop fills with the block it finds next */
-    u32 chain_miss;       /* a block ended only because its successor was not known: no need to poll */
-    u32 eflags;           /* all but FL_ARITH; read with cpu_eflags(), write with cpu_set_eflags() */
-    u32 code_key;         /* decoding mode, see cpu_mode_changed() */
-    u64 ip_limit;         /* highest rip a near transfer may go to: CS.limit (cpu_mode_changed) */
+    u32 chain_miss;               /* a block ended only because its successor was not known: no need to poll */
+    u32 eflags;                   /* all but FL_ARITH; read with cpu_eflags(), write with cpu_set_eflags() */
+    u32 code_key;                 /* decoding mode, see cpu_mode_changed() */
+    u64 ip_limit;                 /* highest rip a near transfer may go to: CS.limit (cpu_mode_changed) */
     u8 cpl;
-    u8 shadow;            /* interrupt shadow in force before the next instruction */
-    u8 shadow_new;        /* set by STI, MOV SS, POP SS; becomes `shadow` when the instruction is complete */
-    u8 mode;              /* MODE16.. of the code segment */
+    u8 shadow;     /* interrupt shadow in force before the next instruction */
+    u8 shadow_new; /* set by STI, MOV SS, POP SS; becomes `shadow` when the instruction is complete */
+    u8 mode;       /* MODE16.. of the code segment */
     struct seg seg[NSEGS];
 
     struct tlb_entry tlb_set[2][TLB_SIZE]; /* [0] supervisor, [1] user */
@@ -342,7 +392,7 @@ struct sim_vcpu {
 
     /* system registers: the system half owns these; the engine only reads */
     u64 cr0, cr2, cr3, cr4, cr8, efer, apic_base;
-    u64 pdpte[4];             /* PAE, loaded with CR3 */
+    u64 pdpte[4]; /* PAE, loaded with CR3 */
     u64 dr[8];
     struct dtr gdt, idt;
     u64 tsc_offset;
@@ -351,68 +401,69 @@ struct sim_vcpu {
 
     /* exceptions and events: exception.c, entry.c */
     struct {
-        u8 pending;  /* a fault raised by raise_fault, being delivered by exception_deliver */
+        u8 pending; /* a fault raised by raise_fault, being delivered by exception_deliver */
         u8 vector;
         u8 has_error;
-        u8 soft;     /* INT n / INT3 / INTO: delivered as a software interrupt, rip is the next instruction's */
+        u8 soft; /* INT n / INT3 / INTO: delivered as a software interrupt, rip is the next instruction's */
         u32 error;
         u64 cr2;
     } fault;
     struct {
-        u8 delivering;     /* an event is being delivered through the IDT */
-        u8 vector;         /* which: for the double-fault rules */
-        u8 contributory;   /* see exception.c */
+        u8 delivering;   /* an event is being delivered through the IDT */
+        u8 vector;       /* which: for the double-fault rules */
+        u8 contributory; /* see exception.c */
         u8 nmi_pending, nmi_masked;
-        u8 irq_pending;    /* KVM_INTERRUPT was called and irq_vector not yet delivered */
+        u8 irq_pending; /* KVM_INTERRUPT was called and irq_vector not yet delivered */
         u8 irq_vector;
         u8 soft;
         u32 irq_window_seen;
     } ev;
-    u64 db_pending;        /* DR6 bits of debug traps to raise after the instruction */
+    u64 db_pending; /* DR6 bits of debug traps to raise after the instruction */
 
     /* user-space side: vcpu.c, exits.c */
     sim_vm *vm;
     unsigned id;
-    struct kvm_run *run;   /* run page; port data at run + PIO_OFFSET */
+    struct kvm_run *run; /* run page; port data at run + PIO_OFFSET */
     u8 *pio_data;
-    _Atomic u32 in_guest;  /* between entry and exit; see vm.c */
+    _Atomic u32 in_guest;       /* between entry and exit; see vm.c */
     pthread_mutex_t guest_lock; /* held while executing guest code */
     u32 mp_state;
-    u32 guest_debug;       /* KVM_GUESTDBG_* */
+    u32 guest_debug; /* KVM_GUESTDBG_* */
     u64 guest_debug_dr[8];
     u64 exit_count[EXIT_REASON_COUNT], exit_count_user[EXIT_REASON_COUNT];
     struct kvm_cpuid_entry2 *cpuid;
     unsigned cpuid_count;
-    struct kvm_fpu *fpu;   /* kept for GET/SET_FPU only */
-    void *system_private;  /* anything else the system half needs */
+    struct kvm_fpu *fpu;  /* kept for GET/SET_FPU only */
+    void *system_private; /* anything else the system half needs */
 };
 #define PIO_OFFSET 4096
 
 #define STEP_TF     0x1 /* EFLAGS.TF */
 #define STEP_SHADOW 0x2
 #define STEP_REPLAY 0x4
-#define STEP_DEBUG  0x8 /* KVM_SET_GUEST_DEBUG single step */
+#define STEP_DEBUG  0x8  /* KVM_SET_GUEST_DEBUG single step */
 #define STEP_DRX    0x10 /* an enabled instruction breakpoint */
 #define STEP_RF     0x20
 
-/* ---- VM ------------------------------------------------------------------------------------------------------------- */
+/* ---- VM -------------------------------------------------------------------------------------------------------------
+ */
 
 #define MAX_SLOTS 64
 #define MAX_VCPUS 64
 struct slot {
     u64 gpa, size;
     u8 *host;
-    u32 id, flags;          /* KVM_MEM_* */
-    _Atomic u64 *dirty;     /* bitmap, a bit per page; NULL when not logging */
-    _Atomic u64 *code;      /* per page: a bit for every 64 bytes that some vCPU decoded code from */
+    u32 id, flags;      /* KVM_MEM_* */
+    _Atomic u64 *dirty; /* bitmap, a bit per page; NULL when not logging */
+    _Atomic u64 *code;  /* per page: a bit for every 64 bytes that some vCPU decoded code from */
 };
 
 struct sim_vm {
     sim_system *system;
-    pthread_mutex_t lock;       /* slots, vcpus, pausing: vm.c */
+    pthread_mutex_t lock; /* slots, vcpus, pausing: vm.c */
     pthread_cond_t resumed;
-    u32 pause;                  /* threads that want all vCPUs out of the guest */
-    unsigned nslots;            /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
+    u32 pause;       /* threads that want all vCPUs out of the guest */
+    unsigned nslots; /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
     struct slot *slots[MAX_SLOTS];
     unsigned nvcpus;
     sim_vcpu *vcpus[MAX_VCPUS];
@@ -423,17 +474,20 @@ struct sim_vm {
 
 static inline _Atomic u64 *slot_code(struct slot *s, u64 gpa) { return &s->code[(gpa - s->gpa) >> PAGE_SHIFT]; }
 
-/* ---- run.c (engine) ------------------------------------------------------------------------------------------------- */
+/* ---- run.c (engine) -------------------------------------------------------------------------------------------------
+ */
 
-/* Execute guest code until vm_exit(); cpu->exit says why.  Called by vcpu.c inside its enter/exit loop.  Before the first
- * instruction, and whenever cpu->stop is non-zero or an instruction ended with RETIRE, it calls poll_events(). */
+/* Execute guest code until vm_exit(); cpu->exit says why.  Called by vcpu.c inside its enter/exit loop.  Before the
+ * first instruction, and whenever cpu->stop is non-zero or an instruction ended with RETIRE, it calls poll_events(). */
 void engine_run(sim_vcpu *cpu);
 /* Leave engine_run.  From a handler: BEGIN first; the state is that before the instruction.  cpu->exit.reason and
  * .insn_len are set here, the rest by the caller. */
 _Noreturn void vm_exit(sim_vcpu *cpu, unsigned reason);
-/* To the run loop again, from anywhere inside engine_run, when cpu->rip and all else is exact (cpu->cur = NULL is done here). */
+/* To the run loop again, from anywhere inside engine_run, when cpu->rip and all else is exact (cpu->cur = NULL is done
+ * here). */
 _Noreturn void engine_again(sim_vcpu *cpu);
-/* After any change of CS, SS, CPL, CR0, EFER, DR7 or EFLAGS.VM: recomputes mode, code_key, tlb, seg limits; drops links. */
+/* After any change of CS, SS, CPL, CR0, EFER, DR7 or EFLAGS.VM: recomputes mode, code_key, tlb, seg limits; drops
+ * links. */
 void cpu_mode_changed(sim_vcpu *cpu);
 /* After any change of TF, shadow, guest_debug, dr7: recomputes EV_STEP.  (cpu_set_eflags calls it.) */
 void update_step(sim_vcpu *cpu);
@@ -453,8 +507,10 @@ static inline void RETIRE(sim_vcpu *cpu, const struct insn *i, u64 rip) {
 /* exits.c, when a handler has served the instruction that exited: go past it. */
 static inline void exit_advance(sim_vcpu *cpu) {
     cpu->rip += cpu->exit.insn_len;
-    if (cpu->mode == MODE16) cpu->rip &= 0xffff;
-    else if (cpu->mode == MODE32) cpu->rip &= 0xffffffff;
+    if (cpu->mode == MODE16)
+        cpu->rip &= 0xffff;
+    else if (cpu->mode == MODE32)
+        cpu->rip &= 0xffffffff;
     cpu->shadow = 0;
     cpu->eflags &= ~FL_RF;
     cpu->icount++;
@@ -466,52 +522,60 @@ static inline void replay_iteration_done(sim_vcpu *cpu) {
     cpu->replay.pio_done = 0;
 }
 
-/* ---- cache.c (engine) ----------------------------------------------------------------------------------------------- */
+/* ---- cache.c (engine) -----------------------------------------------------------------------------------------------
+ */
 
 struct code_cache *code_cache_new(void); /* vcpu.c: one per vCPU; NULL when out of memory */
 void code_cache_free(struct code_cache *cache);
-void code_flush(sim_vcpu *cpu);          /* forget all decoded code (own thread) */
-/* Guest memory [gpa, gpa+size), within one page of `slot`, is about to be written by this vCPU; slot_code() of the page is
- * not 0.  Drops the code concerned, tells the other vCPUs. */
+void code_flush(sim_vcpu *cpu); /* forget all decoded code (own thread) */
+/* Guest memory [gpa, gpa+size), within one page of `slot`, is about to be written by this vCPU; slot_code() of the page
+ * is not 0.  Drops the code concerned, tells the other vCPUs. */
 void code_written(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned size);
-void code_messages(sim_vcpu *cpu);       /* EV_CODE: take what other threads posted (own thread) */
+void code_messages(sim_vcpu *cpu); /* EV_CODE: take what other threads posted (own thread) */
 /* From any thread: [gpa, gpa+size) changed under the vCPUs. */
 void code_invalidate_all(sim_vm *vm, u64 gpa, u64 size);
-/* rip -> block, decoding as needed; may raise #PF, #GP or exit (no RAM there: vm_exit with EPT_VIOLATION, exit.write = 2). */
+/* rip -> block, decoding as needed; may raise #PF, #GP or exit (no RAM there: vm_exit with EPT_VIOLATION, exit.write =
+ * 2). */
 struct block *code_lookup(sim_vcpu *cpu);
 
-/* ---- access.c, tlb.c, paging.c (system) ----------------------------------------------------------------------------- */
+/* ---- access.c, tlb.c, paging.c (system) -----------------------------------------------------------------------------
+ */
 
 /* Slow paths of access.h: segment checks with the right fault (#SS for SS), alignment check, page walk, page crossing,
  * code pages (code_written), MMIO through the replay log.  size 1, 2, 4, 8. */
 u64 mem_read_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
 void mem_write_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, u64 value);
 /* For read-modify-write: checks for writing; the host pointer when [ea, ea+size) is writable RAM inside one page (code
- * there has been dropped), else NULL: then use mem_read_slow (after this, so that write faults win) and mem_write_slow. */
+ * there has been dropped), else NULL: then use mem_read_slow (after this, so that write faults win) and mem_write_slow.
+ */
 void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
 /* Raise whatever fault an access of size bytes (1 .. 4096) would raise; do nothing else.  write: bool. */
 void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write);
-/* For bulk string operations: how many bytes from ea on, at most size and at most to the end of the page, are plain RAM that
- * may be accessed so; *host is where.  0: do it one by one.  Raises nothing.  For write, code in the range has been dropped. */
+/* For bulk string operations: how many bytes from ea on, at most size and at most to the end of the page, are plain RAM
+ * that may be accessed so; *host is where.  0: do it one by one.  Raises nothing.  For write, code in the range has
+ * been dropped. */
 unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write, u8 **host);
 /* Descriptor tables, TSS: linear address, supervisor privilege whatever CPL is. */
 u64 sys_read(sim_vcpu *cpu, u64 lin, unsigned size);
 void sys_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value);
 void sys_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write);
-/* Code fetch: where the linear page lies.  Raises #PF (instruction fetch).  Returns the slot, NULL when there is no RAM. */
+/* Code fetch: where the linear page lies.  Raises #PF (instruction fetch).  Returns the slot, NULL when there is no
+ * RAM. */
 struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page);
-struct slot *vm_slot(sim_vm *vm, u64 gpa); /* the slot containing gpa, or NULL */
+struct slot *vm_slot(sim_vm *vm, u64 gpa);      /* the slot containing gpa, or NULL */
 void tlb_flush(sim_vcpu *cpu, bool global_too); /* also bumps map_gen */
 void tlb_flush_page(sim_vcpu *cpu, u64 lin);
 /* A page of this gpa got code: no direct writes to it any more.  Returns whether one was possible till now. */
 bool tlb_protect_code(sim_vcpu *cpu, u64 gpa);
 
-/* ---- segment.c, far.c, task.c, exception.c, entry.c (system) --------------------------------------------------------- */
+/* ---- segment.c, far.c, task.c, exception.c, entry.c (system)
+ * --------------------------------------------------------- */
 
 /* Longjmps; the run loop calls exception_deliver().  `error` is ignored for vectors without one.  The address of a #PF
  * goes to cpu->fault.cr2 first. */
 _Noreturn void raise_fault(sim_vcpu *cpu, unsigned vector, u32 error);
-/* Called by the run loop (cur = NULL, rip = the instruction) after raise_fault: IDT delivery, double and triple fault. */
+/* Called by the run loop (cur = NULL, rip = the instruction) after raise_fault: IDT delivery, double and triple fault.
+ */
 void exception_deliver(sim_vcpu *cpu);
 /* Called by the run loop between instructions, cur = NULL: async events (EV_*), debug traps, NMI, interrupt injection,
  * window exits; leaves by vm_exit() when the guest must be left.  Must not inject while the replay log is in use.
@@ -525,7 +589,8 @@ void io_check(sim_vcpu *cpu, u16 port, unsigned size);
 static inline _Noreturn void raise_ud(sim_vcpu *cpu) { raise_fault(cpu, EXC_UD, 0); }
 static inline _Noreturn void raise_gp0(sim_vcpu *cpu) { raise_fault(cpu, EXC_GP, 0); }
 
-/* ---- small things all use -------------------------------------------------------------------------------------------- */
+/* ---- small things all use
+ * -------------------------------------------------------------------------------------------- */
 
 static inline bool real_mode(const sim_vcpu *cpu) { return !(cpu->cr0 & CR0_PE); }
 static inline bool v86_mode(const sim_vcpu *cpu) { return (cpu->eflags & FL_VM) != 0; }
@@ -538,11 +603,15 @@ static inline u8 *reg8(sim_vcpu *cpu, unsigned offset) { return (u8 *)cpu->regs 
 static inline u16 *reg16(sim_vcpu *cpu, unsigned n) { return (u16 *)&cpu->regs[n]; }
 static inline u32 get32(const sim_vcpu *cpu, unsigned n) { return (u32)cpu->regs[n]; }
 static inline u64 width_mask(unsigned w) { return w == W64 ? ~(u64)0 : ((u64)1 << (8u << w)) - 1; }
-static inline u64 get_reg(const sim_vcpu *cpu, unsigned n, unsigned w) { return cpu->regs[n] & width_mask(w); } /* not W8 */
+static inline u64 get_reg(const sim_vcpu *cpu, unsigned n, unsigned w) {
+    return cpu->regs[n] & width_mask(w);
+} /* not W8 */
 /* 16-bit writes keep the rest, 32-bit writes clear the upper half.  Not for W8. */
 static inline void set_reg(sim_vcpu *cpu, unsigned n, unsigned w, u64 v) {
-    if (w == W16) *reg16(cpu, n) = (u16)v;
-    else cpu->regs[n] = w == W32 ? (u32)v : v;
+    if (w == W16)
+        *reg16(cpu, n) = (u16)v;
+    else
+        cpu->regs[n] = w == W32 ? (u32)v : v;
 }
 /* Effective address of the memory operand (offset in its segment). */
 static inline u64 insn_ea(const sim_vcpu *cpu, const struct insn *i) {

@@ -30,14 +30,30 @@ static inline void set_arith_flags(sim_vcpu *cpu, u32 f) {
 static inline bool condition(const sim_vcpu *cpu, unsigned cc) {
     bool r;
     switch (cc >> 1) {
-    case 0: r = get_of(cpu); break;
-    case 1: r = get_cf(cpu); break;
-    case 2: r = get_zf(cpu); break;
-    case 3: r = get_cf(cpu) || get_zf(cpu); break;
-    case 4: r = get_sf(cpu); break;
-    case 5: r = get_pf(cpu); break;
-    case 6: r = get_sf(cpu) != get_of(cpu); break;
-    default: r = get_zf(cpu) || get_sf(cpu) != get_of(cpu); break;
+    case 0:
+        r = get_of(cpu);
+        break;
+    case 1:
+        r = get_cf(cpu);
+        break;
+    case 2:
+        r = get_zf(cpu);
+        break;
+    case 3:
+        r = get_cf(cpu) || get_zf(cpu);
+        break;
+    case 4:
+        r = get_sf(cpu);
+        break;
+    case 5:
+        r = get_pf(cpu);
+        break;
+    case 6:
+        r = get_sf(cpu) != get_of(cpu);
+        break;
+    default:
+        r = get_zf(cpu) || get_sf(cpu) != get_of(cpu);
+        break;
     }
     return r != (cc & 1);
 }

@@ -16,16 +16,18 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
         u##W old = __atomic_load_n((unaligned *)p, __ATOMIC_RELAXED);                                                  \
         a = old;                                                                                                       \
         r = fn(cpu, a, b);                                                                                             \
-        done = __atomic_compare_exchange_n((unaligned *)p, &old, (u##W)r, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);   \
+        done = __atomic_compare_exchange_n((unaligned *)p, &old, (u##W)r, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);  \
         break;                                                                                                         \
     }
                 CASE(8)
                 CASE(16)
                 CASE(32)
-            default: CASE(64)
+            default:
+                CASE(64)
 #undef CASE
             }
-            if (done) return a;
+            if (done)
+                return a;
             cpu->cc_res = res;
             cpu->cc_oca = oca;
         }
@@ -116,15 +118,18 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
             memcpy(&a, p, W / 8);                                                                                      \
             r = do_add##W(cpu, a, b);                                                                                  \
             memcpy(p, &r, W / 8);                                                                                      \
-        } else a = (u##W)rmw_slow(cpu, i, ea, W / 8, p, b, fn_add##W);                                                 \
+        } else                                                                                                         \
+            a = (u##W)rmw_slow(cpu, i, ea, W / 8, p, b, fn_add##W);                                                    \
         WR##W(i->reg, a);                                                                                              \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     OP(cmpxchg_r##W) {                                                                                                 \
         u##W a = RD##W(i->rm), acc = RD##W(RAX);                                                                       \
         do_cmp##W(cpu, acc, a);                                                                                        \
-        if (acc == a) WR##W(i->rm, RD##W(i->reg));                                                                     \
-        else WR##W(RAX, a);                                                                                            \
+        if (acc == a)                                                                                                  \
+            WR##W(i->rm, RD##W(i->reg));                                                                               \
+        else                                                                                                           \
+            WR##W(RAX, a);                                                                                             \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     OP(cmpxchg_m##W) {                                                                                                 \
@@ -139,21 +144,21 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
             mem_write_slow(cpu, i->seg, ea, W / 8, acc == a ? b : a);                                                  \
         }                                                                                                              \
         do_cmp##W(cpu, acc, a);                                                                                        \
-        if (acc != a) WR##W(RAX, a);                                                                                   \
+        if (acc != a)                                                                                                  \
+            WR##W(RAX, a);                                                                                             \
         NEXT(cpu, i);                                                                                                  \
     }
 
 ALL_WIDTHS(GEN_ARITH, _)
 
-static void set_zf(sim_vcpu *cpu, bool zf) {
-    set_arith_flags(cpu, (get_arith_flags(cpu) & ~FL_ZF) | (zf ? FL_ZF : 0));
-}
+static void set_zf(sim_vcpu *cpu, bool zf) { set_arith_flags(cpu, (get_arith_flags(cpu) & ~FL_ZF) | (zf ? FL_ZF : 0)); }
 
 OP(cmpxchg8b) {
     typedef u64 __attribute__((aligned(1))) unaligned;
     u64 ea = insn_ea(cpu, i), acc = RD32(RAX) | (u64)RD32(RDX) << 32, a = acc, b = RD32(RBX) | (u64)RD32(RCX) << 32;
     u8 *p = rmw_ptr(cpu, i, i->seg, ea, 8);
-    if (p) __atomic_compare_exchange_n((unaligned *)p, &a, b, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    if (p)
+        __atomic_compare_exchange_n((unaligned *)p, &a, b, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     else {
         a = mem_read_slow(cpu, i->seg, ea, 8);
         mem_write_slow(cpu, i->seg, ea, 8, acc == a ? b : a);
@@ -171,7 +176,8 @@ OP(cmpxchg16b) {
     u64 ea = insn_ea(cpu, i), lo, hi;
     bool same;
     BEGIN(cpu, i);
-    if ((cpu->seg[i->seg].base + ea) & 15) raise_gp0(cpu);
+    if ((cpu->seg[i->seg].base + ea) & 15)
+        raise_gp0(cpu);
     mem_probe(cpu, i->seg, ea, 16, true);
     lo = ld64(cpu, i, i->seg, ea);
     hi = ld64(cpu, i, i->seg, ea + 8);

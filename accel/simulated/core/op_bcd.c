@@ -44,13 +44,15 @@ OP(das) {
 }
 OP(aaa) {
     u32 adjust = (REG_AL & 15) > 9 || (cpu->cc_oca & FL_AF);
-    if (adjust) WR16(RAX, RD16(RAX) + 0x106);
+    if (adjust)
+        WR16(RAX, RD16(RAX) + 0x106);
     result(cpu, REG_AL & 15, adjust, adjust);
     NEXT(cpu, i);
 }
 OP(aas) {
     u32 adjust = (REG_AL & 15) > 9 || (cpu->cc_oca & FL_AF);
-    if (adjust) WR16(RAX, RD16(RAX) - 0x106);
+    if (adjust)
+        WR16(RAX, RD16(RAX) - 0x106);
     result(cpu, REG_AL & 15, adjust, adjust);
     NEXT(cpu, i);
 }
@@ -65,8 +67,8 @@ OP(aam) {
     NEXT(cpu, i);
 }
 OP(aad) {
-    u8 al = (u8)(REG_AL + REG_AH * i->imm);
-    WR8(1, 0);
-    result(cpu, al, 0, 0);
+    u8 a = REG_AL, b = (u8)(REG_AH * i->imm), r = (u8)(a + b);
+    WR16(RAX, r);
+    FLAGS_ADD(cpu, u8, s8, a, b, r, 0); /* CF, AF, OF as of the addition */
     NEXT(cpu, i);
 }

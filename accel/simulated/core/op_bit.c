@@ -1,4 +1,5 @@
-/* BT BTS BTR BTC BSF BSR.  Flags left undefined: BTx changes only CF; BSF and BSR as Intel's processors, see set_scan. */
+/* BT BTS BTR BTC BSF BSR.  Flags left undefined: BTx changes only CF; BSF and BSR as Intel's processors, see set_scan.
+ */
 #include "access.h"
 #include "flags.h"
 #include "ops.h"
@@ -22,7 +23,8 @@ static inline void set_cf(sim_vcpu *cpu, u32 cf) { cpu->cc_oca = (cpu->cc_oca & 
             memcpy(&a, p, W / 8);                                                                                      \
             a = (u##W)fn_##name##W(cpu, a, b);                                                                         \
             memcpy(p, &a, W / 8);                                                                                      \
-        } else rmw_slow(cpu, i, ea, W / 8, p, b, fn_##name##W);                                                        \
+        } else                                                                                                         \
+            rmw_slow(cpu, i, ea, W / 8, p, b, fn_##name##W);                                                           \
     }                                                                                                                  \
     OP(name##_G_r##W) {                                                                                                \
         WR##W(i->rm, (u##W)fn_##name##W(cpu, RD##W(i->rm), RD##W(i->reg) % W));                                        \
@@ -70,30 +72,41 @@ static inline void set_cf(sim_vcpu *cpu, u32 cf) { cpu->cc_oca = (cpu->cc_oca & 
     GEN_BTX(btc, W)                                                                                                    \
     OP(bsf_r##W) {                                                                                                     \
         u64 v = RD##W(i->rm);                                                                                          \
-        if (v) WR##W(i->reg, (unsigned)__builtin_ctzll(v));                                                            \
-        set_scan(cpu, v);                                                                                              \
+        unsigned n = v ? (unsigned)__builtin_ctzll(v) : 0;                                                             \
+        if (v)                                                                                                         \
+            WR##W(i->reg, n);                                                                                          \
+        set_scan(cpu, v, n);                                                                                           \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     OP(bsf_m##W) {                                                                                                     \
         u64 v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                                \
-        if (v) WR##W(i->reg, (unsigned)__builtin_ctzll(v));                                                            \
-        set_scan(cpu, v);                                                                                              \
+        unsigned n = v ? (unsigned)__builtin_ctzll(v) : 0;                                                             \
+        if (v)                                                                                                         \
+            WR##W(i->reg, n);                                                                                          \
+        set_scan(cpu, v, n);                                                                                           \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     OP(bsr_r##W) {                                                                                                     \
         u64 v = RD##W(i->rm);                                                                                          \
-        if (v) WR##W(i->reg, 63u - (unsigned)__builtin_clzll(v));                                                      \
-        set_scan(cpu, v);                                                                                              \
+        unsigned n = v ? 63u - (unsigned)__builtin_clzll(v) : 0;                                                       \
+        if (v)                                                                                                         \
+            WR##W(i->reg, n);                                                                                          \
+        set_scan(cpu, v, n);                                                                                           \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     OP(bsr_m##W) {                                                                                                     \
         u64 v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                                \
-        if (v) WR##W(i->reg, 63u - (unsigned)__builtin_clzll(v));                                                      \
-        set_scan(cpu, v);                                                                                              \
+        unsigned n = v ? 63u - (unsigned)__builtin_clzll(v) : 0;                                                       \
+        if (v)                                                                                                         \
+            WR##W(i->reg, n);                                                                                          \
+        set_scan(cpu, v, n);                                                                                           \
         NEXT(cpu, i);                                                                                                  \
     }
 
-/* ZF by the source (the destination keeps its value when it is 0); the rest as after OR source, source. */
-static inline void set_scan(sim_vcpu *cpu, u64 v) { FLAGS_LOGIC(cpu, s64, v); }
+/* ZF by the source (the destination keeps its value when it is 0), PF by the bit number, the rest clear. */
+static inline void set_scan(sim_vcpu *cpu, u64 v, unsigned n) {
+    cpu->cc_oca = v && n == 0 ? FL_PF : 0; /* for ZF = 0 with PF = 1: parity of 1, inverted */
+    cpu->cc_res = !v ? 0 : n ? (s64)n : 1;
+}
 
 WORD_WIDTHS(GEN_BIT, _)

@@ -1,7 +1,7 @@
 /* Near JMP, Jcc, CALL, RET, LOOP, JCXZ, and the synthetic ends of blocks.
  *
- * A target beyond the limit of CS is a #GP(0) of the branch itself.  A link to a block that was found once stays good as
- * long as map_gen does, so the check is made when a link is not there yet.
+ * A target beyond the limit of CS is a #GP(0) of the branch itself.  A link to a block that was found once stays good
+ * as long as map_gen does, so the check is made when a link is not there yet.
  */
 #include "chain.h"
 #include "flags.h"
@@ -12,7 +12,8 @@ static NOINLINE void bad_target(sim_vcpu *cpu, const struct insn *i) {
     raise_gp0(cpu);
 }
 static inline void check_target(sim_vcpu *cpu, const struct insn *i, u64 ip) {
-    if (unlikely(ip > cpu->ip_limit)) bad_target(cpu, i);
+    if (unlikely(ip > cpu->ip_limit))
+        bad_target(cpu, i);
 }
 static inline u64 target(const struct insn *i) { return (insn_next_ip(i) + i->imm) & width_mask(i->osz); }
 
@@ -46,11 +47,13 @@ static NOINLINE void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
 #define COND_le (get_zf(cpu) || get_sf(cpu) != get_of(cpu))
 #define GEN_JCC(cc)                                                                                                    \
     OP(j##cc) {                                                                                                        \
-        if (COND_##cc) TAKE(cpu, i);                                                                                   \
+        if (COND_##cc)                                                                                                 \
+            TAKE(cpu, i);                                                                                              \
         FALL_THROUGH(cpu, i);                                                                                          \
     }                                                                                                                  \
     OP(jn##cc) {                                                                                                       \
-        if (!(COND_##cc)) TAKE(cpu, i);                                                                                \
+        if (!(COND_##cc))                                                                                              \
+            TAKE(cpu, i);                                                                                              \
         FALL_THROUGH(cpu, i);                                                                                          \
     }
 GEN_JCC(o)
@@ -104,32 +107,39 @@ GEN_JCC(le)
         drop(cpu, i, W / 8 + (unsigned)i->imm);                                                                        \
         DISPATCH(cpu, i, ip);                                                                                          \
     }                                                                                                                  \
-    /* here W is the address size: the width of the counter; it must not change when the target is bad */             \
+    /* here W is the address size: the width of the counter; it must not change when the target is bad */              \
     OP(loop##W) {                                                                                                      \
         u##W n = (u##W)(RD##W(RCX) - 1u);                                                                              \
-        if (n) check_target(cpu, i, target(i));                                                                        \
+        if (n)                                                                                                         \
+            check_target(cpu, i, target(i));                                                                           \
         WR##W(RCX, n);                                                                                                 \
-        if (n) TAKE(cpu, i);                                                                                           \
+        if (n)                                                                                                         \
+            TAKE(cpu, i);                                                                                              \
         FALL_THROUGH(cpu, i);                                                                                          \
     }                                                                                                                  \
     OP(loopz##W) {                                                                                                     \
         u##W n = (u##W)(RD##W(RCX) - 1u);                                                                              \
         bool taken = n && get_zf(cpu);                                                                                 \
-        if (taken) check_target(cpu, i, target(i));                                                                    \
+        if (taken)                                                                                                     \
+            check_target(cpu, i, target(i));                                                                           \
         WR##W(RCX, n);                                                                                                 \
-        if (taken) TAKE(cpu, i);                                                                                       \
+        if (taken)                                                                                                     \
+            TAKE(cpu, i);                                                                                              \
         FALL_THROUGH(cpu, i);                                                                                          \
     }                                                                                                                  \
     OP(loopnz##W) {                                                                                                    \
         u##W n = (u##W)(RD##W(RCX) - 1u);                                                                              \
         bool taken = n && !get_zf(cpu);                                                                                \
-        if (taken) check_target(cpu, i, target(i));                                                                    \
+        if (taken)                                                                                                     \
+            check_target(cpu, i, target(i));                                                                           \
         WR##W(RCX, n);                                                                                                 \
-        if (taken) TAKE(cpu, i);                                                                                       \
+        if (taken)                                                                                                     \
+            TAKE(cpu, i);                                                                                              \
         FALL_THROUGH(cpu, i);                                                                                          \
     }                                                                                                                  \
     OP(jcxz##W) {                                                                                                      \
-        if (RD##W(RCX) == 0) TAKE(cpu, i);                                                                             \
+        if (RD##W(RCX) == 0)                                                                                           \
+            TAKE(cpu, i);                                                                                              \
         FALL_THROUGH(cpu, i);                                                                                          \
     }
 enum { LOG2_16 = W16, LOG2_32 = W32, LOG2_64 = W64 };

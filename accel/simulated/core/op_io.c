@@ -1,7 +1,8 @@
 /* IN OUT INS OUTS.
  *
- * Each leaves the guest with EXIT_REASON_IO_INSTRUCTION and rip on itself; when the access has been made the instruction
- * starts again, finds replay.pio_done and completes.  A repetition over plain RAM hands over up to a page of elements.
+ * Each leaves the guest with EXIT_REASON_IO_INSTRUCTION and rip on itself; when the access has been made the
+ * instruction starts again, finds replay.pio_done and completes.  A repetition over plain RAM hands over up to a page
+ * of elements.
  */
 #include "access.h"
 #include "ops.h"
@@ -26,8 +27,10 @@ static void do_in(sim_vcpu *cpu, const struct insn *i, unsigned w) {
         io_exit(cpu, port, 1u << w, true, false, 1);
     }
     memcpy(&v, cpu->pio_data, 1u << w);
-    if (w == W8) WR8(0, v);
-    else set_reg(cpu, RAX, w, v);
+    if (w == W8)
+        WR8(0, v);
+    else
+        set_reg(cpu, RAX, w, v);
     RETIRE(cpu, i, insn_next_ip(i));
 }
 
@@ -49,7 +52,8 @@ static u64 rep_count(sim_vcpu *cpu, const struct insn *i) {
 static void string_done(sim_vcpu *cpu, const struct insn *i, unsigned reg, s64 step, u64 n) {
     u64 left = rep_count(cpu, i) - n;
     set_reg(cpu, reg, i->asz, cpu->regs[reg] + n * (u64)step);
-    if (i->flags & (IF_REP | IF_REPNE)) set_reg(cpu, RCX, i->asz, cpu->regs[RCX] - n);
+    if (i->flags & (IF_REP | IF_REPNE))
+        set_reg(cpu, RCX, i->asz, cpu->regs[RCX] - n);
     replay_iteration_done(cpu);
     if (left == 0) {
         RETIRE(cpu, i, insn_next_ip(i));
@@ -60,7 +64,8 @@ static void string_done(sim_vcpu *cpu, const struct insn *i, unsigned reg, s64 s
     cpu->cur = NULL;
 }
 static u32 batch(u64 count, unsigned size, s64 step) {
-    if (step < 0) return 1;
+    if (step < 0)
+        return 1;
     return (u32)(count < PAGE_SIZE / size ? count : PAGE_SIZE / size);
 }
 
@@ -111,7 +116,8 @@ static void do_outs(sim_vcpu *cpu, const struct insn *i, unsigned w) {
         io_check(cpu, RD16(RDX), size);
         n = batch(count, size, step);
         n = n > 1 && !(cpu->step_flags & STEP_TF) ? mem_span(cpu, i->seg, si, n * size, false, &host) / size : 0;
-        if (n) memcpy(cpu->pio_data, host, n * size);
+        if (n)
+            memcpy(cpu->pio_data, host, n * size);
         else {
             u64 v = ld_w(cpu, i, i->seg, si, w);
             memcpy(cpu->pio_data, &v, size);

@@ -17,11 +17,11 @@
         FLAGS_LOGIC(cpu, s##W, r);                                                                                     \
         return r;                                                                                                      \
     }                                                                                                                  \
-    static inline void do_test##W(sim_vcpu *cpu, u##W a, u##W b) { FLAGS_LOGIC(cpu, s##W, a & b); }                    \
+    static inline void do_test##W(sim_vcpu *cpu, u##W a, u##W b) { FLAGS_LOGIC(cpu, s##W, a &b); }                     \
     static inline u##W do_not##W(sim_vcpu *cpu, u##W a, u##W unused) {                                                 \
         (void)cpu;                                                                                                     \
         (void)unused;                                                                                                  \
-        return (u##W)~a;                                                                                               \
+        return (u##W) ~a;                                                                                              \
     }                                                                                                                  \
     GEN_ALU(and, W)                                                                                                    \
     GEN_ALU(or, W)                                                                                                     \

@@ -1,6 +1,7 @@
 /* MUL IMUL DIV IDIV.
  *
- * Flags the manual leaves undefined: multiplication sets SF, ZF, PF from the low half and clears AF; division leaves all
+ * Flags the manual leaves undefined: multiplication sets SF and PF from the low half and clears
+ * ZF and AF; division leaves all
  * as they were.
  */
 #include "access.h"
@@ -11,8 +12,12 @@ typedef unsigned __int128 u128;
 typedef __int128 s128;
 
 static inline void mul_flags(sim_vcpu *cpu, s64 low, bool over) {
-    cpu->cc_res = low;
     cpu->cc_oca = over ? FL_CF | FL_OF : 0;
+    cpu->cc_res = low;
+    if (low == 0) { /* ZF stays clear: parity of 1 inverted */
+        cpu->cc_res = 1;
+        cpu->cc_oca |= FL_PF;
+    }
 }
 static _Noreturn void divide_error(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
@@ -20,11 +25,11 @@ static _Noreturn void divide_error(sim_vcpu *cpu, const struct insn *i) {
 }
 
 /* The double-width accumulator: AX for bytes, else rDX:rAX. */
-#define HIGH8 RD8(1)
-#define HIGH16 RD16(RDX)
-#define HIGH32 RD32(RDX)
-#define HIGH64 RD64(RDX)
-#define SET_HIGH8(v) WR8(1, v)
+#define HIGH8         RD8(1)
+#define HIGH16        RD16(RDX)
+#define HIGH32        RD32(RDX)
+#define HIGH64        RD64(RDX)
+#define SET_HIGH8(v)  WR8(1, v)
 #define SET_HIGH16(v) WR16(RDX, v)
 #define SET_HIGH32(v) WR32(RDX, v)
 #define SET_HIGH64(v) WR64(RDX, v)
@@ -44,16 +49,19 @@ static _Noreturn void divide_error(sim_vcpu *cpu, const struct insn *i) {
     }                                                                                                                  \
     static inline void do_div##W(sim_vcpu *cpu, const struct insn *i, u##W b) {                                        \
         UU a = (UU)HIGH##W << W | RD##W(RAX), q;                                                                       \
-        if (b == 0 || HIGH##W >= b) divide_error(cpu, i);                                                              \
+        if (b == 0 || HIGH##W >= b)                                                                                    \
+            divide_error(cpu, i);                                                                                      \
         q = a / b;                                                                                                     \
         WR##W(RAX, (u##W)q);                                                                                           \
         SET_HIGH##W((u##W)(a % b));                                                                                    \
     }                                                                                                                  \
     static inline void do_idiv##W(sim_vcpu *cpu, const struct insn *i, u##W b) {                                       \
         SS_ a = (SS_)((UU)HIGH##W << W | RD##W(RAX)), q;                                                               \
-        if (b == 0 || (b == (u##W)-1 && a == (SS_)((UU)1 << (2 * W - 1)))) divide_error(cpu, i);                       \
+        if (b == 0 || (b == (u##W) - 1 && a == (SS_)((UU)1 << (2 * W - 1))))                                           \
+            divide_error(cpu, i);                                                                                      \
         q = a / (s##W)b;                                                                                               \
-        if (q != (s##W)q) divide_error(cpu, i);                                                                        \
+        if (q != (s##W)q)                                                                                              \
+            divide_error(cpu, i);                                                                                      \
         WR##W(RAX, (u##W)q);                                                                                           \
         SET_HIGH##W((u##W)(a % (s##W)b));                                                                              \
     }                                                                                                                  \

@@ -48,8 +48,10 @@ WORD_WIDTHS(GEN_STACK, _)
 /* A selector is pushed as 16 bits into a slot of the operand size: the rest of the slot keeps its contents. */
 static void push_selector(sim_vcpu *cpu, const struct insn *i, unsigned bytes) {
     u64 sp = (cpu->regs[RSP] - bytes) & stack_mask(i);
-    if (bytes == 8) st64(cpu, i, SS, sp, cpu->seg[i->reg].selector);
-    else st16(cpu, i, SS, sp, cpu->seg[i->reg].selector);
+    if (bytes == 8)
+        st64(cpu, i, SS, sp, cpu->seg[i->reg].selector);
+    else
+        st16(cpu, i, SS, sp, cpu->seg[i->reg].selector);
     set_sp(cpu, i, sp);
 }
 OP(push_seg16) {
@@ -67,7 +69,8 @@ OP(push_seg64) {
 
 /* The stack range [sp, sp + bytes) in up to two pieces, as a 16-bit stack may wrap. */
 static void probe_stack(sim_vcpu *cpu, const struct insn *i, u64 sp, unsigned step, unsigned items, bool write) {
-    for (unsigned k = 0; k < items; k++) mem_probe(cpu, SS, (sp + k * step) & stack_mask(i), step, write);
+    for (unsigned k = 0; k < items; k++)
+        mem_probe(cpu, SS, (sp + k * step) & stack_mask(i), step, write);
 }
 
 static void push_all(sim_vcpu *cpu, const struct insn *i, unsigned w) {
@@ -75,16 +78,19 @@ static void push_all(sim_vcpu *cpu, const struct insn *i, unsigned w) {
     unsigned bytes = 1u << w;
     BEGIN(cpu, i);
     probe_stack(cpu, i, sp - 8 * bytes, bytes, 8, true);
-    for (unsigned r = 0; r < 8; r++) st_w(cpu, i, SS, (sp - (r + 1) * bytes) & stack_mask(i), w, cpu->regs[r]);
+    for (unsigned r = 0; r < 8; r++)
+        st_w(cpu, i, SS, (sp - (r + 1) * bytes) & stack_mask(i), w, cpu->regs[r]);
     set_sp(cpu, i, sp - 8 * bytes);
 }
 static void pop_all(sim_vcpu *cpu, const struct insn *i, unsigned w) {
     u64 sp = cpu->regs[RSP], v[8];
     unsigned bytes = 1u << w;
     BEGIN(cpu, i);
-    for (unsigned k = 0; k < 8; k++) v[k] = k == 3 ? 0 : ld_w(cpu, i, SS, (sp + k * bytes) & stack_mask(i), w);
     for (unsigned k = 0; k < 8; k++)
-        if (k != 3) set_reg(cpu, 7 - k, w, v[k]);
+        v[k] = k == 3 ? 0 : ld_w(cpu, i, SS, (sp + k * bytes) & stack_mask(i), w);
+    for (unsigned k = 0; k < 8; k++)
+        if (k != 3)
+            set_reg(cpu, 7 - k, w, v[k]);
     set_sp(cpu, i, sp + 8 * bytes);
 }
 OP(pusha16) {
@@ -112,12 +118,15 @@ static void enter(sim_vcpu *cpu, const struct insn *i, unsigned w) {
     u64 mask = stack_mask(i), sp = cpu->regs[RSP], bp = cpu->regs[RBP], frame = sp - bytes;
     BEGIN(cpu, i);
     probe_stack(cpu, i, sp - (u64)items * bytes, bytes, items, true);
-    mem_probe(cpu, SS, (sp - (u64)items * bytes - size) & mask, 1, true); /* the final stack pointer is checked for writing */
-    for (unsigned k = 1; k < level; k++) mem_probe(cpu, SS, (bp - k * bytes) & mask, bytes, false);
+    mem_probe(cpu, SS, (sp - (u64)items * bytes - size) & mask, 1,
+              true); /* the final stack pointer is checked for writing */
+    for (unsigned k = 1; k < level; k++)
+        mem_probe(cpu, SS, (bp - k * bytes) & mask, bytes, false);
     st_w(cpu, i, SS, frame & mask, w, bp);
     for (unsigned k = 1; k < level; k++)
         st_w(cpu, i, SS, (frame - k * bytes) & mask, w, ld_w(cpu, i, SS, (bp - k * bytes) & mask, w));
-    if (level) st_w(cpu, i, SS, (frame - level * bytes) & mask, w, frame);
+    if (level)
+        st_w(cpu, i, SS, (frame - level * bytes) & mask, w, frame);
     set_reg(cpu, RBP, w, frame);
     set_sp(cpu, i, sp - (u64)items * bytes - size);
 }

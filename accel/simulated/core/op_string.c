@@ -1,8 +1,8 @@
 /* MOVS STOS LODS CMPS SCAS with REP.
  *
- * Every iteration is complete in itself: registers move after its accesses, the replay log is emptied, and when somebody
- * wants the run loop (cpu->stop) the instruction is left with rip still on it.  Where both sides are plain RAM, MOVS and
- * STOS work on whole stretches inside a page.
+ * Every iteration is complete in itself: registers move after its accesses, the replay log is emptied, and when
+ * somebody wants the run loop (cpu->stop) the instruction is left with rip still on it.  Where both sides are plain
+ * RAM, MOVS and STOS work on whole stretches inside a page.
  */
 #include "access.h"
 #include "flags.h"
@@ -27,7 +27,9 @@ static inline u64 min64(u64 a, u64 b) { return a < b ? a : b; }
 static inline void advance(sim_vcpu *cpu, const struct insn *i, unsigned reg, s64 n) {
     set_reg(cpu, reg, i->asz, cpu->regs[reg] + (u64)n);
 }
-static inline u64 addr(const sim_vcpu *cpu, const struct insn *i, unsigned reg) { return cpu->regs[reg] & width_mask(i->asz); }
+static inline u64 addr(const sim_vcpu *cpu, const struct insn *i, unsigned reg) {
+    return cpu->regs[reg] & width_mask(i->asz);
+}
 
 /* Copy as the processor does, element by element upwards: an overlap repeats a pattern. */
 static void copy_up(u8 *to, const u8 *from, u64 bytes, unsigned size) {
@@ -44,11 +46,13 @@ static void copy_up(u8 *to, const u8 *from, u64 bytes, unsigned size) {
         for (k = 0; k < bytes;) { /* pieces no longer than the distance do not overlap */
             u64 n = min64(bytes - k, (u64)(to - from));
             n -= n % size;
-            if (n == 0) n = size;
+            if (n == 0)
+                n = size;
             memcpy(to + k, from + k, n);
             k += n;
         }
-    } else memmove(to, from, bytes);
+    } else
+        memmove(to, from, bytes);
 }
 
 /* As many elements at once as plain RAM allows; 0: none. */
@@ -56,10 +60,12 @@ static u64 movs_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
     u8 *from, *to;
     u64 want = min64(count, PAGE_SIZE / size) * size, si = addr(cpu, i, RSI), di = addr(cpu, i, RDI);
     unsigned n = mem_span(cpu, i->seg, si, (unsigned)want, false, &from);
-    if (n < size) return 0;
+    if (n < size)
+        return 0;
     n = mem_span(cpu, ES, di, n - n % size, true, &to);
     n -= n % size;
-    if (!n) return 0;
+    if (!n)
+        return 0;
     copy_up(to, from, n, size);
     return n / size;
 }
@@ -69,9 +75,11 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
     u64 v = cpu->regs[RAX];
     unsigned n = mem_span(cpu, ES, addr(cpu, i, RDI), (unsigned)(min64(count, PAGE_SIZE / size) * size), true, &to);
     n -= n % size;
-    if (size == 1) memset(to, (u8)v, n);
+    if (size == 1)
+        memset(to, (u8)v, n);
     else
-        for (unsigned k = 0; k < n; k += size) memcpy(to + k, &v, size);
+        for (unsigned k = 0; k < n; k += size)
+            memcpy(to + k, &v, size);
     return n / size;
 }
 
@@ -110,7 +118,8 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
     GEN_REP(cmps, W, RSI, RDI, 0, get_zf(cpu) != ((i->flags & IF_REP) != 0))                                           \
     GEN_REP(scas, W, RDI, RDI, 0, get_zf(cpu) != ((i->flags & IF_REP) != 0))
 
-/* BULK says how many elements it did (the loop then moves register A, and B if another); DONE ends a repetition early. */
+/* BULK says how many elements it did (the loop then moves register A, and B if another); DONE ends a repetition early.
+ */
 #define GEN_REP(name, W, A, B, BULK, DONE)                                                                             \
     OP(name##W) {                                                                                                      \
         s64 step = cpu->eflags & FL_DF ? -(W / 8) : W / 8;                                                             \
@@ -125,16 +134,19 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
             cpu->cur = i;                                                                                              \
             n = bulk_allowed(cpu) ? (BULK) : 0;                                                                        \
             if (n) {                                                                                                   \
-                advance(cpu, i, A, (s64)n * (W / 8));                                                                  \
-                if (A != B) advance(cpu, i, B, (s64)n * (W / 8));                                                      \
+                advance(cpu, i, A, (s64)n *(W / 8));                                                                   \
+                if (A != B)                                                                                            \
+                    advance(cpu, i, B, (s64)n *(W / 8));                                                               \
             } else {                                                                                                   \
                 one_##name##W(cpu, i, step);                                                                           \
                 n = 1;                                                                                                 \
             }                                                                                                          \
             count -= n;                                                                                                \
             set_reg(cpu, RCX, i->asz, count | (cpu->regs[RCX] & ~width_mask(i->asz)));                                 \
-            if (unlikely(cpu->replay.n)) replay_iteration_done(cpu);                                                   \
-            if (DONE) break;                                                                                           \
+            if (unlikely(cpu->replay.n))                                                                               \
+                replay_iteration_done(cpu);                                                                            \
+            if (DONE)                                                                                                  \
+                break;                                                                                                 \
             if (count && unlikely(wanted(cpu))) {                                                                      \
                 interrupted(cpu, i);                                                                                   \
                 return;                                                                                                \

@@ -1,7 +1,7 @@
 /* The run loop: from block to block until the guest must be left.
  *
- * Handlers call one another; they come back here when a block's successor is not known yet, when cpu->stop asks for it, or
- * when an instruction changed what decoding depends on.  Faults and exits come back by longjmp.
+ * Handlers call one another; they come back here when a block's successor is not known yet, when cpu->stop asks for it,
+ * or when an instruction changed what decoding depends on.  Faults and exits come back by longjmp.
  */
 #include "chain.h"
 #include "flags.h"
@@ -14,12 +14,15 @@ void cpu_set_arith_flags(sim_vcpu *cpu, u32 value) { set_arith_flags(cpu, value)
 
 void cpu_set_eflags(sim_vcpu *cpu, u32 value, u32 mask) {
     u32 old = cpu->eflags;
-    if (mask & FL_ARITH) set_arith_flags(cpu, (get_arith_flags(cpu) & ~mask) | (value & mask));
+    if (mask & FL_ARITH)
+        set_arith_flags(cpu, (get_arith_flags(cpu) & ~mask) | (value & mask));
     mask &= ~(FL_ARITH | FL_1);
     cpu->eflags = (old & ~mask) | (value & mask);
     old ^= cpu->eflags;
-    if (old & (FL_VM | FL_AC)) cpu_mode_changed(cpu);
-    if (old & FL_TF) update_step(cpu);
+    if (old & (FL_VM | FL_AC))
+        cpu_mode_changed(cpu);
+    if (old & FL_TF)
+        update_step(cpu);
 }
 
 void seg_update(sim_vcpu *cpu, struct seg *s) {
@@ -30,15 +33,21 @@ void seg_update(sim_vcpu *cpu, struct seg *s) {
         s->rmax = s->wmax = ~(u64)0;
         return;
     }
-    if ((cpu->cr0 & CR0_AM) && (cpu->eflags & FL_AC) && cpu->cpl == 3) return; /* #AC is the slow path's business */
-    if (!plain) return;
+    if ((cpu->cr0 & CR0_AM) && (cpu->eflags & FL_AC) && cpu->cpl == 3)
+        return; /* #AC is the slow path's business */
+    if (!plain)
+        return;
     if (s->attr & SA_CODE) {
-        if (s->attr & SA_RW) s->rmax = end;
-        if (real_mode(cpu) || v86_mode(cpu)) s->rmax = s->wmax = end;
+        if (s->attr & SA_RW)
+            s->rmax = end;
+        if (real_mode(cpu) || v86_mode(cpu))
+            s->rmax = s->wmax = end;
     } else if (!(s->attr & SA_DOWN)) {
         s->rmax = end;
-        if (s->attr & SA_RW) s->wmax = end;
-    } else if (s->limit == 0xffffffff) s->rmax = 0; /* expand-down: nothing below the limit, slow path */
+        if (s->attr & SA_RW)
+            s->wmax = end;
+    } else if (s->limit == 0xffffffff)
+        s->rmax = 0; /* expand-down: nothing below the limit, slow path */
 }
 
 void cpu_mode_changed(sim_vcpu *cpu) {
@@ -47,19 +56,27 @@ void cpu_mode_changed(sim_vcpu *cpu) {
     cpu->ip_limit = cpu->mode == MODE64 ? ~(u64)0 : cs->limit;
     cpu->code_key = cpu->mode | (stack_big(cpu) ? 4u : 0) | (cpu->step_flags ? KEY_STEP : 0);
     cpu->tlb = cpu->tlb_set[cpu->cpl == 3];
-    for (unsigned k = 0; k < NSEGS; k++) seg_update(cpu, &cpu->seg[k]);
+    for (unsigned k = 0; k < NSEGS; k++)
+        seg_update(cpu, &cpu->seg[k]);
     cpu->map_gen++;
 }
 
 void update_step(sim_vcpu *cpu) {
     u32 flags = 0;
-    if (cpu->eflags & FL_TF) flags |= STEP_TF;
-    if (cpu->eflags & FL_RF) flags |= STEP_RF;
-    if (cpu->shadow) flags |= STEP_SHADOW;
-    if (cpu->replay.n || cpu->replay.pio_done) flags |= STEP_REPLAY;
-    if (cpu->guest_debug & KVM_GUESTDBG_SINGLESTEP) flags |= STEP_DEBUG;
-    if (cpu->dr[7] & 0xff) flags |= STEP_DRX;
-    if ((cpu->guest_debug & KVM_GUESTDBG_USE_HW_BP) && (cpu->guest_debug_dr[7] & 0xff)) flags |= STEP_DRX;
+    if (cpu->eflags & FL_TF)
+        flags |= STEP_TF;
+    if (cpu->eflags & FL_RF)
+        flags |= STEP_RF;
+    if (cpu->shadow)
+        flags |= STEP_SHADOW;
+    if (cpu->replay.n || cpu->replay.pio_done)
+        flags |= STEP_REPLAY;
+    if (cpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)
+        flags |= STEP_DEBUG;
+    if (cpu->dr[7] & 0xff)
+        flags |= STEP_DRX;
+    if ((cpu->guest_debug & KVM_GUESTDBG_USE_HW_BP) && (cpu->guest_debug_dr[7] & 0xff))
+        flags |= STEP_DRX;
     cpu->step_flags = flags;
     if (flags) {
         cpu->code_key |= KEY_STEP;
@@ -83,7 +100,8 @@ _Noreturn void engine_again(sim_vcpu *cpu) {
 
 /* The instruction in cpu->cur did not complete: rip back to it. */
 static void rewind_insn(sim_vcpu *cpu) {
-    if (!cpu->cur) return;
+    if (!cpu->cur)
+        return;
     cpu->rip = insn_ip(cpu->cur);
     cpu->icount += cpu->cur->idx;
     cpu->cur = NULL;
@@ -95,7 +113,8 @@ static void step(sim_vcpu *cpu) {
     bool trap = (cpu->step_flags & STEP_TF) != 0;
     if (cpu->step_flags & STEP_REPLAY) {
         u64 lin = cpu->seg[CS].base + cpu->rip;
-        if (lin != cpu->replay.lin_ip) replay_iteration_done(cpu); /* user space moved rip: the log is for nothing */
+        if (lin != cpu->replay.lin_ip)
+            replay_iteration_done(cpu); /* user space moved rip: the log is for nothing */
         cpu->replay.pos = 0;
     }
     b = code_lookup(cpu);
@@ -107,7 +126,8 @@ static void step(sim_vcpu *cpu) {
     cpu->shadow_new = 0;
     cpu->eflags &= ~FL_RF;
     update_step(cpu);
-    if (trap) step_trap(cpu);
+    if (trap)
+        step_trap(cpu);
 }
 
 void engine_run(sim_vcpu *cpu) {
@@ -125,7 +145,8 @@ void engine_run(sim_vcpu *cpu) {
         update_step(cpu);
         exception_deliver(cpu);
         break;
-    default: break;
+    default:
+        break;
     }
     cpu->want_link = NULL;
     update_step(cpu);
@@ -143,7 +164,8 @@ void engine_run(sim_vcpu *cpu) {
         }
         cpu->chain_miss = 0;
         jc = &cpu->jc[jc_hash(cpu->rip)];
-        if (jc->ip == cpu->rip && jc->gen == cpu->map_gen) b = jc->block;
+        if (jc->ip == cpu->rip && jc->gen == cpu->map_gen)
+            b = jc->block;
         else {
             b = code_lookup(cpu);
             if (!(b->flags & BF_CROSS)) {

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("accel.simulated._core", reason="the C core is not built")
 
-from sim_harness import GENERAL, HANDLERS, Guest, abi  # noqa: E402
+from sim_harness import GENERAL, HANDLERS, Guest, abi
 
 DATA, CODE, WINDOW = 0x20000000, 0x20010000, 512
 CF, PF, AF, ZF, SF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x400, 0x800
@@ -132,7 +132,12 @@ def _imm(c: Case, n: int) -> None:
     if n == 0:
         c.code = prefix + bytes([0xB0 + 8 * wide + c.r.randrange(8)]) + c.imm(size)
     else:
-        c.code = prefix + bytes([(0xC6 if n == 1 else 0xF6) + wide]) + c.modrm(0 if n == 1 else c.r.randrange(2)) + c.imm(size)
+        c.code = (
+            prefix
+            + bytes([(0xC6 if n == 1 else 0xF6) + wide])
+            + c.modrm(0 if n == 1 else c.r.randrange(2))
+            + c.imm(size)
+        )
 
 
 @maker("_", "_1", "not", "neg", "mul", "imul1", "div", "idiv")
@@ -158,14 +163,15 @@ def _group4(c: Case, n: int) -> None:
 @maker("rol", "ror", "rcl", "rcr", "shl", "shr", "sal", "sar")
 def _shift(c: Case, n: int) -> None:
     wide = c.r.randrange(2)
-    prefix, size = c.size_prefix() if wide else (b"", 1)
+    prefix, _size = c.size_prefix() if wide else (b"", 1)
     form = c.r.randrange(3)
     if form == 0:
         c.code = prefix + bytes([0xD0 + wide]) + c.modrm(n)
     elif form == 1:
-        c.code = prefix + bytes([0xD2 + wide]) + c.modrm(n)
-        if c.r.random() < 0.5 and c.code[-1] >= 0xC0:
+        memory = c.r.random() < 0.5
+        if c.r.random() < 0.5:
             c.regs[ECX] = c.r.randrange(40)
+        c.code = prefix + bytes([0xD2 + wide]) + c.modrm(n, memory)
     else:
         c.code = prefix + bytes([0xC0 + wide]) + c.modrm(n) + bytes([c.r.randrange(40)])
 
@@ -241,7 +247,9 @@ def _bcd(c: Case, n: int) -> None:
         c.code += c.r.choice((b"\x0a", c.imm(1)))
 
 
-@maker("cbw", "cwd", "lahf", "sahf", "clc", "stc", "cmc", "cld", "std", "salc", "xchg_acc", "bswap", "nop_modrm", "xlat")
+@maker(
+    "cbw", "cwd", "lahf", "sahf", "clc", "stc", "cmc", "cld", "std", "salc", "xchg_acc", "bswap", "nop_modrm", "xlat"
+)
 def _simple(c: Case, n: int) -> None:
     prefix = c.size_prefix()[0]
     other = c.r.choice([0, 1, 2, 3, 5, 6, 7])
@@ -287,7 +295,20 @@ def _condition(c: Case, n: int) -> None:
         c.code = prefix + bytes([(0xE2, 0xE1, 0xE0, 0xE3)[n - 4], 1, 0x40])
 
 
-@maker("push", "push_imm", "push_modrm", "pop", "pop_modrm", "pusha", "popa", "enter", "leave", "call_ret", "push_seg", "pushf")
+@maker(
+    "push",
+    "push_imm",
+    "push_modrm",
+    "pop",
+    "pop_modrm",
+    "pusha",
+    "popa",
+    "enter",
+    "leave",
+    "call_ret",
+    "push_seg",
+    "pushf",
+)
 def _stack(c: Case, n: int) -> None:
     prefix, size = c.size_prefix()
     if n == 0:
@@ -326,7 +347,7 @@ def _stack(c: Case, n: int) -> None:
 @maker("movs", "stos", "lods", "cmps", "scas")
 def _string(c: Case, n: int) -> None:
     wide = c.r.randrange(2)
-    prefix, size = c.size_prefix() if wide else (b"", 1)
+    prefix, _size = c.size_prefix() if wide else (b"", 1)
     rep = c.r.choice((b"", b"\xf3", b"\xf2" if n >= 3 else b"\xf3"))
     c.regs[ESI] = DATA + 128 + c.r.randrange(200)
     c.regs[EDI] = DATA + 128 + c.r.randrange(200)
@@ -351,7 +372,9 @@ def _other(c: Case, n: int) -> None:
     elif n == 2:
         c.code = b"\x0f\x0b"
     else:
-        c.code = c.r.choice((b"\xf0\x01\xc0", b"\xf0\x8b\x05\x40\x00\x00\x20", b"\xf0\x90", b"\xf0\x39\x05\x40\x00\x00\x20"))
+        c.code = c.r.choice(
+            (b"\xf0\x01\xc0", b"\xf0\x8b\x05\x40\x00\x00\x20", b"\xf0\x90", b"\xf0\x39\x05\x40\x00\x00\x20")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +438,7 @@ def compare(oracle: Path, guest: Guest, cases: list[Case]) -> list[str]:
                 report += f" flags {flags & mask:#x}, silicon {want_flags & mask:#x};"
             if memory != want_memory:
                 at = next(k for k in range(WINDOW) if memory[k] != want_memory[k])
-                report += f" memory +{at:#x} {memory[at:at+8].hex()}, silicon {want_memory[at:at+8].hex()}"
+                report += f" memory +{at:#x} {memory[at : at + 8].hex()}, silicon {want_memory[at : at + 8].hex()}"
         if report:
             before = " ".join(f"{name}={value:#x}" for name, value in zip(GENERAL, case.regs, strict=True))
             wrong.append(f"{case.name} {case.code.hex()}: {report}\n    from {before} flags={case.flags:#x}")
