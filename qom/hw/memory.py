@@ -37,10 +37,18 @@ PAGE_BITS = 12
 MAX_ACCESS = 8
 """Widest single access a device callback can be given, in bytes."""
 
+_BITS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]  # a byte of a bitmap, one byte a bit
+
 ReadCallback = Callable[[int, int], int]
 """read(offset, size) -> value; what exceeds `size` bytes is cut off by the bus."""
 WriteCallback = Callable[[int, int, int], object]
 """write(offset, value, size); `value` is already cut to `size` bytes."""
+
+
+BurstRead = Callable[[int, int, int], bytes]
+"""read_burst(offset, size, count) -> data of at most `count` accesses of `size` bytes at one offset, little-endian."""
+BurstWrite = Callable[[int, int, bytes], int]
+"""write_burst(offset, size, data) -> how many of its bytes were taken, whole accesses."""
 
 
 class RegionError(QomError):
@@ -120,14 +128,13 @@ class RamBlock:
         """Add an accelerator's dirty log: bit n (least significant first) is the n-th page after byte `offset`."""
         first = offset >> PAGE_BITS
         limit = self.mapped_size >> PAGE_BITS
-        word = int.from_bytes(bitmap, "little")
-        while word:
-            low = word & -word
-            page = first + low.bit_length() - 1
-            if page < limit:
-                for pages in self._dirty.values():
-                    pages[page] = 1
-            word ^= low
+        written = b"".join(map(_BITS.__getitem__, bytes(bitmap)))[: max(0, limit - first)]
+        if 1 not in written:
+            return
+        new = int.from_bytes(written, "little")
+        for pages in self._dirty.values():
+            old = int.from_bytes(pages[first : first + len(written)], "little")
+            pages[first : first + len(written)] = (old | new).to_bytes(len(written), "little")
 
     def set_logging(self, client: str, on: bool) -> None:
         """Start (with everything clean) or stop `client`'s dirty log."""
@@ -151,8 +158,8 @@ class RamBlock:
         while page >= 0:
             found.append(page)
             page = pages.find(1, page + 1)
-        for page in found:
-            pages[page] = 0
+        if found:
+            pages[:] = bytes(len(pages))
         return found
 
     def __repr__(self) -> str:
@@ -215,6 +222,8 @@ class Region:
         self.target: Region | None = None  # of an alias
         self.alias_offset = 0
         self.rejected = 0  # accesses refused as too narrow
+        self.read_burst: BurstRead | None = None  # optional: repeated accesses at one offset (REP INS), all at once
+        self.write_burst: BurstWrite | None = None
         self._aliases: WeakSet[Region] = WeakSet()
         self._spaces: list[AddressSpace] = []  # rooted here
 

@@ -376,3 +376,12 @@ def test_mtree_shows_tree_targets_and_flat_view() -> None:
     )
     empty = AddressSpace("empty", Region.container("none", 16))
     assert format_mtree(empty, flat=True) == "FlatView: empty, root none\n  No rendered FlatView\n"
+
+
+def test_large_dirty_bitmap_is_merged_page_by_page() -> None:
+    block = RamBlock("big", 6 * GIB)
+    block.set_logging("x", True)
+    pages = 6 * GIB >> 12
+    block.merge_dirty_bitmap(0x1000, b"\xff" * (pages // 8 + 8))  # one page further than there are
+    assert block.take_dirty("x") == list(range(1, pages))
+    block.close()
