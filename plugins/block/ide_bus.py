@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from qom import Bus, Device, RealizeError, Reset, prop, state, type_init
+from qom import Bus, Device, RealizeError, Region, Reset, prop, state, type_init
 
 DATA, ERROR_FEATURES, SECTOR_COUNT, LBA_LOW, LBA_MID, LBA_HIGH, DEVICE, STATUS_COMMAND = range(8)  # command block
 
@@ -160,6 +160,20 @@ class IdeBus(Bus):
             self.unit = 1 if value & DEV else 0
             self.update_irq()
 
+    def command_read_burst(self, offset: int, size: int, count: int) -> bytes:
+        """REP INS of the data port: as much as this data block has."""
+        device = self.units[self.unit]
+        if offset != DATA or size == 1 or device is None or device.transfer_end == 0:
+            return b""
+        return device.data_read_burst(size, count)
+
+    def command_write_burst(self, offset: int, size: int, data: bytes) -> int:
+        """REP OUTS of the data port: as much as this data block takes."""
+        device = self.units[self.unit]
+        if offset != DATA or size == 1 or device is None or device.transfer_end == 0:
+            return 0
+        return device.data_write_burst(size, data)
+
     def _command(self, code: int) -> None:
         if self.control & SRST:
             return
@@ -179,6 +193,12 @@ class IdeBus(Bus):
             device.irq_pending = False
             self.update_irq()
         device.command(code)
+
+    def map_registers(self, name: str) -> tuple[Region, Region]:
+        """The two blocks as regions, for a controller to map."""
+        command = Region(f"{name}-command", 8, self.command_read, self.command_write, (1, 4))
+        command.read_burst, command.write_burst = self.command_read_burst, self.command_write_burst
+        return command, Region(f"{name}-control", 1, self.control_read, self.control_write, (1, 1))
 
     # --- control block
 
@@ -384,3 +404,29 @@ class IdeDevice(Device):
         if pos >= self.transfer_end:
             self.stop_transfer()
             self.block_out_done()
+
+    def data_read_burst(self, size: int, count: int) -> bytes:
+        """Accesses of the data port up to the end of the block, at once; `transfer_end` is not 0."""
+        pos = self.transfer_pos
+        end = min(pos + size * count, self.transfer_end)
+        if not self.transfer_in or (end - pos) % size:
+            return b""
+        data = bytes(self.buffer[pos:end])
+        self.transfer_pos = end
+        if end == self.transfer_end:
+            self.stop_transfer()
+            self.block_in_done()
+        return data
+
+    def data_write_burst(self, size: int, data: bytes) -> int:
+        """Accesses of the data port up to the end of the block, at once; `transfer_end` is not 0."""
+        pos = self.transfer_pos
+        end = min(pos + len(data), self.transfer_end)
+        if self.transfer_in or (end - pos) % size:
+            return 0
+        self.buffer[pos:end] = data[: end - pos]
+        self.transfer_pos = end
+        if end == self.transfer_end:
+            self.stop_transfer()
+            self.block_out_done()
+        return end - pos

@@ -6,7 +6,7 @@ Guest view: eight ports at `iobase`, one at `iobase2`, level on ISA line `irq`; 
 from __future__ import annotations
 
 from plugins.block.ide_bus import IdeBus
-from qom import IsaDevice, Region, prop, type_init
+from qom import IsaDevice, prop, type_init
 
 
 @type_init("isa-ide")
@@ -29,6 +29,7 @@ class IsaIde(IsaDevice):
     def realize(self) -> None:
         """Claim ports and line."""
         bus = self.ide
-        self.isa.map_ports(self.iobase, Region("ide-command", 8, bus.command_read, bus.command_write, (1, 4)))
-        self.isa.map_ports(self.iobase2, Region("ide-control", 1, bus.control_read, bus.control_write, (1, 1)))
+        command, control = bus.map_registers("ide")
+        self.isa.map_ports(self.iobase, command)
+        self.isa.map_ports(self.iobase2, control)
         bus.irq = self.isa.irq(self.irq).set

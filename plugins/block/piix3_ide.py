@@ -205,8 +205,7 @@ class Piix3Ide(PciDevice):
         for n, bus in enumerate(self.ide):
             channel = Channel(self, n, bus)
             self._channels.append(channel)
-            command = Region(f"ide{n}-command", 8, bus.command_read, bus.command_write, (1, 4))
-            control = Region(f"ide{n}-control", 1, bus.control_read, bus.control_write, (1, 1))
+            command, control = bus.map_registers(f"ide{n}")
             for base, region in ((COMMAND_PORTS[n], command), (CONTROL_PORTS[n], control)):
                 self.map(io, base, region)
                 self._legacy.append(region)

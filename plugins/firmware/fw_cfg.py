@@ -255,16 +255,14 @@ class FwCfgIo(IsaDevice):
             done += n
 
     def _dma_from_guest(self, address: int, length: int) -> bool:
+        """Write to the item; the position moves on also when the item does not take it."""
         item = self.items.get(self.key)
-        if item is None or item.on_write is None:
-            return False
-        old = item.value()
-        if length > len(old) - self.position:
+        old, start = self._data(), self.position
+        self._advance(length)
+        if item is None or item.on_write is None or length > len(old) - start:
             return False
         data = self.dma.read_bytes(address, length)
-        start = self.position
         item.data = self._current = old[:start] + data + old[start + length :]
-        self._advance(length)
         item.on_write(start, data)
         return True
 

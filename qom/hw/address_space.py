@@ -100,6 +100,34 @@ class AddressSpace:
         table[addr, size] = handler
         return handler
 
+    def read_string(self, addr: int, size: int, count: int) -> bytes:
+        """`count` reads of `size` bytes at one address, as REP INS does them; little-endian, one after the other."""
+        data = b""
+        found = self.lookup(addr)
+        if found is not None and found.region.read_burst is not None and addr + size <= found.end:
+            region, offset = found.region, addr - found.start + found.offset
+            try:
+                data = found.region.read_burst(offset, size, count)
+            except Exception as error:
+                raise region.fault(offset, size, False, error) from error
+        rest = count - len(data) // size
+        if rest > 0:  # through the table each time: a device may change the map
+            data += b"".join([self.read(addr, size).to_bytes(size, "little") for _ in range(rest)])
+        return data
+
+    def write_string(self, addr: int, size: int, data: bytes) -> None:
+        """Writes of `size` bytes at one address until `data` is used up, as REP OUTS does them."""
+        at = 0
+        found = self.lookup(addr)
+        if found is not None and found.region.write_burst is not None and addr + size <= found.end:
+            region, offset = found.region, addr - found.start + found.offset
+            try:
+                at = found.region.write_burst(offset, size, data)
+            except Exception as error:
+                raise region.fault(offset, size, True, error) from error
+        for start in range(at, len(data), size):
+            self.write(addr, int.from_bytes(data[start : start + size], "little"), size)
+
     def lookup(self, addr: int) -> FlatRange | None:
         """The flat range that answers at `addr`."""
         i = bisect_right(self._starts, addr) - 1

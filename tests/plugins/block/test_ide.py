@@ -301,6 +301,30 @@ def test_data_port_widths(bench: IdeBench, ch: Channel) -> None:
     assert ch.wait() == READY
 
 
+def test_strings_are_the_same_as_single_accesses(bench: IdeBench, ch: Channel, image: Path) -> None:
+    for size in (2, 4):
+        ch.address(5, 3)
+        ch.command(ata.READ_SECTORS)
+        got = bench.inw(DATA).to_bytes(2, "little")
+        got += bench.ports.read_string(DATA, 2, 127)
+        got += bench.ports.read_string(DATA, size, 1024 // size + 64)  # more than this block, and than the last
+        assert got == (sector(5) + sector(6) + sector(7))[: len(got)]
+        got += bench.ports.read_string(DATA, 4, (1536 - len(got)) // 4 + 10)
+        assert got == sector(5) + sector(6) + sector(7) + bytes(40), "and zeros when there is no more"
+        assert ch.wait() == READY
+        ch.address(100, 2)
+        ch.command(ata.WRITE_SECTORS)
+        bench.outw(DATA, 200)
+        data = (sector(200) + sector(201))[2:]
+        bench.ports.write_string(DATA, 2, data[:254])
+        bench.ports.write_string(DATA, size, data[254:] + bytes(8))
+        assert ch.wait() == READY
+        assert content(image)[99:103] == [99, 200, 201, 102]
+    assert bench.ports.read_string(COUNT, 1, 3) == bytes((bench.inb(COUNT),)) * 3
+    bench.ports.write_string(COUNT, 1, b"\x01\x02")
+    assert bench.inb(COUNT) == 2
+
+
 def test_count_zero_is_the_largest(bench: IdeBench, ch: Channel) -> None:
     ch.address(0, 0)
     ch.command(ata.READ_SECTORS)
