@@ -23,6 +23,7 @@ import ctypes
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import compress
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from weakref import WeakSet
 
@@ -153,11 +154,7 @@ class RamBlock:
         pages = self._dirty.get(client)
         if pages is None:
             raise RegionError(f"RAM '{self.name}': '{client}' keeps no dirty log")
-        found = []
-        page = pages.find(1)
-        while page >= 0:
-            found.append(page)
-            page = pages.find(1, page + 1)
+        found = list(compress(range(len(pages)), pages))
         if found:
             pages[:] = bytes(len(pages))
         return found
