@@ -62,8 +62,10 @@ static bool debug_step_due(sim_vcpu *cpu) {
 void poll_events(sim_vcpu *cpu) {
     u32 stop = atomic_load_explicit(&cpu->stop, memory_order_acquire);
     if (unlikely(stop & ~EV_STEP)) {
-        if (stop & EV_PAUSE)
+        if (stop & EV_PAUSE) {
             vm_pause_point(cpu);
+            stop = atomic_load(&cpu->stop); /* whoever paused us may have asked for more */
+        }
         if (stop & EV_TLB) {
             atomic_fetch_and(&cpu->stop, ~EV_TLB);
             tlb_flush(cpu, true);
