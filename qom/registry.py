@@ -465,6 +465,18 @@ class TypeRegistry:
             obj.set(attr, value)
         return obj
 
+    def check_global(self, item: GlobalProperty) -> None:
+        """Raise ConfigError if no type, or no property of that type or of one derived from it, is meant."""
+        if item.driver not in self:
+            raise ConfigError(f"no type '{item.driver}'{did_you_mean(item.driver, self._types)}", item.origin)
+        known: set[str] = set()
+        for found in self.types(self.canonical(item.driver)):
+            known |= found.properties.keys()
+        if item.property not in known and item.property.replace("_", "-") not in known:
+            raise ConfigError(
+                f"'{item.driver}' has no property '{item.property}'{did_you_mean(item.property, known)}", item.origin
+            )
+
     def apply_globals(self, obj: Object) -> None:
         """Give a new object the defaults in `globals` that are meant for it, in their order."""
         for item in self.globals:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from qom import __version__
 from qom.cli.options import CommandLine, log_help, usage
 from qom.errors import QomError
+from qom.registry import GlobalProperty
 
 if TYPE_CHECKING:
     from qom.config import MachineConfig
@@ -92,7 +93,10 @@ def machine(config: MachineConfig, program: str) -> Iterator[VirtualMachine]:
     """The machine that `config` describes, built and not running; nothing of it remains afterwards."""
     from qom.vm.vm import VirtualMachine
 
-    vm = VirtualMachine(config, registry(program))
+    types = registry(program)
+    for entry in config.globals:
+        types.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
+    vm = VirtualMachine(config, types)
     try:
         vm.build()
         yield vm
