@@ -22,7 +22,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from qom import Device, IsaDevice, Object, Region, default_registry, state, type_init
+from qom import Device, IsaDevice, Object, Region, TypeRegistry, default_registry, state, type_init
 from qom.hw import DeviceFault
 from qom.hw.bench import PciBench
 from qom.hw.pci import PciBus
@@ -206,8 +206,8 @@ RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
 class Setup:
     """One bench with one device (and what it needs) on it, and all there is to drive."""
 
-    def __init__(self, type_name: str, scratch: Path, *types: type) -> None:
-        self.bench = bench = PciBench(*types, registry=REGISTRY.fork())
+    def __init__(self, type_name: str, scratch: Path, registry: TypeRegistry, *types: type) -> None:
+        self.bench = bench = PciBench(*types, registry=registry)
         ram = bench.ram(0, RAM)
         assert ram.ram_block is not None
         self.ram = ram.ram_block
@@ -341,7 +341,8 @@ def picture(setup: Setup) -> dict[str, Any]:
 
 @pytest.mark.parametrize("type_name", TYPES)
 def test_short_random_sequences_raise_nothing_and_corrupt_nothing(type_name: str, tmp_path: Path) -> None:
-    other = Setup(type_name, tmp_path)
+    registry = REGISTRY.fork()
+    other = Setup(type_name, tmp_path, registry)
     bystander = picture(other)
     done = 0
 
@@ -349,7 +350,7 @@ def test_short_random_sequences_raise_nothing_and_corrupt_nothing(type_name: str
     @given(st.lists(st.integers(0, (1 << 128) - 1), min_size=SEQUENCE, max_size=SEQUENCE))
     def sequence(numbers: list[int]) -> None:
         nonlocal done
-        setup = Setup(type_name, tmp_path)
+        setup = Setup(type_name, tmp_path, registry)
         for number in numbers:
             access(setup, Dice(number))
             done += 1
@@ -369,7 +370,8 @@ def test_one_long_random_sequence_raises_nothing_and_corrupts_nothing(type_name:
 
 
 def drive(type_name: str, scratch: Path, count: int, *types: type) -> None:
-    setup, other = Setup(type_name, scratch, *types), Setup(type_name, scratch, *types)
+    registry = REGISTRY.fork()
+    setup, other = Setup(type_name, scratch, registry, *types), Setup(type_name, scratch, registry, *types)
     bystander = picture(other)
     dice = Dice(random.Random(type_name))
     for n in range(count):
