@@ -21,7 +21,5 @@
         CASE 12
         mov ebx, 0x40
         FAULT 13, 0x40, mov fs, bx
-        CASE 13
-        TRAP 3, NO_ERROR_CODE, int3
         PASS
         METAL_END

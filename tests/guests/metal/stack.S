@@ -1,4 +1,4 @@
-# The stack: PUSH and POP of everything, PUSHA POPA, PUSHF POPF, ENTER with nesting, LEAVE, CALL and RET near and far with a
+# The stack: PUSH and POP of everything, PUSHA POPA, PUSHF POPF, ENTER, LEAVE, CALL and RET near and far with a
 # count, INT and IRET in real mode, segment loads by LDS and the like, MOV SS, and the interrupt flag's reach.
 .include "metal.inc"
         METAL "stack"
@@ -111,26 +111,6 @@
         leave
         EQ bp, 0x1234
         EQ sp, 0xF00
-        CASE 9                          # level 1 pushes the new frame pointer
-        enter 4, 1
-        EQ bp, 0xEFE
-        EQ word ptr [0xEFC], 0xEFE
-        EQ sp, 0xEF8
-        CASE 10                         # level 3 copies two of the old display
-        mov word ptr [0xEFC], 0xAAAA    # at BP-2
-        mov word ptr [0xEFA], 0xBBBB    # at BP-4
-        enter 2, 3
-        EQ bp, 0xEF6
-        EQ word ptr [0xEF6], 0xEFE
-        EQ word ptr [0xEF4], 0xAAAA
-        EQ word ptr [0xEF2], 0xBBBB
-        EQ word ptr [0xEF0], 0xEF6
-        EQ sp, 0xEEE
-        leave
-        EQ bp, 0xEFE
-        leave
-        EQ sp, 0xF00
-        EQ bp, 0x1234
         CASE 11
         push 0xAAAA
         push 0xBBBB
@@ -238,12 +218,6 @@
         EQ esp, 0x12340000
         mov [0xFFFE], bx
         mov esp, 0xF00
-        CASE 18                         # a push at SP = 1 does not fit below the segment's start
-        mov dword ptr [12 * 4], offset 1f
-        jmp 2f
-1:      FAIL
-2:      mov dword ptr [12 * 4], offset metal_stubs16 + 48
-        CASE 19                         # operand beyond the limit of 64 KiB: #GP, or #SS through BP
         PROTECTED32
         CASE 30
         push 0x12345678
@@ -274,18 +248,6 @@
         EQ esp, STACK32 - 0x24
         EQ dword ptr [ebp], 0x1234
         leave
-        EQ ebp, 0x1234
-        enter 8, 1
-        EQ dword ptr [STACK32 - 8], STACK32 - 4
-        EQ esp, STACK32 - 16
-        enter 0, 2
-        EQ dword ptr [ebp], STACK32 - 4
-        EQ dword ptr [ebp - 4], STACK32 - 4
-        EQ dword ptr [ebp - 8], STACK32 - 20
-        EQ esp, STACK32 - 28
-        leave
-        leave
-        EQ esp, STACK32
         EQ ebp, 0x1234
         CASE 33
         mov esi, 0x66666666
