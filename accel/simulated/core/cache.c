@@ -71,7 +71,8 @@ static struct block **page_bucket(struct code_cache *cache, u64 gpa) {
 }
 
 /* Take b out of everything and make whoever still runs it leave. */
-static void kill_block(struct code_cache *cache, struct block *b) {
+static void kill_block(sim_vcpu *cpu, struct block *b) {
+    struct code_cache *cache = cpu->cache;
     struct block **p;
     for (p = &cache->hash[block_hash(b->gpa, b->ip)]; *p != b; p = &(*p)->hash_next) {
     }
@@ -80,6 +81,7 @@ static void kill_block(struct code_cache *cache, struct block *b) {
     }
     *p = b->page_next;
     b->flags |= BF_DEAD;
+    cpu->map_gen++; /* links and the jump cache know it */
     for (unsigned k = 0; k <= b->count; k++)
         b->insns[k].fn = op_resync;
 }
@@ -133,7 +135,7 @@ static u64 drop_range(sim_vcpu *cpu, u64 gpa, u64 size) {
         if ((b->gpa & PAGE_MASK) != page)
             continue;
         if (b->gpa < gpa + size && gpa < b->gpa + b->len)
-            kill_block(cpu->cache, b);
+            kill_block(cpu, b);
         else {
             u64 room = page + PAGE_SIZE - b->gpa;
             marks |= line_mask(b->gpa, b->len < room ? b->len : room);
@@ -312,19 +314,19 @@ struct block *code_lookup(sim_vcpu *cpu) {
         if (b->gpa != gpa || b->ip != ip || b->key != cpu->code_key)
             continue;
         if (unlikely(b->len - 1u > cpu->ip_limit - ip)) { /* CS has shrunk */
-            kill_block(cpu->cache, b);
+            kill_block(cpu, b);
             continue;
         }
         if (unlikely(b->flags & BF_CROSS)) {
             gather(cpu, lin, host, two_pages);
             if (memcmp(b->copy, two_pages, b->len) == 0)
                 return b;
-            kill_block(cpu->cache, b);
+            kill_block(cpu, b);
             continue;
         }
         if (unlikely(b->epoch != cpu->epoch || b->host != host)) {
             if (memcmp(b->copy, host, b->len) != 0) {
-                kill_block(cpu->cache, b);
+                kill_block(cpu, b);
                 continue;
             }
             b->epoch = cpu->epoch;
