@@ -499,7 +499,7 @@ class ConfigBuilder:
             if name not in LOG_CATEGORIES:
                 known = ", ".join(LOG_CATEGORIES)
                 raise ConfigError(
-                    f"unknown log category '{name}'{did_you_mean(name, LOG_CATEGORIES)}: expected some of {known}",
+                    f"unknown log category '{name}': expected some of {known}{did_you_mean(name, LOG_CATEGORIES)}",
                     origin,
                 )
             if name not in self.config.log.categories:

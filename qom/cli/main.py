@@ -1,7 +1,7 @@
 """`qom`: run machines from files, and look at what there is.
 
     qom run FILE.toml [system options]     qom tree [FILE.toml] [system options]
-    qom types [NAME] [--parent NAME]       qom mtree [FILE.toml] [system options]
+    qom types [NAME] [--parent NAME]       qom mtree [FILE.toml] [-f] [system options]
     qom plugins                            qom demo            qom version
 
 `tree` and `mtree` build the machine, show it, and take it apart again without starting it.
@@ -65,10 +65,11 @@ def _tree(argv: list[str]) -> int:
 def _mtree(argv: list[str]) -> int:
     from qom.hw.mtree import format_mtree
 
-    with machine(_quiet(argv), PROGRAM) as vm:
+    flat = "-f" in argv
+    with machine(_quiet([a for a in argv if a != "-f"]), PROGRAM) as vm:
         bus: Any = vm.machine.system_bus
         for space in (bus.memory_space, bus.io_space):
-            print(format_mtree(space))
+            print(format_mtree(space, flat=flat))
     return 0
 
 
@@ -87,8 +88,11 @@ def _types(argv: list[str]) -> int:
     if rest:
         if len(rest) > 1 or rest[0].startswith("-"):
             raise ConfigError(f"types: unknown argument '{rest[-1]}': expected [NAME] [--parent NAME]")
-        print(describe(found.get(rest[0])))
-        return 0
+        wanted = found.get(rest[0])
+        if not wanted.abstract:
+            print(describe(wanted))
+            return 0
+        parent = wanted.name
     if parent is not None:
         found.get(parent)
     listed = found.types(parent)
@@ -209,8 +213,8 @@ COMMANDS: dict[str, Command] = {
     "run": Command("FILE.toml [system options]", "build the machine in the file and run it", _run),
     "demo": Command("", "run the demonstration guest on the default machine", _demo),
     "tree": Command("[FILE.toml] [--properties] [system options]", "show a machine's composition tree", _tree),
-    "mtree": Command("[FILE.toml] [system options]", "show a machine's memory and port map", _mtree),
-    "types": Command("[NAME] [--parent NAME]", "list the types there are, or describe one", _types),
+    "mtree": Command("[FILE.toml] [-f] [system options]", "show a machine's memory and port map, or -f flat", _mtree),
+    "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one", _types),
     "plugins": Command("", "list what came from where, and what was refused and why", _plugins),
     "version": Command("", "print the version", _version),
 }
