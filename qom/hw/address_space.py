@@ -473,7 +473,9 @@ def render(root: Region) -> list[FlatRange]:
             visit(target, base - region.alias_offset, low, high, readonly)
             return
         for child in region.subregions:
-            visit(child, base + child.offset, low, high, readonly)
+            at = base + child.offset
+            if child.enabled and at < high and low < at + child.size:
+                visit(child, at, low, high, readonly)
         if region.terminates:
             fill(region, base, low, high, readonly)
 
