@@ -1,7 +1,7 @@
 """Builds `accel.simulated._core`, the C core of the simulated accelerator, with cffi (API mode).
 
 `python accel/simulated/build_core.py` builds in place; setuptools uses `ffibuilder` through `cffi_modules`.
-`sanitizer_build(directory)` makes the same sources into a shared library with AddressSanitizer and UBSan.
+`--sanitize DIRECTORY` builds the module with AddressSanitizer and UBSan there.
 """
 
 import os
@@ -89,21 +89,28 @@ def _core_files() -> list[Path]:
     return [TOP / name for name in sources()]
 
 
-def build_in_place() -> Path:
-    """The Python module, beside this file."""
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    objects = TOP / "build" / "simulated-core"
+def _module(out: Path, flags: list[str], objects: Path, link_flags: list[str]) -> Path:
+    """The Python module: cffi's glue and the core."""
     objects.mkdir(parents=True, exist_ok=True)
     glue = objects / "_core.c"
     ffibuilder.emit_c_code(str(glue))  # leaves the file alone when nothing changed
-    flags = [flag for flag in CFLAGS if flag != "-Wextra"] + [f"-I{sysconfig.get_path('include')}"]
-    return _link(HERE / f"_core{suffix}", flags, [glue, *_core_files()], objects, [])
+    flags = [flag for flag in flags if flag != "-Wextra"] + [f"-I{sysconfig.get_path('include')}"]
+    return _link(out, flags, [glue, *_core_files()], objects, link_flags)
 
 
-def sanitizer_build(directory: Path, extra: list[str] | None = None) -> Path:
-    """Compile the core with sanitizers into `directory`/libsimcore.so; return its path."""
-    flags = [flag for flag in CFLAGS if flag != "-O2"] + SANITIZE + (extra or [])
-    return _link(directory / "libsimcore.so", flags, _core_files(), directory / "objects-san", SANITIZE[2:3])
+def build_in_place() -> Path:
+    """The Python module, beside this file."""
+    return _module(HERE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", CFLAGS, TOP / "build" / "simulated-core", [])
+
+
+def sanitizer_build(directory: Path) -> Path:
+    """The Python module with AddressSanitizer and UBSan, in `directory`.
+
+    Run tests with it: SIM_CORE=<that file> LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 pytest
+    """
+    flags = [flag for flag in CFLAGS if flag != "-O2"] + SANITIZE
+    directory.mkdir(parents=True, exist_ok=True)
+    return _module(directory / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", flags, directory / "objects", SANITIZE[2:3])
 
 
 def plain_build(directory: Path) -> Path:
