@@ -15,7 +15,11 @@ bool interrupts_open(const sim_vcpu *cpu) { return (cpu->eflags & FL_IF) && !cpu
 /* ---- poll_events ----------------------------------------------------------------------------------------------------
  */
 
-void step_trap(sim_vcpu *cpu) { cpu->db_pending |= DR6_BS; }
+/* Software interrupts cleared TF before they could be stepped over. */
+void step_trap(sim_vcpu *cpu) {
+    if (sys_state(cpu)->soft_interrupt_at != cpu->icount)
+        cpu->db_pending |= DR6_BS;
+}
 
 /* User space debugs the guest and wants this one. */
 static void debug_exit(sim_vcpu *cpu, u64 dr6) {
@@ -50,7 +54,9 @@ static void code_breakpoint(sim_vcpu *cpu) {
     if (user_debugs(cpu))
         debug_exit(cpu, DR6_FIXED | hit);
     cpu->dr[6] = (cpu->dr[6] & ~(u64)0xf) | DR6_FIXED | hit;
-    raise_fault(cpu, EXC_DB, 0);
+    cpu->dr[7] &= ~(u64)0x2000;
+    /* a fault, but the one that does not push RF = 1 */
+    event_deliver(cpu, EXC_DB, EVENT_TRAP, false, 0, cpu->rip);
 }
 
 /* KVM_SET_GUEST_DEBUG: stop before the next instruction when one was executed since entry. */

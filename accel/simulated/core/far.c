@@ -413,6 +413,7 @@ void op_iret(sim_vcpu *cpu, const struct insn *i) {
 static void soft_interrupt(sim_vcpu *cpu, const struct insn *i, unsigned vector, enum event_kind kind) {
     event_deliver(cpu, vector, kind, false, 0, insn_next_ip(i));
     RETIRE(cpu, i, cpu->rip);
+    sys_state(cpu)->soft_interrupt_at = cpu->icount;
 }
 
 void op_int_n(sim_vcpu *cpu, const struct insn *i) {

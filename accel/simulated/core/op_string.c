@@ -75,6 +75,8 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
     u64 v = cpu->regs[RAX];
     unsigned n = mem_span(cpu, ES, addr(cpu, i, RDI), (unsigned)(min64(count, PAGE_SIZE / size) * size), true, &to);
     n -= n % size;
+    if (!n)
+        return 0;
     if (size == 1)
         memset(to, (u8)v, n);
     else

@@ -171,8 +171,9 @@ struct system_state {
         u32 error;
         u64 return_rip;
     } task;
-    bool stop_after;  /* immediate_exit: leave as soon as the instruction under way is complete */
-    u64 debug_icount; /* single step for user space: instructions at entry */
+    bool stop_after;       /* immediate_exit: leave as soon as the instruction under way is complete */
+    u64 soft_interrupt_at; /* icount after the last INT: no single-step trap there */
+    u64 debug_icount;      /* single step for user space: instructions at entry */
     u64 mcg_status, bios_sign;
 };
 static inline struct system_state *sys_state(sim_vcpu *cpu) { return cpu->system_private; }
