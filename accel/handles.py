@@ -14,7 +14,6 @@ save `kick`, which any thread may use.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, Self
 
 import attrs
@@ -352,10 +351,14 @@ class VcpuHandle(Handle):
         self.number = number
         self.c = c_vcpu
         self.run_page = c_vcpu.run
-        #: run(value_of_a_finished_read) -> exit word, see kvmabi.h; a plain attribute because it is the hot path.
-        self.run: Callable[[int], int] = partial(lib.abi_run, c_vcpu)
+        #: enter(self.c, value) is what `run(value)` does; the vCPU loop calls it directly.
+        self.enter: Callable[[CData, int], int] = lib.abi_run
 
     # -- running
+
+    def run(self, value: int = 0) -> int:
+        """Finish the last exit (a read returned `value`), run the guest, and describe the next exit (kvmabi.h)."""
+        return self.enter(self.c, value)
 
     def attach_thread(self) -> None:
         """The calling thread is the one that will call `run`."""

@@ -89,23 +89,23 @@ void abi_wait_outside(struct abi_vcpu *vcpu) {
         sched_yield();
 }
 
-static uint64_t describe_io(struct abi_vcpu *vcpu, struct kvm_run *run) {
-    uint64_t word = KVM_EXIT_IO | (uint64_t)run->io.size << ABI_SIZE_SHIFT | (uint64_t)run->io.port << ABI_PORT_SHIFT;
+static uint32_t describe_io(struct abi_vcpu *vcpu, struct kvm_run *run) {
+    uint32_t word = KVM_EXIT_IO | (uint32_t)run->io.size << ABI_SIZE_SHIFT | (uint32_t)run->io.port << ABI_PORT_SHIFT;
     if (run->io.direction == KVM_EXIT_IO_OUT)
         word |= ABI_WRITE;
     if (run->io.count != 1)
         return word | ABI_STRING;
     if (run->io.direction == KVM_EXIT_IO_OUT) {
-        uint32_t value = 0;
-        memcpy(&value, (char *)run + run->io.data_offset, run->io.size);
-        return word | (uint64_t)value << ABI_DATA_SHIFT;
+        vcpu->data = 0;
+        memcpy(&vcpu->data, (char *)run + run->io.data_offset, run->io.size);
+    } else {
+        vcpu->pending = run->io.size;
     }
-    vcpu->pending = run->io.size;
     return word;
 }
 
-static uint64_t describe_mmio(struct abi_vcpu *vcpu, struct kvm_run *run) {
-    uint64_t word = KVM_EXIT_MMIO | (uint64_t)run->mmio.len << ABI_SIZE_SHIFT;
+static uint32_t describe_mmio(struct abi_vcpu *vcpu, struct kvm_run *run) {
+    uint32_t word = KVM_EXIT_MMIO | run->mmio.len << ABI_SIZE_SHIFT;
     vcpu->address = run->mmio.phys_addr;
     if (run->mmio.is_write) {
         vcpu->data = 0;
@@ -116,7 +116,7 @@ static uint64_t describe_mmio(struct abi_vcpu *vcpu, struct kvm_run *run) {
     return word;
 }
 
-uint64_t abi_run(struct abi_vcpu *vcpu, uint64_t value) {
+uint32_t abi_run(struct abi_vcpu *vcpu, uint64_t value) {
     struct kvm_run *run = vcpu->run;
     if (vcpu->pending) {
         void *place = run->exit_reason == KVM_EXIT_IO ? (char *)run + run->io.data_offset : (char *)run->mmio.data;
@@ -128,16 +128,16 @@ uint64_t abi_run(struct abi_vcpu *vcpu, uint64_t value) {
     __atomic_store_n(&vcpu->running, 0, __ATOMIC_SEQ_CST);
     if (result < 0) {
         /* EAGAIN: a vCPU waiting for its start-up IPI was woken; the caller treats both as "look again". */
-        int again = result == -EINTR || result == -EAGAIN;
-        uint64_t word = again ? ABI_EXIT_INTERRUPTED : ABI_EXIT_ERROR | (uint64_t)-result << ABI_DATA_SHIFT;
-        vcpu->exits[word & ABI_REASON_MASK]++;
+        uint32_t word = result == -EINTR || result == -EAGAIN ? ABI_EXIT_INTERRUPTED : ABI_EXIT_ERROR;
+        vcpu->data = (uint64_t)-result;
+        vcpu->exits[word]++;
         return word;
     }
-    uint32_t reason = run->exit_reason;
-    vcpu->exits[reason & ABI_REASON_MASK]++;
+    uint32_t reason = run->exit_reason & ABI_REASON_MASK;
+    vcpu->exits[reason]++;
     if (reason == KVM_EXIT_IO)
         return describe_io(vcpu, run);
     if (reason == KVM_EXIT_MMIO)
         return describe_mmio(vcpu, run);
-    return reason & ABI_REASON_MASK;
+    return reason;
 }

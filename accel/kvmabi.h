@@ -16,15 +16,15 @@ typedef void (*abi_kick_fn)(void *handle);
 
 /* Pseudo exit reasons of abi_run(), outside the range of KVM_EXIT_*. */
 #define ABI_EXIT_INTERRUPTED 0xfe /* KVM_RUN returned -EINTR: kicked; all pending I/O is complete */
-#define ABI_EXIT_ERROR       0xff /* KVM_RUN failed: errno in bits 32..63 */
+#define ABI_EXIT_ERROR       0xff /* KVM_RUN failed: errno in `data` */
 
-/* The word abi_run() returns. */
+/* The word abi_run() returns.  It has 30 bits, which is what the interpreter handles fastest, and describes an access
+ * but for its data, so that it can be the key of a table of handlers. */
 #define ABI_REASON_MASK 0xff
 #define ABI_SIZE_SHIFT  8      /* I/O, MMIO: bytes of the access, 4 bits */
 #define ABI_WRITE       0x1000 /* I/O, MMIO: direction is out / write */
 #define ABI_STRING      0x2000 /* I/O: count != 1, the data is in the run page */
-#define ABI_PORT_SHIFT  16     /* I/O: port, 16 bits */
-#define ABI_DATA_SHIFT  32     /* I/O with count 1, out: the value */
+#define ABI_PORT_SHIFT  14     /* I/O: port, 16 bits */
 
 #define ABI_EXIT_REASONS 256
 
@@ -34,7 +34,7 @@ struct abi_vcpu {
     void *handle;
     struct kvm_run *run;
     uint64_t address;                 /* of the last MMIO exit */
-    uint64_t data;                    /* of the last MMIO write */
+    uint64_t data;                    /* of the last MMIO or single port write; errno of ABI_EXIT_ERROR */
     uint32_t pending;                 /* bytes of a read that the next abi_run() hands in */
     int32_t thread;                   /* kernel id of the thread that calls abi_run(), 0 if none yet */
     uint32_t running;                 /* 1 while KVM_RUN may be in the guest; atomic */
@@ -74,6 +74,6 @@ void abi_wait_outside(struct abi_vcpu *vcpu);
 void abi_rearm(struct abi_vcpu *vcpu);
 
 /* The vCPU's thread: finish the last exit (value = what a read returned), run the guest, describe the next exit. */
-uint64_t abi_run(struct abi_vcpu *vcpu, uint64_t value);
+uint32_t abi_run(struct abi_vcpu *vcpu, uint64_t value);
 
 #endif

@@ -2,7 +2,7 @@
 
 `cpu_exec` enters and leaves with the machine lock held and drops it while the guest runs.  An exit comes as one word
 (see kvmabi.h).  A port access that was seen before costs a dictionary look-up and the device's own callback:
-`LoopState.ports` maps the word's lower half (direction, size, port) to the address space's ready-made callable, and a
+`LoopState.ports` maps the word (direction, size, port) to the address space's ready-made callable, and a
 memory listener empties it when the port map changes.  Everything else goes through `EXIT_HANDLERS`, by KVM's exit
 reason: served, or reported with registers and instruction bytes; this is the user-space half of exit handling (SEED.md
 rows 14 and 15).
@@ -11,7 +11,6 @@ Requests (interrupts, NMI, INIT, stop, work) never cost the fast path anything: 
 next `run` returns ABI_EXIT_INTERRUPTED with all I/O finished, and only then does `prepare` look at what is asked.
 """
 
-import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,11 +22,9 @@ from qom.errors import QomError
 from qom.hw.listener import MemoryListener
 from qom.vm.cpu import Cpu
 
-FAST_KEY: Final = 0xFFFFFFFF
 REASON: Final = lib.ABI_REASON_MASK
 WRITE: Final = lib.ABI_WRITE
 STRING: Final = lib.ABI_STRING
-DATA_SHIFT: Final = lib.ABI_DATA_SHIFT
 PORT_SHIFT: Final = lib.ABI_PORT_SHIFT
 SIZE_SHIFT: Final = lib.ABI_SIZE_SHIFT
 INTERRUPTED: Final = lib.ABI_EXIT_INTERRUPTED
@@ -65,7 +62,7 @@ class LoopState(MemoryListener):
 def cpu_exec(cpu: Cpu) -> None:
     """Run the guest until it has to stop, halts, or cannot go on (QEMU: `kvm_cpu_exec`)."""
     state: LoopState = cpu.loop_state
-    run = cpu.vcpu.run
+    run, c_vcpu = cpu.vcpu.enter, cpu.vcpu.c
     find = state.ports.get
     lock = cpu.lock
     acquire, release = lock.acquire_now, lock.release
@@ -75,18 +72,18 @@ def cpu_exec(cpu: Cpu) -> None:
         value = 0
         while True:
             release()
-            word = run(value)
+            word = run(c_vcpu, value)
             if lock.waiting:
                 lock.acquire_fair()
             else:
                 acquire()
-            handler = find(word & FAST_KEY)
+            handler = find(word)
             if handler is None:
                 value = EXIT_HANDLERS.get(word & REASON, handle_unserved)(state, word)
                 if value < 0:
                     return
             elif word & WRITE:
-                handler(word >> DATA_SHIFT)
+                handler(c_vcpu.data)
             else:
                 value = handler()
     except QomError as error:  # DeviceFault above all: this machine stops, no other
@@ -142,14 +139,13 @@ def handle_io(state: LoopState, word: int) -> int:
     if word & STRING:
         return handle_string_io(state)
     port, size = word >> PORT_SHIFT & 0xFFFF, word >> SIZE_SHIFT & 0xF
-    key = word & FAST_KEY
     if word & WRITE:
         writer = state.cpu.io.writer(port, size)
-        state.ports[key] = writer
-        writer(word >> DATA_SHIFT)
+        state.ports[word] = writer
+        writer(state.vcpu.c.data)
         return 0
     reader = state.cpu.io.reader(port, size)
-    state.ports[key] = reader
+    state.ports[word] = reader
     return reader()
 
 
@@ -160,14 +156,9 @@ def handle_string_io(state: LoopState) -> int:
     space = state.cpu.io
     data = ffi.buffer(ffi.cast("char *", state.page) + io.data_offset, size * count)
     if io.direction == lib.KVM_EXIT_IO_OUT:
-        raw = bytes(data)
-        writer = space.writers.get((port, size)) or space.writer(port, size)
-        for at in range(0, len(raw), size):
-            writer(int.from_bytes(raw[at : at + size], "little"))
+        space.write_string(port, size, bytes(data))
         return 0
-    reader = space.readers.get((port, size)) or space.reader(port, size)
-    values = [reader() for _ in range(count)]
-    data[:] = struct.pack(f"<{count}{' BH I'[size]}", *values)
+    data[:] = space.read_string(port, size, count)
     return 0
 
 

@@ -28,7 +28,7 @@ def describe_exit(vcpu: VcpuHandle, word: int) -> str:
     if reason == lib.ABI_EXIT_ERROR:
         from accel.errors import HandleError
 
-        return str(HandleError(vcpu.where, "KVM_RUN", word >> lib.ABI_DATA_SHIFT))
+        return str(HandleError(vcpu.where, "KVM_RUN", vcpu.c.data))
     if reason == lib.KVM_EXIT_INTERNAL_ERROR:
         suberror = page.internal.suberror
         text = f"{name}: {SUBERRORS.get(suberror, f'suberror {suberror}')}"
