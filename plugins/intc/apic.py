@@ -4,17 +4,16 @@ Modelled: the xAPIC register page, task and processor priority, IRR/ISR/TMR, EOI
 LINT1, error, thermal and performance counters, the timer one-shot and periodic with its divider, interrupt commands with every
 shorthand, physical and logical destinations in flat and cluster model, fixed, lowest-priority, SMI, NMI, INIT and start-up
 delivery, the error status register, messages written by devices (MSI).
-Not modelled: x2APIC, TSC-deadline timer, CMCI, arbitration by ID, relocation through IA32_APIC_BASE (the page stays where it is
-at reset), bus-clock rates other than 1 GHz.
+Not modelled: x2APIC, TSC-deadline timer, CMCI, arbitration by ID, bus-clock rates other than 1 GHz.
 
-Guest view: 4 KiB at FEE00000h, each processor its own; FEE00000h-FEEFFFFFh for writes by devices.
+Guest view: 4 KiB at FEE00000h, or where IA32_APIC_BASE says, each processor its own; FEE00000h-FEEFFFFFh for writes by devices.
 Source: Intel SDM Vol. 3A, chapter 11 ("Advanced Programmable Interrupt Controller"), as of 2023.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from qom.hw.bus import SysBusDevice
 from qom.hw.memory import Region
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Apic", "ApicBus"]
 
 APIC_BASE, PAGE, MSI_SIZE = 0xFEE00000, 0x1000, 0x100000
+BASE_ENABLE, BASE_BOOTSTRAP = 0x800, 0x100  # IA32_APIC_BASE
 
 # Registers (table 11-1)
 ID, VERSION, TPR, APR, PPR, EOI, LDR, DFR, SVR = 0x20, 0x30, 0x80, 0x90, 0xA0, 0xB0, 0xD0, 0xE0, 0xF0
@@ -167,10 +167,12 @@ class Apic(SysBusDevice):
     esr: int = state(desc="Error status as last latched")
     errors: int = state(desc="Errors since")
     icr: int = state(desc="Interrupt command, 64 bits")
+    external: bool = state(reset=False, desc="An ExtINT message came: the 8259 has the vector")
     lvt: dict[int, int] = state(factory=lambda: dict.fromkeys(LVT_WRITABLE, LVT_MASKED), desc="LVT entries")
     initial_count: int = state(desc="Timer: initial count")
     divide: int = state(desc="Timer: divide configuration")
     started: int = state(desc="Timer: guest time the count began at, ns")
+    base: int = state(reset=APIC_BASE | BASE_ENABLE, desc="IA32_APIC_BASE, but for the bootstrap bit")
     lint: list[int] = state(factory=lambda: [0, 0], keep=True, desc="Levels of LINT0 and LINT1")
 
     # Handed by the processor before realize
@@ -190,8 +192,8 @@ class Apic(SysBusDevice):
     def realize(self) -> None:
         """Show the register page to the processor, and join the bus."""
         self._timer = self.clock.timer(self._timer_fires)
-        region = Region("apic", PAGE, self._read, self._write, (4, 4), owner=self)
-        self.map(self.view, APIC_BASE, region)
+        self._page = Region("apic", PAGE, self._read, self._write, (4, 4), owner=self)
+        self.map(self.view, APIC_BASE, self._page)
         self.apic_bus.apics.append(self)
         self.on_unrealize(lambda: self.apic_bus.apics.remove(self))
 
@@ -202,13 +204,45 @@ class Apic(SysBusDevice):
         self._start()
 
     def init_reset(self) -> None:
-        """INIT: as after power-up, but the APIC ID stays (11.4.7.3)."""
-        apic_id = self.id_register
+        """INIT: as after power-up, but the APIC ID and IA32_APIC_BASE stay (11.4.7.3)."""
+        apic_id, base = self.id_register, self.base
         self.reset_state()
-        self.id_register = apic_id
+        self.id_register, self.base = apic_id, base
         self._start()
 
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """Take over saved state: page, timer and the processor's interrupt line follow it."""
+        super().load_state(saved)
+        self._place_page()
+        self._resume_timer()
+        self._update()
+
+    def set_base(self, value: int) -> None:
+        """The processor's IA32_APIC_BASE was written (11.4.4): the page moves; without its enable bit it is gone."""
+        value &= ~BASE_BOOTSTRAP
+        if value != self.base:
+            self.base = value
+            self._place_page()
+            self._update()
+
+    @property
+    def cr8(self) -> int:
+        """The processor's CR8, which is the class of the task priority (11.8.6)."""
+        return self.tpr >> 4
+
+    @cr8.setter
+    def cr8(self, value: int) -> None:
+        if self.tpr >> 4 != value:
+            self.tpr = value << 4 & 0xF0
+            self._update()
+
+    def _place_page(self) -> None:
+        with self.view.transaction():
+            self._page.set_offset(self.base & ~(PAGE - 1))
+            self._page.set_enabled(bool(self.base & BASE_ENABLE))
+
     def _start(self) -> None:
+        self._place_page()
         self._timer.cancel()
         if self.cpu.is_bootstrap:
             self.lvt[LVT_LINT0] = EXTINT_LVT
@@ -230,6 +264,7 @@ class Apic(SysBusDevice):
             self._update()
             return vector
         if self._external() and self.apic_bus.pic is not None:
+            self.external = False
             vector = self.apic_bus.pic.get_interrupt()
             self._update()
             return vector
@@ -238,16 +273,27 @@ class Apic(SysBusDevice):
     def _deliverable(self) -> int:
         """The highest requested vector above the processor priority, or -1 (11.8.3)."""
         vector = self.irr.bit_length() - 1
-        if vector < 0 or not self.svr & SVR_ENABLE or vector >> 4 <= self.processor_priority() >> 4:
+        if (
+            vector < 0
+            or not self.svr & SVR_ENABLE
+            or not self.base & BASE_ENABLE
+            or vector >> 4 <= self.processor_priority() >> 4
+        ):
             return -1
         return vector
 
     def _external(self) -> bool:
-        """Whether LINT0 brings an interrupt of the 8259."""
+        """Whether an ExtINT message, or LINT0, brings an interrupt of the 8259."""
         pic = self.apic_bus.pic
-        if pic is None or self.lvt[LVT_LINT0] & (LVT_MASKED | EXTINT_LVT) != EXTINT_LVT:
+        if pic is None:
             return False
-        return pic.has_interrupt()
+        if self.external:
+            return True
+        if self.base & BASE_ENABLE:
+            passes = self.lvt[LVT_LINT0] & (LVT_MASKED | EXTINT_LVT) == EXTINT_LVT
+        else:
+            passes = self.cpu.is_bootstrap  # LINT0 is INTR then (11.4.3)
+        return passes and pic.has_interrupt()
 
     def _update(self) -> None:
         if self._deliverable() >= 0 or self._external():
@@ -264,8 +310,8 @@ class Apic(SysBusDevice):
 
     @property
     def hears(self) -> bool:
-        """Whether it takes part in the bus: always, as relocation and global disable are not modelled."""
-        return self.realized
+        """Whether it takes part in the bus: it does not while IA32_APIC_BASE disables it."""
+        return self.realized and bool(self.base & BASE_ENABLE)
 
     def matches(self, destination: int, logical: bool) -> bool:
         """Whether a destination means this APIC (11.6.2)."""
@@ -291,9 +337,8 @@ class Apic(SysBusDevice):
         elif mode == SMI:
             self.cpu.request_smi()
         elif mode == EXTINT:
-            pic = self.apic_bus.pic
-            if pic is not None and pic.has_interrupt():
-                self._request(pic.get_interrupt(), False)
+            self.external = True
+            self._update()
 
     def _request(self, vector: int, level: bool) -> None:
         if vector < LOWEST_VECTOR:
@@ -348,6 +393,17 @@ class Apic(SysBusDevice):
         self.started = self.clock.now()
         if self.initial_count:
             self._timer.arm_at(self.started + self.initial_count * self._divisor())
+        else:
+            self._timer.cancel()
+
+    def _resume_timer(self) -> None:
+        """After saved state was loaded: wait for the end of the count that is under way."""
+        period = self.initial_count * self._divisor()
+        now = self.clock.now()
+        if period and self.lvt[LVT_TIMER] & LVT_PERIODIC:
+            self._timer.arm_at(self.started + ((now - self.started) // period + 1) * period)
+        elif period and now < self.started + period:
+            self._timer.arm_at(self.started + period)
         else:
             self._timer.cancel()
 

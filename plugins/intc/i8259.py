@@ -1,9 +1,9 @@
 """Intel 8259A programmable interrupt controller, one of the pair in a PC, with its edge/level register (ELCR).
 
-Modelled: ICW1-4, OCW1-3, fixed and rotating priority, automatic EOI, special mask mode, special fully nested mode, poll,
-reading IRR and ISR, cascade, spurious interrupts 7 and 15, ELCR.
-Not modelled: 8080/85 mode, buffered mode (both need pins a PC does not wire), level triggering by ICW1 (chip sets with an
-ELCR ignore the bit).  An edge stays latched in IRR when its line falls before the acknowledge, as in the chip sets.
+Modelled: ICW1-4, OCW1-3, fixed and rotating priority, automatic EOI, special mask mode, special fully nested mode,
+poll, reading IRR and ISR, cascade, spurious interrupts 7 and 15, ELCR.
+Not modelled: 8080/85 mode, buffered mode (both need pins a PC does not wire), level triggering by ICW1 (chip sets with
+an ELCR ignore the bit).  An edge stays latched in IRR when its line falls before the acknowledge, as in the chip sets.
 Guest view: two ports at `iobase`, the ELCR at `elcr-addr`; inputs [0..7], output `intr`.
 
 Sections: "8259A Programmable Interrupt Controller", Intel 231468-003; ELCR: PIIX3 data sheet 290550, 2.5.7.

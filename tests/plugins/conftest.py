@@ -82,6 +82,10 @@ def run_on_bench(
             path, _, number, level = rest
             assert lines is not None
             lines[path](int(number), int(level))
+        elif word.startswith("read"):
+            answer = bench.memory.read(int(rest[0], 0), {"b": 1, "w": 2, "l": 4}[word[4]])
+        elif word.startswith("write"):
+            bench.memory.write(int(rest[0], 0), int(rest[1], 0), {"b": 1, "w": 2, "l": 4}[word[5]])
         elif word.startswith("in"):
             answer = bench.ports.read(int(rest[0], 0), {"b": 1, "w": 2, "l": 4}[word[2]])
         else:
