@@ -311,7 +311,7 @@ class VirtualMachine:
             running = self.run_state is RunState.RUNNING
             pause_all_vcpus(self.cpus, self.cpu_cond)
             self._reset_devices(kind)
-            self.emit("RESET", reason=reason, guest=reason.startswith("guest"))
+            self.emit("RESET", **_cause(reason, "reset"))
             if running:
                 resume_all_vcpus(self.cpus)
             elif self.run_state is not RunState.PRELAUNCH:
@@ -373,8 +373,10 @@ class VirtualMachine:
 
     def _serve_shutdown(self) -> None:
         self.stop(RunState.SHUTDOWN)
-        self.emit("SHUTDOWN", reason=self.shutdown_reason, guest=str(self.shutdown_reason).startswith("guest"))
-        if self.config.no_shutdown and self.failure is None and not str(self.shutdown_reason).startswith("host"):
+        assert self.shutdown_reason is not None
+        cause = _cause(self.shutdown_reason, "shutdown")
+        self.emit("SHUTDOWN", **cause)
+        if self.config.no_shutdown and self.failure is None and cause["guest"]:
             self.shutdown_reason = None
             return
         self._ended.set()
@@ -460,6 +462,12 @@ class VirtualMachine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _cause(reason: str, what: str) -> dict[str, Any]:
+    """Event data: QEMU's ShutdownCause (`host-signal`, `guest-reset`, ...), and who asked as the device put it."""
+    host = reason.startswith("host") or reason == "internal-error"
+    return {"guest": not host, "reason": reason if host else f"guest-{what}", "source": reason}
 
 
 @contextmanager
