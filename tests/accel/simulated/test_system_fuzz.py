@@ -1,0 +1,48 @@
+"""Random bytes as guest code on a core built with AddressSanitizer and UBSan: no crash, no hang, whatever the guest does."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from accel.simulated import build_core
+
+HERE = Path(__file__).resolve().parent
+BUILD = build_core.TOP / "build" / "simulated-fuzz"  # kept: only what changed is compiled again
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),
+]
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    core = build_core.CORE
+    newest = max(path.stat().st_mtime for path in core.glob("*.h"))
+    flags = [flag for flag in build_core.CFLAGS if flag != "-O2"] + build_core.SANITIZE + ["-Wno-error", f"-I{core}"]
+    objects = []
+    for source in [*sorted(core.glob("*.c")), HERE / "fuzz_core.c"]:
+        target = BUILD / f"{source.stem}.o"
+        if not target.exists() or target.stat().st_mtime < max(source.stat().st_mtime, newest):
+            subprocess.run(["gcc", *flags, "-c", str(source), "-o", str(target)], check=True)
+        objects.append(str(target))
+    out = BUILD / "fuzz_core"
+    subprocess.run(["gcc", "-fsanitize=address,undefined", *objects, "-o", str(out), "-lpthread"], check=True)
+    return out
+
+
+@pytest.mark.parametrize(("kind", "count"), [("one", 200), ("many", 20)])
+def test_random_code(program: Path, kind: str, count: int) -> None:
+    seed = int(os.environ.get("QOM_FUZZ_SEED", "1"))
+    count = int(os.environ.get("QOM_FUZZ_COUNT", count))
+    command = [str(program), kind, str(seed), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + count, check=False)
+    assert done.returncode == 0, f"{' '.join(command[1:])}:\n{done.stderr[-4000:]}"
+    machines, instructions = re.match(r"(\d+) machines, (\d+) instructions", done.stdout).groups()  # type: ignore[union-attr]
+    assert int(machines) == count
+    assert int(instructions) > 10 * count
