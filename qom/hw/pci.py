@@ -109,6 +109,7 @@ class PciBus(Bus):
     def instance_init(self) -> None:
         """An empty bus without interrupt routing."""
         self.functions: dict[int, PciDevice] = {}  # by devfn
+        self._by_bdf: dict[int, PciDevice] = {}  # the same, as configuration addresses name them
         self._below: dict[int, PciBus] = {}  # buses behind bridges, by number
         self._lines: list[Line] = []
         self._held: list[int] = [0, 0, 0, 0]  # asserted pins by line
@@ -167,12 +168,14 @@ class PciBus(Bus):
                         f"{other.path} is function {function}"
                     )
         self.functions[wanted] = device
+        self._by_bdf[self.number << 8 | wanted] = device
         return wanted
 
     def release(self, device: PciDevice) -> None:
         """Free the slot again."""
         if self.functions.get(device.devfn) is device:
             del self.functions[device.devfn]
+            del self._by_bdf[device.bdf]
 
     def add_bus(self, bus: PciBus) -> None:
         """A bridge makes `bus` reachable under its number."""
@@ -180,20 +183,17 @@ class PciBus(Bus):
 
     def config_read(self, bdf: int, offset: int, size: int) -> int:
         """Read configuration space: `bdf` is bus << 8 | devfn.  Nobody there: all ones."""
-        if bdf >> 8 == self.number:
-            device = self.functions.get(bdf & 0xFF)
-            if device is not None:
-                return device.config_read(offset, size)
-        elif (below := self._below.get(bdf >> 8)) is not None:
-            return below.config_read(bdf, offset, size)
-        return (1 << size * 8) - 1
+        device = self._by_bdf.get(bdf)
+        if device is not None:
+            return device.config_read(offset, size)
+        below = self._below.get(bdf >> 8)
+        return below.config_read(bdf, offset, size) if below is not None else (1 << size * 8) - 1
 
     def config_write(self, bdf: int, offset: int, value: int, size: int) -> None:
         """Write configuration space; dropped when nobody is there."""
-        if bdf >> 8 == self.number:
-            device = self.functions.get(bdf & 0xFF)
-            if device is not None:
-                device.config_write(offset, value, size)
+        device = self._by_bdf.get(bdf)
+        if device is not None:
+            device.config_write(offset, value, size)
         elif (below := self._below.get(bdf >> 8)) is not None:
             below.config_write(bdf, offset, value, size)
 
@@ -300,10 +300,10 @@ class PciDevice(Device):
             raise RealizeError(f"{self.path}: no bus: '{self.type_name}' needs one of type 'PCI'")
         self.pci = bus
         self.devfn = bus.claim(self)
+        self.bdf = bus.number << 8 | self.devfn
         self.slot = self.devfn >> 3
         self.pin = max(self.interrupt_pin - 1, 0)
         self.on_unrealize(self._withdraw)
-        self.bdf = bus.number << 8 | self.devfn
         if bus.dma is not None:
             self.bus_master = BusMaster(self, bus.dma)
             self.dma = self.bus_master

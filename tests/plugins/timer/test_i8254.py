@@ -258,3 +258,14 @@ def test_same_as_qemu(bench: Timer, both: Callable[..., None], qemu: Callable[..
         accesses += [f"outb 0x43 {n << 6 | 0x34:#x}", f"outb {0x40 + n:#x} 0x9c", f"outb {0x40 + n:#x} 0x2e"]
         accesses += [f"outb 0x43 {n << 6:#x}", f"inb {0x40 + n:#x}", f"inb {0x40 + n:#x}"]
     both(bench, accesses, machine=qemu())
+
+
+def test_port_61_same_as_qemu(bench: Timer, both: Callable[..., None]) -> None:
+    """Gate, speaker and OUT2; not compared: the refresh toggle, and the NMI enables that QEMU does not keep."""
+    dice = random.Random(61)
+    accesses = ["outb 0x43 0xb6", "outb 0x42 0x10", "outb 0x42 0x10"]
+    for _ in range(200):
+        accesses += [f"outb 0x61 {dice.randrange(4):#x}", "inb 0x61"]
+        if dice.randrange(4) == 0:
+            accesses += [f"outb 0x43 {dice.choice((0xB0, 0xB6)):#x}", "outb 0x42 0x20", "outb 0x42 0x10", "inb 0x61"]
+    both(bench, accesses, ignore={"inb 0x61": 0x10})
