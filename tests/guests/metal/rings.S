@@ -101,6 +101,22 @@
         USER_FAULT 13, 0, wbinvd
         USER_FAULT 13, 0, rdmsr
         USER_FAULT 13, 0, wrmsr
+        NEXT                            # RDTSC is for ring 0 alone under CR4.TSD
+        rdtsc
+        KERNEL
+        mov esp, STACK32
+        mov eax, cr4
+        or eax, 4
+        mov cr4, eax
+        rdtsc
+        USER
+        USER_FAULT 13, 0, rdtsc
+        KERNEL
+        mov esp, STACK32
+        mov eax, cr4
+        and eax, ~4
+        mov cr4, eax
+        USER
         NEXT                            # and what it may
         smsw eax
         sgdt [0x8000]

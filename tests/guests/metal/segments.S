@@ -1,5 +1,5 @@
 # Protected-mode segmentation but for limits and types on access (limits.S): loading of selectors and its faults, bases, conforming code, 16-bit code
-# and stack, call gates and far transfers at one privilege level, LDT, LAR LSL VERR VERW ARPL, SMSW LMSW, SGDT SLDT STR.
+# and stack, far transfers at one privilege level, LDT, LAR LSL VERR VERW ARPL, SMSW LMSW, SGDT SLDT STR.
 .include "metal.inc"
         METAL "segments"
 .set S_DATA, FREE_SEL                   # base 20000h
@@ -14,7 +14,6 @@
 .set S_TSS, FREE_SEL + 0x48             # available 32-bit TSS
 .set S_ABSENT_CODE, FREE_SEL + 0x50
 .set S_STACK16, FREE_SEL + 0x58         # 16-bit stack, base 20000h
-.set S_GATE16, FREE_SEL + 0x60          # 16-bit call gate
 .set S_RESERVED, FREE_SEL + 0x68        # system type 8
 .set S_DPL1_CODE, FREE_SEL + 0x70       # code, DPL 1
 .set S_BIG, FREE_SEL + 0x78             # page-granular, limit 12345h pages
@@ -35,10 +34,8 @@
         DESC S_RESERVED, 0, 0xFFFF, 0x88, 0
         DESC S_DPL1_CODE, 0, 0xFFFFF, 0xBA, 12
         DESC S_BIG, 0, 0x12345, 0x92, 8
-        mov dword ptr [metal_gdt + S_GATE], offset gate_target + (CODE32 << 16)
+        mov dword ptr [metal_gdt + S_GATE], offset metal_fail32 + (CODE32 << 16)
         mov dword ptr [metal_gdt + S_GATE + 4], 0x8C00
-        mov dword ptr [metal_gdt + S_GATE16], offset gate16_target + (CODE16 << 16)
-        mov dword ptr [metal_gdt + S_GATE16 + 4], 0x8400
 
         # Bases, and the accessed bit that a load sets.
         FROM 1
@@ -121,35 +118,6 @@
         EQ ax, S_CONF
         ljmp CODE32, offset 3f
 3:
-        NEXT
-        lcall S_GATE, 0xDEADBEEF        # the offset of the instruction is not used
-        EQ eax, 0x600D
-        EQ esp, STACK32
-        ljmp S_GATE, 0
-gate_target:
-        mov eax, 0x600D
-        cmp esp, STACK32
-        je 4f
-        EQ esp, STACK32 - 8
-        EQ dword ptr [esp + 4], CODE32
-        retf
-4:
-        NEXT                            # through a 16-bit gate: 16-bit IP and CS pushed
-        mov dword ptr [0x8000], 0
-        mov word ptr [0x8004], S_GATE16
-        call fword ptr [0x8000]
-1:      FAIL
-BITS16
-gate16_target:
-        EQ esp, STACK32 - 4
-        EQ word ptr [esp + 2], CODE32
-        EQ word ptr [esp], offset 1b
-        add esp, 4
-        .byte 0x66, 0xEA                # a far jump with a 32-bit offset
-        .long 2f
-        .word CODE32
-BITS32
-2:
         NEXT
         FAULT 13, 0, ljmp 0, 0
         FAULT 13, BEYOND, ljmp BEYOND, 0
