@@ -13,7 +13,7 @@ Source: Intel SDM Vol. 3A, chapter 11 ("Advanced Programmable Interrupt Controll
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from qom.hw.bus import SysBusDevice
 from qom.hw.memory import Region
@@ -210,9 +210,9 @@ class Apic(SysBusDevice):
         self.id_register, self.base = apic_id, base
         self._start()
 
-    def load_state(self, saved: dict[str, Any]) -> None:
-        """Take over saved state: page, timer and the processor's interrupt line follow it."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """Page, timer and the processor's interrupt line follow the registers."""
+        super().state_loaded()
         self._place_page()
         self._resume_timer()
         self._update()

@@ -85,6 +85,10 @@ class I8259(IsaDevice):
         super().reset()
         self._update()
 
+    def state_loaded(self) -> None:
+        """INTR follows the registers."""
+        self._update()
+
     # -- lines
 
     def set_input(self, n: int, level: int) -> None:

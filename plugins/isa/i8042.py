@@ -79,6 +79,11 @@ class I8042(IsaDevice):
         self._irq12.lower()
         self._a20.set(1)
 
+    def state_loaded(self) -> None:
+        """The lines follow the registers."""
+        self._update_irqs()
+        self._a20.set(1 if self.output & OUT_A20 else 0)
+
     # -- the output buffer
 
     def _fill(self) -> None:

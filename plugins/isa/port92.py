@@ -38,6 +38,10 @@ class Port92(IsaDevice):
         super().reset()
         self._a20.set(0)
 
+    def state_loaded(self) -> None:
+        """The line follows the register."""
+        self._a20.set(1 if self.control & A20 else 0)
+
     def _read(self, offset: int, size: int) -> int:
         return self.control
 

@@ -131,9 +131,9 @@ class I440FX(PciDevice):
         super().reset()
         self._show()
 
-    def load_state(self, saved: dict[str, Any]) -> None:
-        """Take over saved state and show the memory it says."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """Show the memory the registers say."""
+        super().state_loaded()
         self._show()
 
     def config_write(self, offset: int, value: int, size: int) -> None:

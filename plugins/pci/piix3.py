@@ -11,8 +11,6 @@ Sections: "82371FB (PIIX) and 82371SB (PIIX3)" data sheet, Intel 290550.
 
 from __future__ import annotations
 
-from typing import Any
-
 from qom import state, type_init
 from qom.hw import IsaBus, PciDevice, Region
 from qom.hw.pci import COMMAND, STATUS, STATUS_DEVSEL_MEDIUM
@@ -91,9 +89,9 @@ class Piix3(PciDevice):
         super().reset()
         self._drive()
 
-    def load_state(self, saved: dict[str, Any]) -> None:
-        """Take over saved state and drive the lines it says."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """Drive the lines the registers say."""
+        super().state_loaded()
         self._drive()
 
     def config_changed(self, offset: int, size: int) -> None:

@@ -13,8 +13,6 @@ Sections: "82371AB PCI-to-ISA / IDE Xcelerator (PIIX4)" data sheet, Intel 290562
 
 from __future__ import annotations
 
-from typing import Any
-
 from qom import prop, state, type_init
 from qom.hw import NS_PER_SECOND, PciDevice, Region
 from qom.hw.pci import STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK
@@ -113,9 +111,9 @@ class Piix4Pm(PciDevice):
         self._smi.lower()
         self._map_spaces()
 
-    def load_state(self, saved: dict[str, Any]) -> None:
-        """Take over saved state: spaces, timer and SCI follow it."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """Spaces, timer and SCI follow the registers."""
+        super().state_loaded()
         self._map_spaces()
         self._update_sci()
 

@@ -157,9 +157,9 @@ class I8254(IsaDevice):
         counter.held = 0
         self._follow()
 
-    def load_state(self, saved: dict[str, object]) -> None:
-        """Take over saved state and follow OUT0 from there."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """Follow OUT0 from there."""
+        super().state_loaded()
         self._follow()
 
     # -- pins

@@ -16,7 +16,6 @@ from __future__ import annotations
 import calendar
 import time
 from datetime import datetime
-from typing import Any
 
 from qom import Object, prop, state, type_init
 from qom.errors import PropertyError
@@ -97,9 +96,9 @@ class Mc146818(IsaDevice):
         self._line.lower()
         self._timer.cancel()
 
-    def load_state(self, saved: dict[str, Any]) -> None:
-        """Take over saved state; then the line and the timer follow it."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """The line and the timer follow the flags."""
+        super().state_loaded()
         self._line.set(1 if self.flags & IRQF else 0)
         self._arm()
 

@@ -14,7 +14,7 @@ its configuration space after reset is what these declared.  Sections cited: PCI
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from qom.errors import PropertyError, RealizeError
 from qom.hw.address_space import AddressSpace
@@ -502,9 +502,9 @@ class PciDevice(Device):
         self.config = bytearray(self._defaults)
         self._header_changed()
 
-    def load_state(self, saved: dict[str, Any]) -> None:
-        """Take over saved state; then BARs are mapped and the pin is driven as it says."""
-        super().load_state(saved)
+    def state_loaded(self) -> None:
+        """BARs are mapped and the pin is driven as the configuration space says."""
+        super().state_loaded()
         self._header_changed()
 
     # -- helpers
