@@ -560,6 +560,9 @@ def _own_classes(cls: type, parent: type | None) -> list[type]:
 
 def _declared(cls: type) -> dict[str, Property | StateField]:
     """The properties and state of this very class body, bound to their annotations."""
+    kept: dict[str, Property | StateField] | None = cls.__dict__.get(_DECLARED)
+    if kept is not None:
+        return dict(kept)
     out: dict[str, Property | StateField] = {}
     annotations = inspect.get_annotations(cls)
     for attr, value in list(cls.__dict__.items()):
@@ -573,9 +576,16 @@ def _declared(cls: type) -> dict[str, Property | StateField]:
         if isinstance(value, Property):
             value.bind(cls.__name__, annotations.get(attr), namespace_of(cls))
         out[attr] = value
+    # CPython makes an attribute of an instance fast only where the class holds nothing of that name that could become a
+    # descriptor (135 ns against 26 ns): what does not intercept is taken out of the class body once it has been read.
+    for attr, value in out.items():
+        if type(value) in (Property, StateField):
+            delattr(cls, attr)
+    setattr(cls, _DECLARED, dict(out))
     return out
 
 
+_DECLARED = "__qom_declared__"
 _RESERVED = frozenset({"type", "registry", "parent", "life", "user_set", "class_properties"})
 
 

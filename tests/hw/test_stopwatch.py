@@ -132,3 +132,11 @@ def test_wrong_configuration_is_refused_and_leaves_nothing(bench: IsaBench) -> N
     with pytest.raises(RealizeError, match=re.escape(message)):
         bench.add("isa-stopwatch", iobase=0x2A4)
     assert len(bench.ports.flat_view) == 1
+
+
+def test_declared_values_are_as_fast_as_plain_attributes(bench: IsaBench) -> None:
+    """CPython specialises reading an instance's attribute only where its class holds nothing of that name."""
+    watch = bench.add("isa-stopwatch")
+    assert {"ctrl", "limit", "iobase", "irq", "tick_ns"} <= vars(watch).keys()
+    assert not {"ctrl", "limit", "iobase", "irq", "tick_ns"} & vars(Stopwatch).keys()
+    assert watch.state_fields().keys() == {"ctrl", "limit"}
