@@ -13,6 +13,7 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, HPET, system-manageme
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machines.board import Part, Wire, add_part, assemble
@@ -99,6 +100,8 @@ class PcI440FX(Machine):
 
     a20_gate: bool = prop(True, "Whether the A20 gate masks the second megabyte while it is closed")
 
+    rtc_base: str = prop("", "Date and time the clock starts with, YYYY-MM-DDTHH:MM:SS; empty: the host's, in UTC")
+
     @classmethod
     def class_init(cls) -> None:
         """Class facts."""
@@ -175,6 +178,7 @@ def pc_init1(machine: PcI440FX) -> None:
         "pcihost": {"ram": machine.ram},
         "ioapic": {"accel": accel} if in_kernel else {"apic_bus": machine.apic_bus},
         "pic": {"accel": accel} if in_kernel else {},
+        "rtc": {"base": machine.rtc_base or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")},
     }
     assemble(machine, parts, wires, roles, handed)
     if not in_kernel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,16 @@ def test_what_the_firmware_is_told() -> None:
         assert rtc.get_cmos(0x5F) == 3
         assert rtc.get_cmos(0x5B) | rtc.get_cmos(0x5C) << 8 | rtc.get_cmos(0x5D) << 16 == 2 * GIB >> 16
         assert rtc.get_cmos(0x34) | rtc.get_cmos(0x35) << 8 == (3 * GIB - 16 * MIB) >> 16
+
+
+def test_the_clock_shows_the_hosts_date_unless_told_otherwise() -> None:
+    with pc() as machine:
+        today = datetime.now(UTC)
+        assert machine.part("rtc").base[:4] in (str(today.year), str(today.year - 1))
+    with pc("-M", "pc,rtc-base=1999-12-31T23:59:00") as machine:
+        ports = machine.vm.machine.system_bus.io_space
+        ports.write(0x70, 0x09, 1)
+        assert ports.read(0x71, 1) == 0x99
 
 
 def test_numa_nodes_reach_the_tables() -> None:
