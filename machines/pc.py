@@ -112,10 +112,11 @@ class PcI440FX(Machine):
 
     def instance_init(self) -> None:
         """Give the parts what this version says."""
-        for driver, name, value in VERSIONS[self.version]:
-            self.registry.globals.append(
-                GlobalProperty(driver, name, value, f"machine {self.type_name}", optional=True)
-            )
+        origin = f"machine {self.type_name}"
+        own = [
+            GlobalProperty(driver, name, value, origin, optional=True) for driver, name, value in VERSIONS[self.version]
+        ]
+        self.registry.globals[:0] = own  # what the user says comes later and wins
 
     ram: Region
     below_4g: int
@@ -165,6 +166,8 @@ class PcI440FX(Machine):
 
 def pc_init1(machine: PcI440FX) -> None:
     """Build the board (QEMU's `pc_init1`): processors, memory, parts and wires, firmware, what the user attached."""
+    base = machine.rtc_base or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    machine.registry.globals.insert(0, GlobalProperty("mc146818rtc", "base", base, f"machine {machine.type_name}"))
     accel: Any = machine.accel
     roles = accel.chip_types()
     in_kernel = roles["pic"] != "isa-i8259"
@@ -178,7 +181,6 @@ def pc_init1(machine: PcI440FX) -> None:
         "pcihost": {"ram": machine.ram},
         "ioapic": {"accel": accel} if in_kernel else {"apic_bus": machine.apic_bus},
         "pic": {"accel": accel} if in_kernel else {},
-        "rtc": {"base": machine.rtc_base or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")},
     }
     assemble(machine, parts, wires, roles, handed)
     if not in_kernel:

@@ -1,7 +1,7 @@
 """What a PC's firmware is told: CMOS, fw_cfg, ACPI and SMBIOS tables.
 
-Filled once every device is there (QEMU: `pc_cmos_init`, `bochs_bios_init`, `acpi_setup`), because sizes and boot order depend on
-them.  CMOS bytes are those that SeaBIOS reads (its docs: "CMOS memory layout"); fw_cfg items are QEMU's.
+Filled once every device is there (QEMU: `pc_cmos_init`, `bochs_bios_init`, `acpi_setup`), because sizes and boot order
+depend on them.  CMOS bytes are those that SeaBIOS reads (its docs: "CMOS memory layout"); fw_cfg items are QEMU's.
 """
 
 from __future__ import annotations
