@@ -1,8 +1,11 @@
 /* Generators for two-operand ALU instructions: op_arith.c and op_logic.c.
  *
  * From `static inline uW do_<name>W(sim_vcpu *cpu, uW a, uW b)`, which sets the flags and returns the result, come the
- * forms EG (E op= G), GE (G op= E) and EI (E op= immediate), register and memory, and the variants that write no
- * result.
+ * forms EG (E op= G), GE (G op= E) and EI (E op= immediate), register and memory.  GEN_QUIET makes the variants that
+ * leave no flags from an expression QUIET_<name>.
+ *
+ * A memory form has its TLB hit in line and everything else in a function of its own, reached by a tail call: so the
+ * fast path needs no stack frame.
  */
 #ifndef SIM_ALU_H
 #define SIM_ALU_H
@@ -13,19 +16,67 @@
 #define GEN_RMW_FN(name, W)                                                                                            \
     static u64 fn_##name##W(sim_vcpu *cpu, u64 a, u64 b) { return do_##name##W(cpu, (u##W)a, (u##W)b); }
 
-/* E is memory: b is evaluated once */
-#define RMW_BODY(name, W, B)                                                                                           \
-    u64 ea = insn_ea(cpu, i);                                                                                          \
-    u##W b = (u##W)(B);                                                                                                \
-    u8 *p = rmw_ptr(cpu, i, i->seg, ea, W / 8);                                                                        \
-    if (likely(p != NULL && !(i->flags & IF_LOCK))) {                                                                  \
+/* E is memory, read and written */
+#define GEN_RMW(fullname, name, W, B)                                                                                  \
+    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
+        u64 ea = insn_ea(cpu, i);                                                                                      \
+        u8 *p = rmw_ptr(cpu, i, i->seg, ea, W / 8);                                                                    \
+        if (p && !(i->flags & IF_LOCK)) {                                                                              \
+            u##W a;                                                                                                    \
+            memcpy(&a, p, W / 8);                                                                                      \
+            a = do_##name##W(cpu, a, (u##W)(B));                                                                       \
+            memcpy(p, &a, W / 8);                                                                                      \
+        } else rmw_slow(cpu, i, ea, W / 8, p, (u##W)(B), fn_##name##W);                                                \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(fullname) {                                                                                                     \
+        u8 *p = hit_write(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                        \
         u##W a;                                                                                                        \
+        if (unlikely(p == NULL || (i->flags & IF_LOCK))) {                                                             \
+            slow_##fullname(cpu, i);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
         memcpy(&a, p, W / 8);                                                                                          \
-        a = do_##name##W(cpu, a, b);                                                                                   \
+        a = do_##name##W(cpu, a, (u##W)(B));                                                                           \
         memcpy(p, &a, W / 8);                                                                                          \
-    } else                                                                                                             \
-        rmw_slow(cpu, i, ea, W / 8, p, b, fn_##name##W);                                                               \
-    NEXT(cpu, i);
+        NEXT(cpu, i);                                                                                                  \
+    }
+
+/* E is memory, read only: USE is a statement with the value in v */
+#define GEN_LOAD(fullname, W, USE)                                                                                     \
+    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
+        u##W v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
+        USE;                                                                                                           \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(fullname) {                                                                                                     \
+        const u8 *p = hit_read(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                   \
+        u##W v;                                                                                                        \
+        if (unlikely(p == NULL)) {                                                                                     \
+            slow_##fullname(cpu, i);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(&v, p, W / 8);                                                                                          \
+        USE;                                                                                                           \
+        NEXT(cpu, i);                                                                                                  \
+    }
+
+/* E is memory, written only */
+#define GEN_STORE(fullname, W, VALUE)                                                                                  \
+    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
+        st##W(cpu, i, i->seg, insn_ea(cpu, i), (u##W)(VALUE));                                                         \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(fullname) {                                                                                                     \
+        u8 *p = hit_write(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                        \
+        u##W v = (u##W)(VALUE);                                                                                        \
+        if (unlikely(p == NULL)) {                                                                                     \
+            slow_##fullname(cpu, i);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(p, &v, W / 8);                                                                                          \
+        NEXT(cpu, i);                                                                                                  \
+    }
 
 #define GEN_ALU(name, W)                                                                                               \
     GEN_RMW_FN(name, W)                                                                                                \
@@ -41,12 +92,24 @@
         WR##W(i->rm, do_##name##W(cpu, RD##W(i->rm), (u##W)i->imm));                                                   \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(name##_GE_m##W) {                                                                                               \
-        u##W b = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        WR##W(i->reg, do_##name##W(cpu, RD##W(i->reg), b));                                                            \
+    GEN_LOAD(name##_GE_m##W, W, WR##W(i->reg, do_##name##W(cpu, RD##W(i->reg), v)))                                    \
+    GEN_RMW(name##_EG_m##W, name, W, RD##W(i->reg))                                                                    \
+    GEN_RMW(name##_EI_m##W, name, W, i->imm)
+
+#define GEN_QUIET(name, W)                                                                                             \
+    OP(name##_EG_q##W) {                                                                                               \
+        WR##W(i->rm, (u##W)QUIET_##name(RD##W(i->rm), RD##W(i->reg)));                                                 \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(name##_EG_m##W){RMW_BODY(name, W, RD##W(i->reg))} OP(name##_EI_m##W) { RMW_BODY(name, W, i->imm) }
+    OP(name##_GE_q##W) {                                                                                               \
+        WR##W(i->reg, (u##W)QUIET_##name(RD##W(i->reg), RD##W(i->rm)));                                                \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(name##_EI_q##W) {                                                                                               \
+        WR##W(i->rm, (u##W)QUIET_##name(RD##W(i->rm), (u##W)i->imm));                                                  \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    GEN_LOAD(name##_GE_qm##W, W, WR##W(i->reg, (u##W)QUIET_##name(RD##W(i->reg), v)))
 
 /* CMP, TEST: flags only */
 #define GEN_COMPARE(name, W)                                                                                           \
@@ -58,16 +121,8 @@
         do_##name##W(cpu, RD##W(i->rm), (u##W)i->imm);                                                                 \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(name##_EG_m##W) {                                                                                               \
-        u##W a = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        do_##name##W(cpu, a, RD##W(i->reg));                                                                           \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
-    OP(name##_EI_m##W) {                                                                                               \
-        u##W a = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        do_##name##W(cpu, a, (u##W)i->imm);                                                                            \
-        NEXT(cpu, i);                                                                                                  \
-    }
+    GEN_LOAD(name##_EG_m##W, W, do_##name##W(cpu, v, RD##W(i->reg)))                                                   \
+    GEN_LOAD(name##_EI_m##W, W, do_##name##W(cpu, v, (u##W)i->imm))
 
 /* One operand, read and written */
 #define GEN_UNARY(name, W)                                                                                             \
@@ -76,6 +131,6 @@
         WR##W(i->rm, do_##name##W(cpu, RD##W(i->rm), 0));                                                              \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(name##_m##W) { RMW_BODY(name, W, 0) }
+    GEN_RMW(name##_m##W, name, W, 0)
 
 #endif

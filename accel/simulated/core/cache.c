@@ -233,25 +233,36 @@ static void mark(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned len) {
     }
 }
 
+/* Where the flags of an instruction are overwritten before anything can see them, take the handler that leaves them out. */
+static void drop_dead_flags(struct insn *insns, const struct decode_info *info, unsigned n) {
+    bool dead = false;
+    while (n--) {
+        if (dead && info[n].quiet) insns[n].fn = info[n].quiet;
+        if (info[n].effect == EFFECT_NEEDS) dead = false;
+        else if (info[n].effect == EFFECT_KILLS) dead = true;
+    }
+}
+
 static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, struct slot *slot) {
     struct code_cache *cache = cpu->cache;
     unsigned avail = PAGE_SIZE - (unsigned)(lin & 0xfff), limit = cpu->code_key & KEY_STEP ? 1 : BLOCK_MAX, n = 0,
              pos = 0;
     u64 room = cpu->ip_limit - cpu->rip; /* bytes after the first that CS allows */
-    bool end = false, cross = false;
+    struct decode_info info = {0}, all[BLOCK_MAX];
+    bool cross = false;
     u8 two_pages[32];
     const u8 *bytes = host;
     struct block *b;
 
-    if (ARENA_SIZE - cache->used < sizeof *b + (BLOCK_MAX + 2) * sizeof(struct insn) + BLOCK_MAX * MAX_INSN + 64)
+    if (ARENA_SIZE - cache->used < sizeof *b + (BLOCK_MAX + 3) * sizeof(struct insn) + BLOCK_MAX * MAX_INSN + 64)
         code_flush(cpu);
     b = (struct block *)(cache->arena + cache->used);
     memset(b, 0, sizeof *b);
     if (room < avail - 1)
         avail = (unsigned)room + 1;
-    while (n < limit && !end) {
+    while (n < limit && !info.end) {
         struct insn *i = &b->insns[n];
-        unsigned len = decode(bytes + pos, avail - pos, cpu->mode, stack_big(cpu), i, &end);
+        unsigned len = decode(bytes + pos, avail - pos, cpu->mode, stack_big(cpu), i, &info);
         if (!len) {
             if (n)
                 break;           /* it begins the next block */
@@ -262,13 +273,14 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
                 bytes = two_pages;
                 cross = true;
                 limit = 1;
-                len = decode(bytes, avail, cpu->mode, stack_big(cpu), i, &end);
+                len = decode(bytes, avail, cpu->mode, stack_big(cpu), i, &info);
             }
             if (!len)
                 raise_gp0(cpu);
         }
         i->off = (u16)pos;
-        i->idx = (u8)n++;
+        i->idx = (u8)n;
+        all[n++] = info;
         pos += len;
     }
     /* Go on with the next block; also after an instruction that ends its block, as it may still say NEXT. */
@@ -276,6 +288,8 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     b->insns[n].fn = op_block_end;
     b->insns[n].off = (u16)pos;
     b->insns[n].idx = (u8)n;
+    memset(&b->insns[n + 1], 0, sizeof(struct insn)); /* the links */
+    drop_dead_flags(b->insns, all, n);
     b->ip = cpu->rip;
     b->gpa = gpa;
     b->key = cpu->code_key;
@@ -284,7 +298,7 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     b->flags = cross ? BF_CROSS : 0;
     b->epoch = cpu->epoch;
     b->host = host;
-    b->copy = (u8 *)&b->insns[n + 1];
+    b->copy = (u8 *)&b->insns[n + 2];
     memcpy(b->copy, bytes, pos);
     cache->used += ((size_t)(b->copy + pos - (u8 *)b) + 63) & ~(size_t)63;
     b->hash_next = cache->hash[block_hash(gpa, cpu->rip)];

@@ -14,10 +14,13 @@ static inline bool may_chain(const sim_vcpu *cpu) {
 #endif
 }
 
+/* The two links of the block that ends with branch `i`: [0] taken, [1] fall-through. */
+static inline struct block_link *branch_links(const struct insn *i) { return (struct block_link *)(uintptr_t)(i + 2); }
+
 /* The block's last instruction is done; go on at `ip`, over link `which`. */
 #define FOLLOW(cpu, i, which, ip)                                                                                      \
     do {                                                                                                               \
-        struct block_link *link_ = &insn_block(i)->link[which];                                                        \
+        struct block_link *link_ = &branch_links(i)[which];                                                        \
         (cpu)->icount += (i)->idx + 1u;                                                                                \
         if (likely(link_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                  \
             const struct insn *first_ = link_->to->insns;                                                              \

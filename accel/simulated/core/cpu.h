@@ -219,7 +219,7 @@ struct block {
     struct block *hash_next, *page_next;
     const u8 *host;            /* the bytes in host memory; first part when crossing */
     u8 *copy;                  /* the bytes as decoded */
-    struct block_link link[2]; /* [0] taken branch, [1] fall-through */
+/* insns[count] is the synthetic end, in the place of insns[count + 1] are the links */
     struct insn insns[];
 };
 #define BF_DEAD    0x01
@@ -233,10 +233,21 @@ static inline struct block *insn_block(const struct insn *i) {
 static inline u64 insn_ip(const struct insn *i) { return insn_block(i)->ip + i->off; }
 static inline u64 insn_next_ip(const struct insn *i) { return insn_block(i)->ip + i->off + i->len; }
 
+/* What block building wants to know of an instruction besides. */
+struct decode_info {
+    bool end;    /* it ends its block */
+    u8 effect;   /* EFFECT_* on the arithmetic flags */
+    op_fn quiet; /* the same without writing arithmetic flags, or NULL */
+};
+enum {
+    EFFECT_NEEDS,   /* reads some flags, keeps some, may fault or leave: flags before it must be right */
+    EFFECT_NEUTRAL, /* cannot fault, does not touch flags */
+    EFFECT_KILLS    /* cannot fault, writes all arithmetic flags and reads none */
+};
+
 /* decode.c: a pure function.  `bytes` has `avail` readable bytes.  Returns the length, or 0 when more bytes are needed
- * (then avail < 15).  Illegal encodings decode to op_ud, too long ones to op_gp0.  `end` is set when the instruction
- * ends a block. */
-unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, bool *end);
+ * (then avail < 15).  Illegal encodings decode to op_ud, too long ones to op_gp0. */
+unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, struct decode_info *info);
 
 /* ---- segments -----------------------------------------------------------------------------------------------------
  */

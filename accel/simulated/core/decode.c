@@ -9,6 +9,7 @@
 /* Handlers of one instruction: by form of the E operand and by width. */
 struct family {
     op_fn r[4], m[4];
+    op_fn quiet_r[4], quiet_m[4]; /* variants that write no flags; or, for A_STACK, for a stack pointer of the operand's width */
 };
 
 /* Operand codes: what is encoded where, and the width suffix. */
@@ -60,6 +61,10 @@ enum {
 #define A_ASZ  0x100 /* the family is chosen by address size (LOOP, JCXZ) */
 #define A_SS   0x200 /* ends its block when ModRM.reg (or the segment in b) is SS */
 #define A_NOCS 0x400 /* segment register must be a loadable one (not CS) */
+#define A_KILL 0x800 /* register form: EFFECT_KILLS (shifts by an immediate only when it is not 0) */
+#define A_NEUT 0x1000 /* register form: EFFECT_NEUTRAL */
+#define A_LEA 0x4000 /* with A_NEUT: neutral with its memory operand, too */
+#define A_STACK 0x2000 /* quiet_r, quiet_m are for ssz == width */
 
 struct row {
     const struct family *family;
@@ -70,7 +75,28 @@ struct row {
 };
 
 #define F(n)    &(const struct family){{op_##n##_r8, op_##n##_r16, op_##n##_r32, op_##n##_r64}, {op_##n##_m8, op_##n##_m16, op_##n##_m32, op_##n##_m64}}
+#define FQ(n)                                                                                                          \
+    &(const struct family){{op_##n##_r8, op_##n##_r16, op_##n##_r32, op_##n##_r64},                                     \
+                           {op_##n##_m8, op_##n##_m16, op_##n##_m32, op_##n##_m64},                                     \
+                           {op_##n##_q8, op_##n##_q16, op_##n##_q32, op_##n##_q64},                                     \
+                           {NULL}}
+#define FQM(n)                                                                                                         \
+    &(const struct family){{op_##n##_r8, op_##n##_r16, op_##n##_r32, op_##n##_r64},                                     \
+                           {op_##n##_m8, op_##n##_m16, op_##n##_m32, op_##n##_m64},                                     \
+                           {op_##n##_q8, op_##n##_q16, op_##n##_q32, op_##n##_q64},                                     \
+                           {op_##n##_qm8, op_##n##_qm16, op_##n##_qm32, op_##n##_qm64}}
 #define FV(n)   &(const struct family){{NULL, op_##n##_r16, op_##n##_r32, op_##n##_r64}, {NULL, op_##n##_m16, op_##n##_m32, op_##n##_m64}}
+/* of the stack: a variant when the stack pointer is as wide as the operand */
+#define FS(n)                                                                                                          \
+    &(const struct family){{NULL, op_##n##_r16, op_##n##_r32, op_##n##_r64},                                           \
+                           {NULL, op_##n##_m16, op_##n##_m32, op_##n##_m64},                                           \
+                           {NULL, op_##n##_s16, op_##n##_s32, op_##n##_s64},                                           \
+                           {NULL}}
+#define FSW(n)                                                                                                         \
+    &(const struct family){{NULL, op_##n##16, op_##n##32, op_##n##64},                                                 \
+                           {NULL},                                                                                     \
+                           {NULL, op_##n##_s16, op_##n##_s32, op_##n##_s64},                                           \
+                           {NULL}}
 #define FMEM(n) &(const struct family){{NULL}, {op_##n##_m8, op_##n##_m16, op_##n##_m32, op_##n##_m64}}
 #define FW(n)   &(const struct family){{op_##n##8, op_##n##16, op_##n##32, op_##n##64}, {op_##n##8, op_##n##16, op_##n##32, op_##n##64}}
 #define FVW(n)  &(const struct family){{NULL, op_##n##16, op_##n##32, op_##n##64}, {NULL, op_##n##16, op_##n##32, op_##n##64}}
@@ -82,10 +108,15 @@ struct row {
     [op] = {F(n##_EG), Eb, Gb, .attr = A_LOCK}, [op + 1] = {F(n##_EG), Ev, Gv, .attr = A_LOCK},                        \
     [op + 2] = {F(n##_GE), Gb, Eb}, [op + 3] = {F(n##_GE), Gv, Ev}, [op + 4] = {F(n##_EI), AL, Ib},                    \
     [op + 5] = {F(n##_EI), rAX, Iz}
+#define ALU_ROWS_Q(op, n)                                                                                              \
+    [op] = {FQ(n##_EG), Eb, Gb, .attr = A_LOCK | A_KILL}, [op + 1] = {FQ(n##_EG), Ev, Gv, .attr = A_LOCK | A_KILL},    \
+    [op + 2] = {FQM(n##_GE), Gb, Eb, .attr = A_KILL}, [op + 3] = {FQM(n##_GE), Gv, Ev, .attr = A_KILL},                \
+    [op + 4] = {FQ(n##_EI), AL, Ib, .attr = A_KILL}, [op + 5] = {FQ(n##_EI), rAX, Iz, .attr = A_KILL}
 #define ALU_GROUP(E, I)                                                                                                \
-    {{F(add_EI), E, I, .attr = A_LOCK}, {F(or_EI), E, I, .attr = A_LOCK}, {F(adc_EI), E, I, .attr = A_LOCK},           \
-     {F(sbb_EI), E, I, .attr = A_LOCK}, {F(and_EI), E, I, .attr = A_LOCK}, {F(sub_EI), E, I, .attr = A_LOCK},          \
-     {F(xor_EI), E, I, .attr = A_LOCK}, {F(cmp_EI), E, I}}
+    {{FQ(add_EI), E, I, .attr = A_LOCK | A_KILL}, {FQ(or_EI), E, I, .attr = A_LOCK | A_KILL},                          \
+     {F(adc_EI), E, I, .attr = A_LOCK}, {F(sbb_EI), E, I, .attr = A_LOCK},                                             \
+     {FQ(and_EI), E, I, .attr = A_LOCK | A_KILL}, {FQ(sub_EI), E, I, .attr = A_LOCK | A_KILL},                         \
+     {FQ(xor_EI), E, I, .attr = A_LOCK | A_KILL}, {F(cmp_EI), E, I, .attr = A_KILL}}
 #define SHIFT_GROUP(form, E, I)                                                                                        \
     {{F(rol_##form), E, I}, {F(ror_##form), E, I}, {F(rcl_##form), E, I}, {F(rcr_##form), E, I},                       \
      {F(shl_##form), E, I}, {F(shr_##form), E, I}, {F(shl_##form), E, I}, {F(sar_##form), E, I}}
@@ -96,22 +127,26 @@ struct row {
 static const struct row group1_80[8] = ALU_GROUP(Eb, Ib);
 static const struct row group1_81[8] = ALU_GROUP(Ev, Iz);
 static const struct row group1_83[8] = ALU_GROUP(Ev, sIb);
-static const struct row group2_c0[8] = SHIFT_GROUP(EI, Eb, Ib);
-static const struct row group2_c1[8] = SHIFT_GROUP(EI, Ev, Ib);
-static const struct row group2_d0[8] = SHIFT_GROUP(EI, Eb, _1);
-static const struct row group2_d1[8] = SHIFT_GROUP(EI, Ev, _1);
+#define SHIFT_GROUP_Q(E, I)                                                                                            \
+    {{F(rol_EI), E, I}, {F(ror_EI), E, I}, {F(rcl_EI), E, I}, {F(rcr_EI), E, I},                                       \
+     {FQ(shl_EI), E, I, .attr = A_KILL}, {FQ(shr_EI), E, I, .attr = A_KILL}, {FQ(shl_EI), E, I, .attr = A_KILL},       \
+     {FQ(sar_EI), E, I, .attr = A_KILL}}
+static const struct row group2_c0[8] = SHIFT_GROUP_Q(Eb, Ib);
+static const struct row group2_c1[8] = SHIFT_GROUP_Q(Ev, Ib);
+static const struct row group2_d0[8] = SHIFT_GROUP_Q(Eb, _1);
+static const struct row group2_d1[8] = SHIFT_GROUP_Q(Ev, _1);
 static const struct row group2_d2[8] = SHIFT_GROUP(EC, Eb, __);
 static const struct row group2_d3[8] = SHIFT_GROUP(EC, Ev, __);
 static const struct row group1a[8] = {[0] = {FV(pop), Ev, .attr = A_D64}};
 static const struct row group3_f6[8] = {
-    {F(test_EI), Eb, Ib}, {F(test_EI), Eb, Ib}, {F(not), Eb, .attr = A_LOCK}, {F(neg), Eb, .attr = A_LOCK},
-    {F(mul), Eb}, {F(imul), Eb}, {F(div), Eb}, {F(idiv), Eb}};
+    {F(test_EI), Eb, Ib, .attr = A_KILL}, {F(test_EI), Eb, Ib, .attr = A_KILL}, {F(not), Eb, .attr = A_LOCK | A_NEUT}, {F(neg), Eb, .attr = A_LOCK | A_KILL},
+    {F(mul), Eb, .attr = A_KILL}, {F(imul), Eb, .attr = A_KILL}, {F(div), Eb}, {F(idiv), Eb}};
 static const struct row group3_f7[8] = {
-    {F(test_EI), Ev, Iz}, {F(test_EI), Ev, Iz}, {F(not), Ev, .attr = A_LOCK}, {F(neg), Ev, .attr = A_LOCK},
-    {F(mul), Ev}, {F(imul), Ev}, {F(div), Ev}, {F(idiv), Ev}};
-static const struct row group4[8] = {{F(inc), Eb, .attr = A_LOCK}, {F(dec), Eb, .attr = A_LOCK}};
+    {F(test_EI), Ev, Iz, .attr = A_KILL}, {F(test_EI), Ev, Iz, .attr = A_KILL}, {F(not), Ev, .attr = A_LOCK | A_NEUT}, {F(neg), Ev, .attr = A_LOCK | A_KILL},
+    {F(mul), Ev, .attr = A_KILL}, {F(imul), Ev, .attr = A_KILL}, {F(div), Ev}, {F(idiv), Ev}};
+static const struct row group4[8] = {{FQ(inc), Eb, .attr = A_LOCK}, {FQ(dec), Eb, .attr = A_LOCK}};
 static const struct row group5[8] = {
-    {F(inc), Ev, .attr = A_LOCK}, {F(dec), Ev, .attr = A_LOCK},
+    {FQ(inc), Ev, .attr = A_LOCK}, {FQ(dec), Ev, .attr = A_LOCK},
     {FV(call), Ev, .attr = A_END | A_F64}, {F1M(call_far_mem), Mv, .attr = A_END},
     {FV(jmp), Ev, .attr = A_END | A_F64}, {F1M(jmp_far_mem), Mv, .attr = A_END},
     {FV(push), Ev, .attr = A_D64}};
@@ -129,26 +164,27 @@ static const struct row group8[8] = {
     [7] = {FV(btc_I), Ev, Ib, .attr = A_LOCK}};
 static const struct row group9[8] = {
     [1] = {&(const struct family){{NULL}, {NULL, op_cmpxchg8b, op_cmpxchg8b, op_cmpxchg16b}}, Mv, .attr = A_LOCK}};
-static const struct row group11_c6[8] = {{F(mov_EI), Eb, Ib}};
-static const struct row group11_c7[8] = {{F(mov_EI), Ev, Iz}};
+static const struct row group11_c6[8] = {{F(mov_EI), Eb, Ib, .attr = A_NEUT}};
+static const struct row group11_c7[8] = {{F(mov_EI), Ev, Iz, .attr = A_NEUT}};
 
 static const struct row map1[256] = {
-    ALU_ROWS(0x00, add), ALU_ROWS(0x08, or), ALU_ROWS(0x10, adc), ALU_ROWS(0x18, sbb),
-    ALU_ROWS(0x20, and), ALU_ROWS(0x28, sub), ALU_ROWS(0x30, xor),
-    [0x38] = {F(cmp_EG), Eb, Gb}, [0x39] = {F(cmp_EG), Ev, Gv}, [0x3a] = {F(cmp_GE), Gb, Eb}, [0x3b] = {F(cmp_GE), Gv, Ev},
-    [0x3c] = {F(cmp_EI), AL, Ib}, [0x3d] = {F(cmp_EI), rAX, Iz},
+    ALU_ROWS_Q(0x00, add), ALU_ROWS_Q(0x08, or), ALU_ROWS(0x10, adc), ALU_ROWS(0x18, sbb),
+    ALU_ROWS_Q(0x20, and), ALU_ROWS_Q(0x28, sub), ALU_ROWS_Q(0x30, xor),
+    [0x38] = {F(cmp_EG), Eb, Gb, .attr = A_KILL}, [0x39] = {F(cmp_EG), Ev, Gv, .attr = A_KILL},
+    [0x3a] = {F(cmp_GE), Gb, Eb, .attr = A_KILL}, [0x3b] = {F(cmp_GE), Gv, Ev, .attr = A_KILL},
+    [0x3c] = {F(cmp_EI), AL, Ib, .attr = A_KILL}, [0x3d] = {F(cmp_EI), rAX, Iz, .attr = A_KILL},
     [0x06] = {FVW(push_seg), Xv, .seg = ES + 1, .attr = A_I64}, [0x07] = {F1(pop_seg), Xv, .seg = ES + 1, .attr = A_I64},
     [0x0e] = {FVW(push_seg), Xv, .seg = CS + 1, .attr = A_I64},
     [0x16] = {FVW(push_seg), Xv, .seg = SS + 1, .attr = A_I64}, [0x17] = {F1(pop_seg), Xv, .seg = SS + 1, .attr = A_I64 | A_END},
     [0x1e] = {FVW(push_seg), Xv, .seg = DS + 1, .attr = A_I64}, [0x1f] = {F1(pop_seg), Xv, .seg = DS + 1, .attr = A_I64},
     [0x27] = {F1(daa), __, .attr = A_I64}, [0x2f] = {F1(das), __, .attr = A_I64},
     [0x37] = {F1(aaa), __, .attr = A_I64}, [0x3f] = {F1(aas), __, .attr = A_I64},
-    EIGHT(0x40, FV(inc), Zv), EIGHT(0x48, FV(dec), Zv), /* REX prefixes in 64-bit code */
-    EIGHT(0x50, FV(push), Zv, .attr = A_D64), EIGHT(0x58, FV(pop), Zv, .attr = A_D64),
+    EIGHT(0x40, FQ(inc), Zv), EIGHT(0x48, FQ(dec), Zv), /* REX prefixes in 64-bit code */
+    EIGHT(0x50, FS(push), Zv, .attr = A_D64 | A_STACK), EIGHT(0x58, FS(pop), Zv, .attr = A_D64 | A_STACK),
     [0x60] = {FVW(pusha), Xv, .attr = A_I64}, [0x61] = {FVW(popa), Xv, .attr = A_I64},
     [0x62] = {FVW(bound), Gv, Mv, .attr = A_I64}, [0x63] = {F1(arpl), Ew, Gw},
-    [0x68] = {FVW(push_I), Iz, .attr = A_D64}, [0x69] = {FV(imul_GEI), Gv, Ev, Iz},
-    [0x6a] = {FVW(push_I), sIb, .attr = A_D64}, [0x6b] = {FV(imul_GEI), Gv, Ev, sIb},
+    [0x68] = {FSW(push_I), Iz, .attr = A_D64 | A_STACK}, [0x69] = {FV(imul_GEI), Gv, Ev, Iz, .attr = A_KILL},
+    [0x6a] = {FSW(push_I), sIb, .attr = A_D64 | A_STACK}, [0x6b] = {FV(imul_GEI), Gv, Ev, sIb, .attr = A_KILL},
     [0x6c] = {FW(ins), Xb, .attr = A_END}, [0x6d] = {FW(ins), Xz, .attr = A_END},
     [0x6e] = {FW(outs), Xb, .attr = A_END}, [0x6f] = {FW(outs), Xz, .attr = A_END},
 #define C(code, cc) [0x70 + code] = {F1(j##cc), Jb, .attr = A_END | A_F64},
@@ -156,23 +192,23 @@ static const struct row map1[256] = {
 #undef C
     [0x80] = {.attr = A_GRP, .sub = group1_80}, [0x81] = {.attr = A_GRP, .sub = group1_81},
     [0x82] = {.attr = A_GRP | A_I64, .sub = group1_80}, [0x83] = {.attr = A_GRP, .sub = group1_83},
-    [0x84] = {F(test_EG), Eb, Gb}, [0x85] = {F(test_EG), Ev, Gv},
-    [0x86] = {F(xchg), Eb, Gb, .attr = A_LOCK}, [0x87] = {F(xchg), Ev, Gv, .attr = A_LOCK},
-    [0x88] = {F(mov_EG), Eb, Gb}, [0x89] = {F(mov_EG), Ev, Gv}, [0x8a] = {F(mov_GE), Gb, Eb}, [0x8b] = {F(mov_GE), Gv, Ev},
-    [0x8c] = {FV(mov_Ev_Sw), Ev, Sw}, [0x8d] = {FVW(lea), Gv, Mv}, [0x8e] = {F1(mov_Sw_Ew), Sw, Ew, .attr = A_SS | A_NOCS},
+    [0x84] = {F(test_EG), Eb, Gb, .attr = A_KILL}, [0x85] = {F(test_EG), Ev, Gv, .attr = A_KILL},
+    [0x86] = {F(xchg), Eb, Gb, .attr = A_LOCK | A_NEUT}, [0x87] = {F(xchg), Ev, Gv, .attr = A_LOCK | A_NEUT},
+    [0x88] = {F(mov_EG), Eb, Gb, .attr = A_NEUT}, [0x89] = {F(mov_EG), Ev, Gv, .attr = A_NEUT}, [0x8a] = {F(mov_GE), Gb, Eb, .attr = A_NEUT}, [0x8b] = {F(mov_GE), Gv, Ev, .attr = A_NEUT},
+    [0x8c] = {FV(mov_Ev_Sw), Ev, Sw}, [0x8d] = {FVW(lea), Gv, Mv, .attr = A_NEUT | A_LEA}, [0x8e] = {F1(mov_Sw_Ew), Sw, Ew, .attr = A_SS | A_NOCS},
     [0x8f] = {.attr = A_GRP, .sub = group1a},
-    EIGHT(0x90, F(xchg), Zv, rAX),
-    [0x98] = {FVW(cbw), Xv}, [0x99] = {FVW(cwd), Xv}, [0x9a] = {F1(call_far_imm), Ap, .attr = A_I64 | A_END},
+    EIGHT(0x90, F(xchg), Zv, rAX, .attr = A_NEUT),
+    [0x98] = {FVW(cbw), Xv, .attr = A_NEUT}, [0x99] = {FVW(cwd), Xv, .attr = A_NEUT}, [0x9a] = {F1(call_far_imm), Ap, .attr = A_I64 | A_END},
     [0x9b] = {F1(fpu), __}, [0x9c] = {F1(pushf), Xv, .attr = A_D64}, [0x9d] = {F1(popf), Xv, .attr = A_D64 | A_END},
     [0x9e] = {F1(sahf), __}, [0x9f] = {F1(lahf), __},
     [0xa0] = {FMEM(mov_AO), Ob, AL}, [0xa1] = {FMEM(mov_AO), Ov, rAX}, [0xa2] = {FMEM(mov_OA), Ob, AL}, [0xa3] = {FMEM(mov_OA), Ov, rAX},
     [0xa4] = {FW(movs), Xb}, [0xa5] = {FW(movs), Xv}, [0xa6] = {FW(cmps), Xb}, [0xa7] = {FW(cmps), Xv},
-    [0xa8] = {F(test_EI), AL, Ib}, [0xa9] = {F(test_EI), rAX, Iz},
+    [0xa8] = {F(test_EI), AL, Ib, .attr = A_KILL}, [0xa9] = {F(test_EI), rAX, Iz, .attr = A_KILL},
     [0xaa] = {FW(stos), Xb}, [0xab] = {FW(stos), Xv}, [0xac] = {FW(lods), Xb}, [0xad] = {FW(lods), Xv},
     [0xae] = {FW(scas), Xb}, [0xaf] = {FW(scas), Xv},
-    EIGHT(0xb0, F(mov_EI), Zb, Ib), EIGHT(0xb8, F(mov_EI), Zv, Iv),
+    EIGHT(0xb0, F(mov_EI), Zb, Ib, .attr = A_NEUT), EIGHT(0xb8, F(mov_EI), Zv, Iv, .attr = A_NEUT),
     [0xc0] = {.attr = A_GRP, .sub = group2_c0}, [0xc1] = {.attr = A_GRP, .sub = group2_c1},
-    [0xc2] = {FVW(ret_I), Iw, .attr = A_END | A_F64}, [0xc3] = {FVW(ret), Xv, .attr = A_END | A_F64},
+    [0xc2] = {FVW(ret_I), Iw, .attr = A_END | A_F64}, [0xc3] = {FSW(ret), Xv, .attr = A_END | A_F64 | A_STACK},
     [0xc4] = {F1M(load_far), Gv, Mv, .seg = ES + 1, .attr = A_I64}, [0xc5] = {F1M(load_far), Gv, Mv, .seg = DS + 1, .attr = A_I64},
     [0xc6] = {.attr = A_GRP, .sub = group11_c6}, [0xc7] = {.attr = A_GRP, .sub = group11_c7},
     [0xc8] = {FVW(enter), Iw, Ib, .attr = A_D64}, [0xc9] = {FVW(leave), Xv, .attr = A_D64},
@@ -187,7 +223,7 @@ static const struct row map1[256] = {
     [0xe2] = {FVW(loop), Jb, .attr = A_END | A_F64 | A_ASZ}, [0xe3] = {FVW(jcxz), Jb, .attr = A_END | A_F64 | A_ASZ},
     [0xe4] = {FW(in), AL, Ib, .attr = A_END}, [0xe5] = {FW(in), Xz, Ib, .attr = A_END},
     [0xe6] = {FW(out), AL, Ib, .attr = A_END}, [0xe7] = {FW(out), Xz, Ib, .attr = A_END},
-    [0xe8] = {FVW(call_J), Jz, .attr = A_END | A_F64}, [0xe9] = {FVW(jmp_J), Jz, .attr = A_END | A_F64},
+    [0xe8] = {FSW(call_J), Jz, .attr = A_END | A_F64 | A_STACK}, [0xe9] = {FVW(jmp_J), Jz, .attr = A_END | A_F64},
     [0xea] = {F1(jmp_far_imm), Ap, .attr = A_I64 | A_END}, [0xeb] = {FVW(jmp_J), Jb, .attr = A_END | A_F64},
     [0xec] = {FW(in), Xb, .attr = A_END}, [0xed] = {FW(in), Xz, .attr = A_END},
     [0xee] = {FW(out), Xb, .attr = A_END}, [0xef] = {FW(out), Xz, .attr = A_END},
@@ -198,8 +234,8 @@ static const struct row map1[256] = {
     [0xfe] = {.attr = A_GRP, .sub = group4}, [0xff] = {.attr = A_GRP, .sub = group5},
 };
 
-static const struct row nop = {F1(nop), __};            /* 90 without REX.B */
-static const struct row movsxd = {FV(movsx32), Gv, Ed}; /* 63 in 64-bit code */
+static const struct row nop = {F1(nop), __, .attr = A_NEUT};            /* 90 without REX.B */
+static const struct row movsxd = {FV(movsx32), Gv, Ed, .attr = A_NEUT}; /* 63 in 64-bit code */
 static const struct row pause = {F1(pause), __};        /* F3 90 */
 
 static const struct row map2[256] = {
@@ -207,7 +243,7 @@ static const struct row map2[256] = {
     [0x02] = {F1(lar), Gv, Ew}, [0x03] = {F1(lsl), Gv, Ew},
     [0x05] = {F1(syscall), __, .attr = A_END}, [0x06] = {F1(clts), __, .attr = A_END}, [0x07] = {F1(sysret), Xv, .attr = A_END},
     [0x08] = {F1(invd), __, .attr = A_END}, [0x09] = {F1(wbinvd), __, .attr = A_END}, [0x0b] = {F1(ud), __, .attr = A_END},
-    [0x0d] = {F1(nop), Ev}, EIGHT(0x18, F1(nop), Ev),
+    [0x0d] = {F1(nop), Ev, .attr = A_NEUT}, EIGHT(0x18, F1(nop), Ev, .attr = A_NEUT),
     [0x20] = {F1(mov_Rd_Cd), CD, Ry, .attr = A_END}, [0x21] = {F1(mov_Rd_Dd), CD, Ry, .attr = A_END},
     [0x22] = {F1(mov_Cd_Rd), CD, Ry, .attr = A_END}, [0x23] = {F1(mov_Dd_Rd), CD, Ry, .attr = A_END},
     [0x30] = {F1(wrmsr), __, .attr = A_END}, [0x31] = {F1(rdtsc), __, .attr = A_END}, [0x32] = {F1(rdmsr), __, .attr = A_END},
@@ -223,15 +259,15 @@ static const struct row map2[256] = {
     [0xa3] = {FV(bt_G), Ev, Gv}, [0xab] = {FV(bts_G), Ev, Gv, .attr = A_LOCK}, [0xb3] = {FV(btr_G), Ev, Gv, .attr = A_LOCK},
     [0xbb] = {FV(btc_G), Ev, Gv, .attr = A_LOCK}, [0xba] = {.attr = A_GRP, .sub = group8},
     [0xa4] = {FV(shld_I), Ev, Gv, Ib}, [0xa5] = {FV(shld_C), Ev, Gv}, [0xac] = {FV(shrd_I), Ev, Gv, Ib}, [0xad] = {FV(shrd_C), Ev, Gv},
-    [0xaa] = {F1(rsm), __, .attr = A_END}, [0xaf] = {FV(imul_GE), Gv, Ev},
+    [0xaa] = {F1(rsm), __, .attr = A_END}, [0xaf] = {FV(imul_GE), Gv, Ev, .attr = A_KILL},
     [0xb0] = {F(cmpxchg), Eb, Gb, .attr = A_LOCK}, [0xb1] = {F(cmpxchg), Ev, Gv, .attr = A_LOCK},
     [0xb2] = {F1M(load_far), Gv, Mv, .seg = SS + 1, .attr = A_END}, [0xb4] = {F1M(load_far), Gv, Mv, .seg = FS + 1},
     [0xb5] = {F1M(load_far), Gv, Mv, .seg = GS + 1},
-    [0xb6] = {FV(movzx8), Gv, Eb}, [0xb7] = {FV(movzx16), Gv, Ew}, [0xbe] = {FV(movsx8), Gv, Eb}, [0xbf] = {FV(movsx16), Gv, Ew},
+    [0xb6] = {FV(movzx8), Gv, Eb, .attr = A_NEUT}, [0xb7] = {FV(movzx16), Gv, Ew, .attr = A_NEUT}, [0xbe] = {FV(movsx8), Gv, Eb, .attr = A_NEUT}, [0xbf] = {FV(movsx16), Gv, Ew, .attr = A_NEUT},
     [0xb9] = {F1(ud), Ev, .attr = A_END}, [0xff] = {F1(ud), Ev, .attr = A_END},
     [0xbc] = {FV(bsf), Gv, Ev}, [0xbd] = {FV(bsr), Gv, Ev},
     [0xc0] = {F(xadd), Eb, Gb, .attr = A_LOCK}, [0xc1] = {F(xadd), Ev, Gv, .attr = A_LOCK},
-    [0xc7] = {.attr = A_GRP, .sub = group9}, EIGHT(0xc8, FVW(bswap), Zv),
+    [0xc7] = {.attr = A_GRP, .sub = group9}, EIGHT(0xc8, FVW(bswap), Zv, .attr = A_NEUT),
 };
 
 struct cursor {
@@ -289,14 +325,14 @@ static void address32(struct cursor *c, unsigned mod, unsigned rm, unsigned rex,
     *stack = o->base == RSP || o->base == RBP;
 }
 
-static unsigned finish(struct insn *out, op_fn fn, unsigned len, bool *end) {
+static unsigned finish(struct insn *out, op_fn fn, unsigned len, struct decode_info *info) {
     out->fn = fn;
     out->len = (u8)len;
-    *end = true;
+    info->end = true;
     return len;
 }
 
-unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, bool *end) {
+unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, struct decode_info *info) {
     struct cursor c = {bytes, 0, avail < 15 ? avail : 15, false};
     unsigned rex = 0, modrm = 0, mod = 0, reg = 0, rm = 0, width;
     bool opsize = false, adsize = false, has_modrm = false, stack = false;
@@ -306,10 +342,10 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
 
     memset(out, 0, sizeof *out);
     out->index = out->base = R_ZERO;
-    *end = false;
+    memset(info, 0, sizeof *info);
     for (;; rex = 0) {
         op = (u8)take(&c, 1);
-        if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, end) : 0;
+        if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
         switch (op) {
         case 0x26: seg = mode == MODE64 ? seg : ES; continue;
         case 0x2e: seg = mode == MODE64 ? seg : CS; continue;
@@ -327,7 +363,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         if (mode == MODE64 && (op & 0xf0) == 0x40) {
             rex = op; /* counts only directly before the opcode: the loop's step clears it after any other prefix */
             op = (u8)take(&c, 1);
-            if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, end) : 0;
+            if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
             switch (op) {
             case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3:
                 c.pos--;
@@ -347,20 +383,20 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         row = &map2[op];
     } else if (op == 0x63 && mode == MODE64) row = &movsxd;
     else if (op == 0x90 && !(rex & 1)) row = out->flags & IF_REP ? &pause : &nop;
-    if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, end) : 0;
+    if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
     out->opcode = op;
     if (rex) out->flags |= IF_REX;
 
-    if ((row->attr & A_I64) && mode == MODE64) return finish(out, op_ud, c.pos, end);
+    if ((row->attr & A_I64) && mode == MODE64) return finish(out, op_ud, c.pos, info);
     /* ModRM, and the group's row */
     if (row->attr & A_GRP) {
         u16 attr = row->attr;
-        if (c.pos >= c.avail) return avail >= 15 ? finish(out, op_gp0, 15, end) : 0;
+        if (c.pos >= c.avail) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
         modrm = c.p[c.pos];
         row = (attr & A_GRP3) && modrm >= 0xc0 ? &row->sub[8 + (modrm & 63)] : &row->sub[modrm >> 3 & 7];
         has_modrm = true;
     }
-    if (!row->family || ((row->attr & A_O64) && mode != MODE64)) return finish(out, op_ud, c.pos, end);
+    if (!row->family || ((row->attr & A_O64) && mode != MODE64)) return finish(out, op_ud, c.pos, info);
     for (unsigned k = 0; k < 3; k++) {
         unsigned kind = (k == 0 ? row->a : k == 1 ? row->b : row->c) >> 3;
         if (kind >= K_E && kind <= K_CD) has_modrm = true;
@@ -434,7 +470,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         default: break;
         }
     }
-    if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, end) : 0;
+    if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
     if (row->seg) {
         if (row->b >> 3 == K_M) out->imm = row->seg - 1u; /* LES and its kin */
         else out->reg = (u8)(row->seg - 1);
@@ -444,11 +480,17 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
 
     /* what the manual calls illegal */
     out->fn = out->flags & IF_MEM ? row->family->m[width] : row->family->r[width];
-    if ((row->a >> 3 == K_M || row->b >> 3 == K_M) && mod == 3) return finish(out, op_ud, c.pos, end);
-    if (!out->fn || ((out->flags & IF_LOCK) && !((row->attr & A_LOCK) && (out->flags & IF_MEM)))) return finish(out, op_ud, c.pos, end);
+    if ((row->a >> 3 == K_M || row->b >> 3 == K_M) && mod == 3) return finish(out, op_ud, c.pos, info);
+    if (!out->fn || ((out->flags & IF_LOCK) && !((row->attr & A_LOCK) && (out->flags & IF_MEM)))) return finish(out, op_ud, c.pos, info);
     if (row->a == Sw || row->b == Sw) {
-        if (out->reg > GS || ((row->attr & A_NOCS) && out->reg == CS)) return finish(out, op_ud, c.pos, end);
+        if (out->reg > GS || ((row->attr & A_NOCS) && out->reg == CS)) return finish(out, op_ud, c.pos, info);
     }
-    *end = (row->attr & A_END) || ((row->attr & A_SS) && out->reg == SS);
+    if (row->attr & A_STACK) {
+        if (width == out->ssz && row->family->quiet_r[width]) out->fn = row->family->quiet_r[width];
+    } else info->quiet = out->flags & IF_MEM ? row->family->quiet_m[width] : row->family->quiet_r[width];
+    if (row->attr & A_NEUT && (!(out->flags & IF_MEM) || (row->attr & A_LEA))) info->effect = EFFECT_NEUTRAL;
+    if (row->attr & A_KILL && !(out->flags & IF_MEM) && ((op & 0xfe) != 0xc0 || (out->imm & 31) != 0))
+        info->effect = EFFECT_KILLS; /* a shift by 0 does nothing */
+    info->end = (row->attr & A_END) || ((row->attr & A_SS) && out->reg == SS);
     return c.pos;
 }

@@ -45,6 +45,9 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
     return a;
 }
 
+#define QUIET_add(a, b) ((a) + (b))
+#define QUIET_sub(a, b) ((a) - (b))
+
 #define GEN_ARITH(_, W)                                                                                                \
     static inline u##W do_add##W(sim_vcpu *cpu, u##W a, u##W b) {                                                      \
         u##W r = (u##W)(a + b);                                                                                        \
@@ -96,9 +99,15 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
         do_cmp##W(cpu, RD##W(i->reg), RD##W(i->rm));                                                                   \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(cmp_GE_m##W) {                                                                                                  \
-        u##W b = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        do_cmp##W(cpu, RD##W(i->reg), b);                                                                              \
+    GEN_LOAD(cmp_GE_m##W, W, do_cmp##W(cpu, RD##W(i->reg), v))                                                         \
+    GEN_QUIET(add, W)                                                                                                  \
+    GEN_QUIET(sub, W)                                                                                                  \
+    OP(inc_q##W) {                                                                                                     \
+        WR##W(i->rm, (u##W)(RD##W(i->rm) + 1u));                                                                       \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(dec_q##W) {                                                                                                     \
+        WR##W(i->rm, (u##W)(RD##W(i->rm) - 1u));                                                                       \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     GEN_UNARY(inc, W)                                                                                                  \

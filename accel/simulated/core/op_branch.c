@@ -25,7 +25,7 @@ static NOINLINE void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
 }
 #define TAKE(cpu, i)                                                                                                   \
     do {                                                                                                               \
-        struct block_link *l_ = &insn_block(i)->link[0];                                                               \
+        struct block_link *l_ = &branch_links(i)[0];                                                               \
         if (likely(l_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                     \
             const struct insn *first_ = l_->to->insns;                                                                 \
             (cpu)->icount += (i)->idx + 1u;                                                                            \
@@ -145,11 +145,41 @@ GEN_JCC(le)
 enum { LOG2_16 = W16, LOG2_32 = W32, LOG2_64 = W64 };
 WORD_WIDTHS(GEN_BRANCH, _)
 
+/* CALL and RET with a stack pointer of the operand's width; the general forms do what is not a TLB hit. */
+#define GEN_SAME(_, W)                                                                                                 \
+    OP(call_J_s##W) {                                                                                                  \
+        u##W sp = (u##W)(RD##W(RSP) - W / 8), next = (u##W)insn_next_ip(i);                                            \
+        u8 *p = hit_write(cpu, SS, sp, W / 8);                                                                         \
+        u64 ip = target(i);                                                                                            \
+        if (unlikely(p == NULL || ip > cpu->ip_limit)) {                                                               \
+            op_call_J##W(cpu, i);                                                                                      \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(p, &next, W / 8);                                                                                       \
+        WR##W(RSP, sp);                                                                                                \
+        FOLLOW(cpu, i, 0, ip);                                                                                         \
+    }                                                                                                                  \
+    OP(ret_s##W) {                                                                                                     \
+        u##W sp = RD##W(RSP), ip;                                                                                      \
+        const u8 *p = hit_read(cpu, SS, sp, W / 8);                                                                    \
+        if (unlikely(p == NULL)) {                                                                                     \
+            op_ret##W(cpu, i);                                                                                         \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(&ip, p, W / 8);                                                                                         \
+        if (unlikely(ip > cpu->ip_limit)) {                                                                            \
+            op_ret##W(cpu, i);                                                                                         \
+            return;                                                                                                    \
+        }                                                                                                              \
+        WR##W(RSP, (u##W)(sp + W / 8));                                                                                \
+        DISPATCH(cpu, i, ip);                                                                                          \
+    }
+WORD_WIDTHS(GEN_SAME, _)
+
 /* Synthetic, after the last instruction of a block that does not end by itself.  It is no instruction: its idx is the
- * number of those before it, so that FOLLOW would count one too many. */
+ * number of those before it; FOLLOW counts with the instruction before it. */
 OP(block_end) {
-    cpu->icount--;
-    FOLLOW(cpu, i, 1, insn_ip(i));
+    FOLLOW(cpu, i - 1, 1, insn_ip(i));
 }
 
 /* What the instructions of a dropped block become: look again from here. */

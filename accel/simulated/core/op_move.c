@@ -1,7 +1,5 @@
 /* MOV XCHG MOVZX MOVSX MOVSXD LEA CMOVcc SETcc BSWAP CBW CWD XLAT LAHF SAHF NOP PAUSE and the flag instructions. */
-#include "access.h"
-#include "flags.h"
-#include "ops.h"
+#include "alu.h"
 
 static u64 fn_take(sim_vcpu *cpu, u64 a, u64 b) {
     (void)cpu;
@@ -28,19 +26,9 @@ static inline u64 exchange(sim_vcpu *cpu, const struct insn *i, unsigned size, u
         WR##W(i->rm, i->imm);                                                                                          \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(mov_EG_m##W) {                                                                                                  \
-        st##W(cpu, i, i->seg, insn_ea(cpu, i), RD##W(i->reg));                                                         \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
-    OP(mov_GE_m##W) {                                                                                                  \
-        u##W v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        WR##W(i->reg, v);                                                                                              \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
-    OP(mov_EI_m##W) {                                                                                                  \
-        st##W(cpu, i, i->seg, insn_ea(cpu, i), (u##W)i->imm);                                                          \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+    GEN_STORE(mov_EG_m##W, W, RD##W(i->reg))                                                                           \
+    GEN_LOAD(mov_GE_m##W, W, WR##W(i->reg, v))                                                                         \
+    GEN_STORE(mov_EI_m##W, W, i->imm)                                                                                  \
     /* A0..A3: in the table the memory operand is a (OA: store) or a (AO: load) */                                     \
     OP(mov_AO_m##W) {                                                                                                  \
         u##W v = ld##W(cpu, i, i->seg, i->imm);                                                                        \
@@ -69,47 +57,27 @@ ALL_WIDTHS(GEN_MOV, _)
         WR##W(i->reg, RD8(i->rm));                                                                                     \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(movzx8_m##W) {                                                                                                  \
-        u8 v = ld8(cpu, i, i->seg, insn_ea(cpu, i));                                                                   \
-        WR##W(i->reg, v);                                                                                              \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+    GEN_LOAD(movzx8_m##W, 8, WR##W(i->reg, v))                                                                         \
     OP(movzx16_r##W) {                                                                                                 \
         WR##W(i->reg, RD16(i->rm));                                                                                    \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(movzx16_m##W) {                                                                                                 \
-        u16 v = ld16(cpu, i, i->seg, insn_ea(cpu, i));                                                                 \
-        WR##W(i->reg, v);                                                                                              \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+    GEN_LOAD(movzx16_m##W, 16, WR##W(i->reg, v))                                                                       \
     OP(movsx8_r##W) {                                                                                                  \
         WR##W(i->reg, (u64)(s8)RD8(i->rm));                                                                            \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(movsx8_m##W) {                                                                                                  \
-        s8 v = (s8)ld8(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        WR##W(i->reg, (u64)v);                                                                                         \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+    GEN_LOAD(movsx8_m##W, 8, WR##W(i->reg, (u64)(s8)v))                                                                \
     OP(movsx16_r##W) {                                                                                                 \
         WR##W(i->reg, (u64)(s16)RD16(i->rm));                                                                          \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(movsx16_m##W) {                                                                                                 \
-        s16 v = (s16)ld16(cpu, i, i->seg, insn_ea(cpu, i));                                                            \
-        WR##W(i->reg, (u64)v);                                                                                         \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+    GEN_LOAD(movsx16_m##W, 16, WR##W(i->reg, (u64)(s16)v))                                                             \
     OP(movsx32_r##W) {                                                                                                 \
         WR##W(i->reg, (u64)(s32)RD32(i->rm));                                                                          \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(movsx32_m##W) {                                                                                                 \
-        s32 v = (s32)ld32(cpu, i, i->seg, insn_ea(cpu, i));                                                            \
-        WR##W(i->reg, (u64)v);                                                                                         \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+    GEN_LOAD(movsx32_m##W, 32, WR##W(i->reg, (u64)(s32)v))                                                             \
     OP(lea##W) {                                                                                                       \
         WR##W(i->reg, insn_ea(cpu, i));                                                                                \
         NEXT(cpu, i);                                                                                                  \

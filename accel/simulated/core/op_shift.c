@@ -129,6 +129,21 @@ static inline void set_co(sim_vcpu *cpu, u32 cf, u32 of) {
 
 ALL_WIDTHS(GEN_SHIFTS, _)
 
+#define GEN_QUIET_SHIFTS(_, W)                                                                                         \
+    OP(shl_EI_q##W) {                                                                                                  \
+        WR##W(i->rm, (u##W)((u64)RD##W(i->rm) << (i->imm & (W == 64 ? 63 : 31))));                                     \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(shr_EI_q##W) {                                                                                                  \
+        WR##W(i->rm, (u##W)((u64)RD##W(i->rm) >> (i->imm & (W == 64 ? 63 : 31))));                                     \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(sar_EI_q##W) {                                                                                                  \
+        WR##W(i->rm, (u##W)((s64)(s##W)RD##W(i->rm) >> (i->imm & (W == 64 ? 63 : 31))));                               \
+        NEXT(cpu, i);                                                                                                  \
+    }
+ALL_WIDTHS(GEN_QUIET_SHIFTS, _)
+
 /* Double shifts.  16-bit counts above 16 (undefined) shift through dest:source:dest. */
 static inline u64 double_shift(sim_vcpu *cpu, unsigned bits, u64 a, u64 b, unsigned n, bool left) {
     u64 r, cf, sign = (u64)1 << (bits - 1);

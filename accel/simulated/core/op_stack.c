@@ -45,6 +45,35 @@ enum { LOG2_16 = W16, LOG2_32 = W32, LOG2_64 = W64 };
     }
 WORD_WIDTHS(GEN_STACK, _)
 
+/* The common case: operand and stack pointer of one width.  What is not a TLB hit goes to the general form. */
+#define GEN_SAME(_, W)                                                                                                 \
+    static inline void push_same##W(sim_vcpu *cpu, const struct insn *i, u##W v, op_fn general) {                      \
+        u##W sp = (u##W)(RD##W(RSP) - W / 8);                                                                          \
+        u8 *p = hit_write(cpu, SS, sp, W / 8);                                                                         \
+        if (unlikely(p == NULL)) {                                                                                     \
+            general(cpu, i);                                                                                           \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(p, &v, W / 8);                                                                                          \
+        WR##W(RSP, sp);                                                                                                \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(push_s##W) { push_same##W(cpu, i, RD##W(i->rm), op_push_r##W); }                                                \
+    OP(push_I_s##W) { push_same##W(cpu, i, (u##W)i->imm, op_push_I##W); }                                              \
+    OP(pop_s##W) {                                                                                                     \
+        u##W sp = RD##W(RSP), v;                                                                                       \
+        const u8 *p = hit_read(cpu, SS, sp, W / 8);                                                                    \
+        if (unlikely(p == NULL)) {                                                                                     \
+            op_pop_r##W(cpu, i);                                                                                       \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(&v, p, W / 8);                                                                                          \
+        WR##W(RSP, (u##W)(sp + W / 8));                                                                                \
+        WR##W(i->rm, v);                                                                                               \
+        NEXT(cpu, i);                                                                                                  \
+    }
+WORD_WIDTHS(GEN_SAME, _)
+
 /* A selector is pushed as 16 bits into a slot of the operand size: the rest of the slot keeps its contents. */
 static void push_selector(sim_vcpu *cpu, const struct insn *i, unsigned bytes) {
     u64 sp = (cpu->regs[RSP] - bytes) & stack_mask(i);

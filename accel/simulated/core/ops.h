@@ -58,19 +58,23 @@ SYSTEM_OPS(X)
     C(8, s) C(9, ns) C(10, p) C(11, np) C(12, l) C(13, nl) C(14, le) C(15, nle)
 
 #define OPS_ALU(X, n) OPS_RM(X, n##_EG) OPS_RM(X, n##_GE) OPS_RM(X, n##_EI)
+#define OPS_Q(X, n)   OPS_W(X, n##_q)   /* quiet: leave no flags */
+#define OPS_QM(X, n)  OPS_W(X, n##_qm)
+#define OPS_ALUQ(X, n) OPS_ALU(X, n) OPS_Q(X, n##_EG) OPS_Q(X, n##_GE) OPS_Q(X, n##_EI) OPS_QM(X, n##_GE)
+#define OPS_S(X, n)   OPS_V(X, n##_s)   /* stack pointer as wide as the operand */
 #define OPS_SHIFT(X, n) OPS_RM(X, n##_EI) OPS_RM(X, n##_EC)
 
 #define ENGINE_OPS(X)                                                                                                       \
-    /* op_arith.c */ OPS_ALU(X, add) OPS_ALU(X, adc) OPS_ALU(X, sub) OPS_ALU(X, sbb) OPS_ALU(X, cmp)                        \
-    OPS_RM(X, inc) OPS_RM(X, dec) OPS_RM(X, neg) OPS_RM(X, xadd) OPS_RM(X, cmpxchg) X(cmpxchg8b) X(cmpxchg16b)              \
-    /* op_logic.c */ OPS_ALU(X, or) OPS_ALU(X, and) OPS_ALU(X, xor) OPS_RM(X, test_EG) OPS_RM(X, test_EI) OPS_RM(X, not)    \
+    /* op_arith.c */ OPS_ALUQ(X, add) OPS_ALU(X, adc) OPS_ALUQ(X, sub) OPS_ALU(X, sbb) OPS_ALU(X, cmp)                        \
+    OPS_RM(X, inc) OPS_RM(X, dec) OPS_Q(X, inc) OPS_Q(X, dec) OPS_RM(X, neg) OPS_RM(X, xadd) OPS_RM(X, cmpxchg) X(cmpxchg8b) X(cmpxchg16b)              \
+    /* op_logic.c */ OPS_ALUQ(X, or) OPS_ALUQ(X, and) OPS_ALUQ(X, xor) OPS_RM(X, test_EG) OPS_RM(X, test_EI) OPS_RM(X, not)    \
     /* op_shift.c */ OPS_SHIFT(X, rol) OPS_SHIFT(X, ror) OPS_SHIFT(X, rcl) OPS_SHIFT(X, rcr) OPS_SHIFT(X, shl)              \
-    OPS_SHIFT(X, shr) OPS_SHIFT(X, sar) OPS_RMV(X, shld_I) OPS_RMV(X, shld_C) OPS_RMV(X, shrd_I) OPS_RMV(X, shrd_C)         \
+    OPS_SHIFT(X, shr) OPS_SHIFT(X, sar) OPS_Q(X, shl_EI) OPS_Q(X, shr_EI) OPS_Q(X, sar_EI) OPS_RMV(X, shld_I) OPS_RMV(X, shld_C) OPS_RMV(X, shrd_I) OPS_RMV(X, shrd_C)         \
     /* op_move.c */ OPS_RM(X, mov_EG) OPS_RM(X, mov_GE) OPS_RM(X, mov_EI) OPS_RM(X, xchg) OPS_RMV(X, movzx8)                \
     OPS_RMV(X, movzx16) OPS_RMV(X, movsx8) OPS_RMV(X, movsx16) OPS_RMV(X, movsx32) OPS_V(X, lea) OPS_RMV(X, cmov)           \
     OPS_RMV(X, mov_Ev_Sw) OPS_M(X, mov_AO) OPS_M(X, mov_OA) OPS_V(X, bswap) OPS_V(X, cbw) OPS_V(X, cwd)                     \
     X(setcc_r8) X(setcc_m8) X(nop) X(pause) X(xlat) X(lahf) X(sahf) X(clc) X(stc) X(cmc) X(cld) X(std) X(salc)              \
-    /* op_stack.c */ OPS_RMV(X, push) OPS_V(X, push_I) OPS_RMV(X, pop) OPS_V(X, push_seg) OPS_V(X, pusha) OPS_V(X, popa)    \
+    /* op_stack.c */ OPS_S(X, push) OPS_S(X, pop) OPS_S(X, push_I) OPS_S(X, call_J) OPS_S(X, ret) OPS_RMV(X, push) OPS_V(X, push_I) OPS_RMV(X, pop) OPS_V(X, push_seg) OPS_V(X, pusha) OPS_V(X, popa)    \
     OPS_V(X, enter) OPS_V(X, leave) OPS_V(X, bound)                                                                         \
     /* op_string.c */ OPS_W(X, movs) OPS_W(X, stos) OPS_W(X, lods) OPS_W(X, cmps) OPS_W(X, scas)                            \
     /* op_branch.c */ OPS_V(X, jmp_J) OPS_RMV(X, jmp) OPS_V(X, call_J) OPS_RMV(X, call) OPS_V(X, ret) OPS_V(X, ret_I)       \

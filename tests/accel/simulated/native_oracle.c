@@ -24,7 +24,7 @@
 struct test_case {
     uint32_t regs[8]; /* eax ecx edx ebx esp ebp esi edi */
     uint32_t eflags, vector;
-    uint8_t code[16];
+    uint8_t code[64]; /* the last byte is the length */
     uint8_t mem[512];
 };
 struct state {
@@ -110,11 +110,11 @@ int main(void) {
     while (fread(&c, sizeof c, 1, stdin) == 1) {
         uint8_t *insn = code + 0x400, *jump = code + entry_size;
         int32_t to_insn = (int32_t)(0x400 - (entry_size + 5)), to_exit;
-        unsigned length = c.code[15];
+        unsigned length = c.code[63];
         memcpy(data, c.mem, sizeof c.mem);
         jump[0] = 0xe9;
         memcpy(jump + 1, &to_insn, 4);
-        memset(insn, 0xcc, 32);
+        memset(insn, 0xcc, 96);
         memcpy(insn, c.code, length);
         insn[length] = 0xe9;
         to_exit = (int32_t)(0x800 - (0x400 + length + 5));

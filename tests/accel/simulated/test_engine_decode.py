@@ -26,6 +26,10 @@ class Insn(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Info(ctypes.Structure):
+    _fields_ = [("end", ctypes.c_bool), ("effect", ctypes.c_uint8), ("quiet", ctypes.c_uint64)]
+
+
 class Decoder:
     def __init__(self, library: Path) -> None:
         self.lib = ctypes.CDLL(str(library))
@@ -37,16 +41,16 @@ class Decoder:
                 self.names[ctypes.cast(getattr(self.lib, name), ctypes.c_void_p).value or 0] = name[3:]
 
     def __call__(self, code: bytes, mode: int = MODE32, stack32: bool = True) -> tuple[int, str, Insn, bool]:
-        out, end = Insn(), ctypes.c_bool()
-        length = self.lib.decode(code, len(code), mode, stack32, ctypes.byref(out), ctypes.byref(end))
-        return length, self.names.get(out.fn, "?"), out, end.value
+        out, info = Insn(), Info()
+        length = self.lib.decode(code, len(code), mode, stack32, ctypes.byref(out), ctypes.byref(info))
+        return length, self.names.get(out.fn, "?"), out, info.end
 
 
 @pytest.fixture(scope="module")
-def decode(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
+def decode() -> Decoder:
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    return Decoder(build_core.plain_build(tmp_path_factory.mktemp("core")))
+    return Decoder(build_core.plain_build(build_core.TOP / "build" / "plain-core"))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def decode(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
         ("63c0", MODE32, "arpl", 2),
         ("4863c0", MODE64, "movsx32_r64", 3),
         ("48b8" + "11" * 8, MODE64, "mov_EI_r64", 10),
-        ("50", MODE64, "push_r64", 1),
+        ("50", MODE64, "push_s64", 1),
         ("6650", MODE64, "push_r16", 2),
         ("27", MODE64, "ud", 1),
         ("f3a4", MODE32, "movs8", 2),

@@ -21,7 +21,7 @@ from sim_harness import GENERAL, HANDLERS, Guest, abi
 DATA, CODE, WINDOW = 0x20000000, 0x20010000, 512
 CF, PF, AF, ZF, SF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x400, 0x800
 ARITH = CF | PF | AF | ZF | SF | OF
-LAYOUT = struct.Struct("<8I2I16s512s")
+LAYOUT = struct.Struct("<8I2I64s512s")
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 CORNERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x9A, 0x0F)
 
@@ -37,6 +37,7 @@ class Case:
         self.memory = bytes(r.choice(CORNERS) & 255 if r.random() < 0.3 else r.getrandbits(8) for _ in range(WINDOW))
         self.code = b""
         self.undefined = 0
+        self.absolute = False  # memory operands by address only: for sequences, where registers change
 
     def modrm(self, reg: int, memory: bool | None = None, rm: int | None = None) -> bytes:
         """ModRM and what follows, for a register or for a memory operand inside the window."""
@@ -47,7 +48,7 @@ class Case:
             return bytes([0xC0 | reg << 3 | (r.randrange(8) if rm is None else rm)])
         place = DATA + 64 + r.randrange(320)
         form = r.randrange(4)
-        if form == 0:
+        if form == 0 or self.absolute:
             return bytes([reg << 3 | 5]) + struct.pack("<I", place)
         base = r.choice([EAX, ECX, EDX, EBX, EBP, ESI, EDI])
         if form == 1:
@@ -71,7 +72,7 @@ class Case:
         return (b"\x66", 2) if self.r.random() < 0.35 else (b"", 4)
 
     def packed(self) -> bytes:
-        code = self.code.ljust(15, b"\0") + bytes([len(self.code)])
+        code = self.code.ljust(63, b"\0") + bytes([len(self.code)])
         return LAYOUT.pack(*self.regs, self.flags, 0, code, self.memory)
 
 
@@ -377,6 +378,25 @@ def _other(c: Case, n: int) -> None:
         )
 
 
+SEQUENCE = [
+    *ALU, *ALU, "inc_short", "dec_short", "test", "xchg", "mov", "mov_imm", "not", "neg", "mul", "imul1", "inc", "dec",
+    "rol", "ror", "rcl", "rcr", "shl", "shr", "sar", "shld", "shrd", "imul2", "imul3b", "movzx8", "movzx16", "movsx8", "bsf",
+    "xadd", "cmpxchg", "cbw", "cwd", "lahf", "sahf", "stc", "cmc", "bswap", "lea", "setcc", "cmov", "jcc", "daa", "aad",
+]  # fmt: skip
+
+
+@maker("sequence")
+def _sequence(c: Case, n: int) -> None:
+    c.absolute = True
+    whole = b""
+    for _ in range(c.r.randrange(2, 9)):
+        MAKERS[c.r.choice(SEQUENCE)](c)
+        if len(whole) + len(c.code) > 60:
+            break
+        whole += c.code
+    c.code = whole
+
+
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if platform.machine() != "x86_64" or shutil.which("gcc") is None:
@@ -449,7 +469,7 @@ def compare(oracle: Path, guest: Guest, cases: list[Case]) -> list[str]:
 def test_same_as_silicon(name: str, oracle: Path, guest: Guest) -> None:
     r = random.Random(f"silicon {name}")
     cases = []
-    for _ in range(400):
+    for _ in range(4000 if name == "sequence" else 400):
         case = Case(r, name)
         MAKERS[name](case)
         cases.append(case)
