@@ -21,6 +21,7 @@ KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 FOUR_GIB: Final = 1 << 32
 PCI_HOLE_END: Final = 0xFEBFFFFF
+PM_BASE, GPE0_OFFSET, GPE0_LENGTH = 0x600, 0x0C, 4  # where SeaBIOS puts the PM registers; the PIIX4 GPE0 block in them
 BASE_RAM_KIB: Final = 640
 
 # CMOS bytes
@@ -169,6 +170,7 @@ def acpi_config(machine: PcI440FX, nodes: dict[int, int]) -> acpi.AcpiConfig:
     return acpi.AcpiConfig(
         apic_ids=[cpu.apic_id for cpu in machine.cpus],
         pci_hole=(machine.below_4g, PCI_HOLE_END),
+        gpe0=(PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
         serials=serials,
         numa=numa,
         distances=distances,

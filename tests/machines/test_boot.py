@@ -174,3 +174,15 @@ def test_two_machines_in_one_process_boot_at_the_same_time(tmp_path: Path) -> No
         assert one.vm.root.resolve("/machine/pic") is not two.vm.root.resolve("/machine/pic")
         assert one.vm.machine.accel.type_name == "simulated-accel"  # type: ignore[union-attr]
         assert two.vm.machine.accel.type_name == "kvm-accel"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("smp", [1, 2])
+@pytest.mark.parametrize("irqchip", ["off", "on", "split"])
+def test_the_demonstration_runs_with_the_controllers_anywhere(irqchip: str, smp: int) -> None:
+    """Timer interrupts and start-up IPIs arrive whether the interrupt controllers are in the kernel or not."""
+    need("kvm")
+    words = ("-accel", f"kvm,kernel-irqchip={irqchip}", "-smp", str(smp), *disk_words(DEMO_DISK))
+    with pc(*words) as machine:
+        machine.start()
+        machine.serial.wait_for("10 ticks, 10 halts")
+        assert f"processors: {smp} started" in machine.serial.text()
