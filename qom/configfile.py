@@ -121,7 +121,9 @@ def _toml_key(builder: ConfigBuilder, key: str, value: Any, origin: Any) -> None
         for text in _strings(value, key, here):
             builder.serial(text, here)
     elif key == "debugcon":
-        builder.debugcon(_strings(value, key, here)[0], here)
+        if not isinstance(value, str):
+            raise ConfigError(f"'debugcon' cannot be {value!r}: expected a string", here)
+        builder.debugcon(value, here)
     elif key == "global":
         for n, entry in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(entry, dict):

@@ -165,6 +165,7 @@ class VirtualMachine:
         try:
             for name, value in props.items():
                 backend.set(name, value)
+            backend.configure()
             backend.open(self.main_loop)
         except BaseException:
             backend.unparent()
@@ -178,19 +179,22 @@ class VirtualMachine:
         drive.set("format", entry.format)
         drive.set("readonly", entry.readonly)
         drive.set("snapshot", entry.snapshot)
+        drive.configure()
         drive.open()
         self._drives[entry.id] = drive
 
     def add_object(self, entry: ObjectEntry) -> Object:
         """Make the user object `/objects/<id>`."""
-        obj = self._new(entry.driver, None)
+        known = self.registry.names("user-creatable")
+        if entry.driver not in known:
+            raise ConfigError(f"unknown object type {entry.driver!r}{self.registry.suggest(entry.driver, known)}")
+        obj: Object = self.registry.new(entry.driver)
         self.root.container("/objects").add_child(entry.id, obj)
         try:
             for name, value in entry.props.items():
                 obj.set(name, self.reference(obj, name, value))
-            complete = getattr(obj, "complete", None)
-            if complete is not None:
-                complete()
+            obj.configure()
+            obj.cast("user-creatable").complete()
         except BaseException:
             obj.unparent()
             raise
