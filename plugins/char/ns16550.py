@@ -106,6 +106,15 @@ class IsaSerial(IsaDevice):
         self._line.lower()
         self._more_room()
 
+    def state_loaded(self) -> None:
+        """Drive the line as the registers say; the character under way and the receiver's timeout start over."""
+        super().state_loaded()
+        self._update()
+        if self.rx_fifo:
+            self._expect_timeout()
+        if self.tsr >= 0:
+            self._tx_timer.arm(self._char_ns())
+
     # --- ports
 
     def _read(self, offset: int, size: int) -> int:

@@ -6,7 +6,7 @@ Hypothesis makes (and shortens when one fails), and as many again in one long se
 Every access is checked to return a number that fits its size; every so often the whole bench is: each declared state
 field still has the type, length and range it was declared with, and its saved form loads back into itself.  Beside the
 bench stands another of the same registry, which must not change at all; and the RAM of a bench without a DMA master stays
-as it was.
+as it was.  Last, a device's declared state is all there is: handed to a fresh device, it goes on alike.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from qom import Device, IsaDevice, Object, Region, TypeRegistry, default_registry, state, type_init
 from qom.hw import DeviceFault
+from qom.hw.address_space import AddressSpace
 from qom.hw.bench import PciBench
 from qom.hw.pci import PciBus
 from qom.hw.reset import Reset, reset_tree
@@ -390,6 +391,54 @@ def drive(type_name: str, scratch: Path, count: int, *types: type) -> None:
     assert setup.bench.ports.flat_view == []
 
 
+class Heard:
+    """An address space that writes down what is accessed and what is read."""
+
+    def __init__(self, space: AddressSpace) -> None:
+        self.space = space
+        self.log: list[tuple[str, int, int, int]] = []
+
+    def read(self, address: int, size: int) -> int:
+        value = self.space.read(address, size)
+        self.log.append(("read", address, size, value))
+        return value
+
+    def write(self, address: int, value: int, size: int) -> None:
+        self.log.append(("write", address, size, value))
+        self.space.write(address, value, size)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_declared_state_is_all_there_is(type_name: str, tmp_path: Path) -> None:
+    """A fresh device that is given another's saved state, time and RAM answers the same accesses alike."""
+    hand_over(type_name, tmp_path)
+
+
+def hand_over(type_name: str, scratch: Path, *types: type) -> None:
+    registry = REGISTRY.fork()
+    for seed in range(6):
+        old, new = Setup(type_name, scratch, registry, *types), Setup(type_name, scratch, registry, *types)
+        generator = random.Random(f"{type_name} {seed}")
+        for _ in range(200):
+            access(old, Dice(generator))
+        new.bench.clock.step(old.bench.clock.now())
+        new.ram.view[:] = old.ram.view
+        saved = picture(old)
+        for found in new.bench.root.walk():
+            found.load_state(saved[found.path])
+        logs = []
+        later = generator.getstate()
+        for setup in (old, new):
+            ports, memory = Heard(setup.bench.ports), Heard(setup.bench.memory)
+            setup.bench.ports, setup.bench.memory = ports, memory  # type: ignore[assignment]
+            generator.setstate(later)
+            for _ in range(150):
+                access(setup, Dice(generator))
+            logs.append([*ports.log, *memory.log])
+        assert logs[0] == logs[1]
+        assert picture(old) == picture(new)
+
+
 def untouched(setup: Setup) -> None:
     if not any(o.type_name in REACH_RAM for o in setup.bench.root.walk()):
         assert bytes(setup.ram.view) == bytes(RAM), "no device here reaches RAM, yet it has changed"
@@ -412,6 +461,7 @@ class BadDevice(IsaDevice):
     table: bytearray = state(factory=lambda: bytearray(8))
 
     def realize(self) -> None:
+        self.secret = 0  # state that is not declared
         self.isa.map_ports(0x300, Region("bad", 4, self._read, self._write, (1, 4)))
 
     def save_state(self) -> dict[str, Any]:
@@ -423,6 +473,8 @@ class BadDevice(IsaDevice):
             super().load_state(saved)
 
     def _read(self, offset: int, size: int) -> int:
+        if self.how == "hidden":
+            return self.secret
         return self.count if isinstance(self.count, int) else 0
 
     def _write(self, offset: int, value: int, size: int) -> None:
@@ -436,6 +488,8 @@ class BadDevice(IsaDevice):
             self.table.append(value & 0xFF)
         elif self.how == "memory":
             self.dma.write(0x1234, value, 1)
+        elif self.how == "hidden":
+            self.secret = value
         elif self.how == "shared":
             self.shared[0] = value & 0xFF
 
@@ -458,3 +512,12 @@ def test_a_device_with_a_bug_is_noticed(
     monkeypatch.setattr(BadDevice, "how", how)
     with pytest.raises(error, match=text) if error is not None else nullcontext():
         drive("bad-device", tmp_path, 1000, BadDevice)
+
+
+@pytest.mark.parametrize(("how", "error"), [("", None), ("hidden", AssertionError)])
+def test_undeclared_state_is_noticed(
+    how: str, error: type[Exception] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BadDevice, "how", how)
+    with pytest.raises(error) if error is not None else nullcontext():
+        hand_over("bad-device", tmp_path, BadDevice)
