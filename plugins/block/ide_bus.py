@@ -249,6 +249,7 @@ class IdeDevice(Device):
     transfer_pos: int = state()  # next byte of `buffer` that the data port gives or takes
     transfer_end: int = state()  # 0: no data to transfer
     transfer_in: bool = state(reset=True)  # direction: True toward the host
+    dma_waiting: bool = state(reset=False)  # a DMA command waits for the engine
 
     @classmethod
     def class_init(cls) -> None:

@@ -78,7 +78,6 @@ class IdeHd(IdeDevice):
     multiple: int = state()  # SET MULTIPLE MODE, 0: off
     cur_heads: int = state()  # CHS translation in effect
     cur_secs: int = state()
-    dma_waiting: bool = state(reset=False)
     write_cache: bool = state(reset=True)
     look_ahead: bool = state(reset=True)
     keep_settings: bool = state(reset=False)

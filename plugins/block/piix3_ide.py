@@ -13,15 +13,10 @@ Guest view: PCI function 8086:7010; IDE buses `ide.0` and `ide.1`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
-from plugins.block.ide_bus import IdeBus, IdeDevice
+from plugins.block.ide_bus import IdeBus
 from qom import PciDevice, Pin, RealizeError, Region, prop, state, type_init
-
-if TYPE_CHECKING:
-    from qom import AddressSpace
 
 IDETIM = (0x40, 0x42)  # configuration: timing of the two channels
 IDETIM_ENABLE = 0x8000
@@ -37,7 +32,7 @@ CHANNEL_PORTS = 8  # ports of one channel
 
 PRD = struct.Struct("<II")  # physical region descriptor: address, then byte count (0: 64 KiB) and end of table
 PRD_END, PRD_COUNT, PRD_MAX = 0x8000_0000, 0xFFFE, 0x1_0000
-PRDS_MAX = 8192  # the table lies within 64 KiB
+PRD_NONE = -1  # in place of the next descriptor's address: the last one was fetched
 
 
 class Channel:
@@ -50,7 +45,6 @@ class Channel:
         self.pin: Pin = function.irq_pins[number]
         bus.irq = self.set_irq
         bus.master = self
-        self._stream: _PrdStream | None = None
 
     def set_irq(self, level: int) -> None:
         """INTRQ of the cable: its rising edge is remembered, its level goes to the ISA line."""
@@ -77,7 +71,7 @@ class Channel:
             old, function.bm_command[n] = function.bm_command[n], value & (BMIC_START | BMIC_READ)
             if value & ~old & BMIC_START:
                 function.bm_status[n] |= BMIS_ACTIVE
-                self._stream = None
+                self._rewind()
                 self.dma_ready()
             elif old & ~value & BMIC_START:
                 function.bm_status[n] &= ~BMIS_ACTIVE
@@ -96,77 +90,65 @@ class Channel:
         """Software started the engine, or a device has a DMA command: run when both are there."""
         function, n = self.function, self.number
         device = self.bus.selected
-        if device is None or not function.bm_status[n] & BMIS_ACTIVE or not getattr(device, "dma_waiting", False):
+        if device is None or not function.bm_status[n] & BMIS_ACTIVE or not device.dma_waiting:
             return
-        stream = self._stream or _PrdStream(function.dma, function.bm_table[n])
-        complete = self._run(device, stream)
+        complete = device.dma_run(self)
         # Active stays set while descriptors are left over, and goes when they end with the transfer or before it.
-        if complete and not stream.exhausted:
-            self._stream = stream
-            return
-        self._stream = None
-        function.bm_status[n] &= ~BMIS_ACTIVE
-
-    def _run(self, device: IdeDevice, stream: _PrdStream) -> bool:
-        return device.dma_run(stream)
+        if not complete or self._exhausted():
+            function.bm_status[n] &= ~BMIS_ACTIVE
 
     def dma_cancel(self) -> None:
         """The device dropped its command; the engine waits on, as the chip does."""
 
-    def reset(self) -> None:
-        """Forget a half-used table."""
-        self._stream = None
+    # --- the memory that the descriptor table describes, as one stream
 
+    def _rewind(self) -> None:
+        function, n = self.function, self.number
+        function.bm_next[n] = function.bm_table[n]
+        function.bm_addr[n] = function.bm_left[n] = 0
 
-class _PrdStream:
-    """The memory that a descriptor table describes, as one stream."""
-
-    def __init__(self, memory: AddressSpace, table: int) -> None:
-        self._memory = memory
-        self._descriptors = self._walk(table)
-        self._addr = self._left = 0
-        self._last = False
-        self._ended = False
-
-    def _walk(self, table: int) -> Iterator[tuple[int, int, bool]]:
-        for n in range(PRDS_MAX):
-            addr, word = PRD.unpack(self._memory.read_bytes((table & ~3) + PRD.size * n, PRD.size))
-            yield addr & ~1, word & PRD_COUNT or PRD_MAX, bool(word & PRD_END) or n == PRDS_MAX - 1
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether every byte of the table has been used."""
-        return self._left == 0 and (self._last or self._ended)
+    def _exhausted(self) -> bool:
+        return self.function.bm_left[self.number] == 0 and self.function.bm_next[self.number] == PRD_NONE
 
     def _more(self) -> bool:
-        if self._left:
+        """Whether there is room left; fetches the next descriptor when it must."""
+        function, n = self.function, self.number
+        if function.bm_left[n]:
             return True
-        if self._last:
-            self._ended = True
+        at = function.bm_next[n]
+        if at == PRD_NONE:
             return False
-        self._addr, self._left, self._last = next(self._descriptors)
+        address, word = PRD.unpack(function.dma.read_bytes(at, PRD.size))
+        function.bm_addr[n] = address & ~1
+        function.bm_left[n] = word & PRD_COUNT or PRD_MAX
+        crosses = not (at + PRD.size) & 0xFFFF  # the table lies within 64 KiB
+        function.bm_next[n] = PRD_NONE if word & PRD_END or crosses else at + PRD.size
         return True
 
+    def _advance(self, wanted: int) -> tuple[int, int]:
+        """Address and length of the next piece, at most `wanted` bytes, which is then used."""
+        function, n = self.function, self.number
+        address, length = function.bm_addr[n], min(function.bm_left[n], wanted)
+        function.bm_addr[n] = address + length & 0xFFFF_FFFF
+        function.bm_left[n] -= length
+        return address, length
+
     def put(self, data: bytes) -> int:
-        """Write `data`; returns how much of it found room."""
+        """Write `data` to memory; returns how much of it found room."""
         done, view = 0, memoryview(data)
         while done < len(data) and self._more():
-            n = min(self._left, len(data) - done)
-            self._memory.write_bytes(self._addr, view[done : done + n])
-            self._addr += n
-            self._left -= n
-            done += n
+            address, length = self._advance(len(data) - done)
+            self.function.dma.write_bytes(address, view[done : done + length])
+            done += length
         return done
 
     def take(self, size: int) -> bytes:
-        """Read `size` bytes, or as many as there are."""
+        """Read `size` bytes from memory, or as many as there are."""
         parts = []
         while size and self._more():
-            n = min(self._left, size)
-            parts.append(self._memory.read_bytes(self._addr, n))
-            self._addr += n
-            self._left -= n
-            size -= n
+            address, length = self._advance(size)
+            parts.append(self.function.dma.read_bytes(address, length))
+            size -= length
         return b"".join(parts)
 
 
@@ -181,6 +163,9 @@ class Piix3Ide(PciDevice):
     bm_command: list[int] = state(factory=lambda: [0, 0])
     bm_status: list[int] = state(factory=lambda: [0, 0])
     bm_table: list[int] = state(factory=lambda: [0, 0])
+    bm_next: list[int] = state(factory=lambda: [PRD_NONE, PRD_NONE])  # address of the next descriptor
+    bm_addr: list[int] = state(factory=lambda: [0, 0])  # what is left of the present one
+    bm_left: list[int] = state(factory=lambda: [0, 0])
 
     @classmethod
     def class_init(cls) -> None:
@@ -223,8 +208,6 @@ class Piix3Ide(PciDevice):
     def reset(self) -> None:
         """As for any function; the channels are reset as buses."""
         super().reset()
-        for channel in self._channels:
-            channel.reset()
         self._decode()
 
     def config_changed(self, offset: int, size: int) -> None:

@@ -531,6 +531,31 @@ def test_descriptors_longer_than_the_transfer_leave_the_engine_active(bench: Ide
     assert bench.inb(BMIS) & ACTIVE == 0, "stopped by software"
 
 
+def test_leftover_descriptors_serve_the_next_command_also_after_a_load(bench: IdeBench, ch: Channel) -> None:
+    ch.descriptors((BUFFER, 512), (BUFFER + 0x1000, 1024))
+    bench.outb(BMIC, START | TO_MEMORY)
+    ch.address(7, 2)
+    ch.command(ata.READ_DMA)
+    saved = bench.ide.save_state()
+    bench.reset()
+    bench.ide.load_state(saved)
+    assert bench.inb(BMIS) & ACTIVE
+    ch.address(20, 1)
+    ch.command(ata.READ_DMA)
+    assert bench.inb(BMIS) & ACTIVE == 0
+    assert ch.m.load(BUFFER, 512) + ch.m.load(BUFFER + 0x1000, 1024) == sector(7) + sector(8) + sector(20)
+
+
+def test_descriptor_table_ends_at_64k(bench: IdeBench, ch: Channel) -> None:
+    bench.outl(BMIDTP, 0x1FFF8)
+    ch.m.store(0x1FFF8, struct.pack("<II", BUFFER + 0x1000, 512) + struct.pack("<II", BUFFER + 0x2000, 0x80000200))
+    ch.address(7, 2)
+    ch.command(ata.READ_DMA)
+    assert ch.run_master(True) & (ACTIVE | INTERRUPT) == 0
+    assert ch.m.load(BUFFER + 0x1000, 512) == sector(7)
+    assert ch.m.load(BUFFER + 0x2000, 512) == bytes(512)
+
+
 def test_descriptors_shorter_than_the_transfer_stop_without_interrupt(bench: IdeBench, ch: Channel) -> None:
     ch.descriptors((BUFFER, 512))
     ch.address(7, 2)
