@@ -20,6 +20,7 @@ from machines.board import Part, Wire, add_part, assemble
 from qom.errors import ConfigError, RealizeError, did_you_mean
 from qom.hw.device import Device
 from qom.hw.memory import Region
+from qom.options import placed
 from qom.properties import prop
 from qom.registry import GlobalProperty, type_init
 from qom.vm.machine import Machine
@@ -212,8 +213,10 @@ def pc_new_cpu(machine: PcI440FX, index: int, apic_id: int, place: dict[str, int
         cpu.set(name, value)
     cpu.set("cores", machine.smp_cores)
     cpu.set("threads", machine.smp_threads)
-    for feature, value in machine.cpu_features.items():
-        cpu.set("features", {**cpu.features, feature: value})
+    choice = machine.vm.config.cpu
+    with placed(choice.origin if choice is not None else ""):
+        for feature, value in machine.cpu_features.items():
+            cpu.set("features", {**cpu.features, feature: value})
     vm, accel = machine.vm, machine.accel
     cpu.accel, cpu.lock, cpu.cond = accel, vm.lock, vm.cpu_cond
     cpu.system, cpu.clock, cpu.system_bus = vm, vm.clock, machine.system_bus
@@ -227,7 +230,8 @@ def pc_memory_init(machine: PcI440FX) -> None:
     """One RAM block, seen below the PCI hole and above 4 GiB (QEMU's `pc_memory_init`; SEED.md row 9)."""
     size = machine.ram_size
     if size < MIB:
-        raise RealizeError(f"{machine.path}: ram-size is {size} bytes: a PC needs at least 1 MiB")
+        text = f"{machine.path}: ram-size is {size} bytes: a PC needs at least 1 MiB"
+        raise ConfigError(text, machine.vm.config.origin_of("memory"))
     if size > PCI_HOLE:
         machine.below_4g, machine.above_4g = LOW_RAM_WITH_HIGH, size - LOW_RAM_WITH_HIGH
     else:
@@ -246,7 +250,8 @@ def pc_bios_init(machine: PcI440FX) -> None:
     """Put the firmware where the reset vector is, and its end under 1 MiB (QEMU's `bochs_bios_init`; SEED.md row 10)."""
     from plugins.firmware import loader
 
-    machine.firmware_image = image = loader.load_firmware(machine.firmware or None)
+    with placed(machine.vm.config.origin_of("firmware")):
+        machine.firmware_image = image = loader.load_firmware(machine.firmware or None)
     pci_memory = machine.part("pcihost").pci_memory
     bios = Region.rom("pc.bios", image.data, owner=machine)
     assert bios.ram_block is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from plugins.firmware import acpi, fw_cfg, loader, smbios
 from qom.errors import ConfigError
+from qom.options import placed
 
 if TYPE_CHECKING:
     from machines.pc import PcI440FX
@@ -109,7 +110,8 @@ def _fill_fw_cfg(machine: PcI440FX, order: str) -> None:
     acpi.build(acpi_config(machine, nodes)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
     if config.kernel is not None:
-        kernel = loader.load_kernel(config.kernel, config.initrd, config.append or "", low_memory=machine.below_4g)
+        with placed(config.origin_of("kernel")):
+            kernel = loader.load_kernel(config.kernel, config.initrd, config.append or "", low_memory=machine.below_4g)
         kernel.install(cfg)
 
 

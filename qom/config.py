@@ -15,7 +15,7 @@ import attrs
 
 from qom.errors import ConfigError, PathError, did_you_mean
 from qom.object import check_id
-from qom.options import Options, Taker, format_options, parse_options
+from qom.options import Options, Taker, at, format_options, parse_options
 
 MIB = 1 << 20
 LOG_CATEGORIES = {
@@ -328,12 +328,12 @@ class ConfigBuilder:
                 raise take.error("'type' is empty: expected a machine type; `-M help` lists them")
             self.config.machine.type = name
         if (accel := take.raw("accel")) is not None:
-            self.accel({"accel": accel}, origin)
+            self.accel({"accel": accel}, at(origin, "accel"))
         for key in ("kernel-irqchip", "kernel_irqchip"):
             if (chip := take.raw(key)) is not None:
                 self._irqchip = (chip, origin)
         if (memory := take.raw("memory")) is not None:
-            self.memory({"size": memory}, origin)
+            self.memory({"size": memory}, at(origin, "memory"))
         self.config.machine.props.update(take.rest())
         self.config.machine.origin = origin
 

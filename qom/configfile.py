@@ -25,7 +25,7 @@ from typing import Any
 
 from qom.config import SECTIONS, ConfigBuilder, MachineConfig
 from qom.errors import ConfigError, did_you_mean
-from qom.options import Options, Taker
+from qom.options import Options, Origin, Taker
 
 Path_ = tuple[str | int, ...]
 
@@ -73,10 +73,11 @@ def read_toml(builder: ConfigBuilder, path: str | Path, _above: tuple[Path, ...]
         raise ConfigError(f"not TOML: {re.sub(r' [(]at .*', '', str(error))}", where) from None
     places = toml_lines(text)
 
-    def origin(*keys: str | int) -> str:
+    def origin(*keys: str | int) -> Origin:
         while keys and keys not in places:
             keys = keys[:-1]
-        return f"{path}:{places.get(keys, 1)}"
+        parts = {k[-1]: f"{path}:{n}" for k, n in places.items() if k[:-1] == keys and isinstance(k[-1], str)}
+        return Origin(f"{path}:{places.get(keys, 1)}", parts)
 
     real = path.resolve()
     if real in _above:

@@ -5,14 +5,46 @@ A comma inside a value is written twice.  `key` alone is `key=on`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Self
 
-from qom.errors import ConfigError, did_you_mean
+from qom.errors import ConfigError, QomError, did_you_mean
 from qom.properties import parse_int, parse_size
 
 Options = dict[str, Any]
 """Option names and values: text from a command line, typed values from a file."""
+
+
+class Origin(str):
+    """Where an entry was written ("vm.toml:12"), and where each of its options was."""
+
+    __slots__ = ("parts",)
+
+    def __new__(cls, where: str, parts: dict[str, str]) -> Self:
+        """`parts`: the place of each option that has one of its own."""
+        made = super().__new__(cls, where)
+        made.parts = parts
+        return made
+
+    parts: dict[str, str]
+
+
+def at(origin: str, name: str | None) -> str:
+    """Where the option `name` of the entry at `origin` was written; `origin` itself when it has no place of its own."""
+    return origin.parts.get(name, origin) if name is not None and isinstance(origin, Origin) else origin
+
+
+@contextlib.contextmanager
+def placed(origin: str, name: str | None = None) -> Iterator[None]:
+    """Put the place in the configuration in front of what goes wrong inside, unless it has one already."""
+    try:
+        yield
+    except QomError as error:
+        where = at(origin, name)
+        if not where or (isinstance(error, ConfigError) and error.origin):
+            raise
+        raise ConfigError(str(error), where) from error
 
 
 def split_options(text: str) -> Iterator[tuple[str, str | None]]:
@@ -68,9 +100,9 @@ class Taker:
         self.what, self.origin = what, origin
         self.known: list[str] = []
 
-    def error(self, message: str) -> ConfigError:
-        """A ConfigError about this thing."""
-        return ConfigError(f"{self.what}: {message}", self.origin)
+    def error(self, message: str, name: str | None = None) -> ConfigError:
+        """A ConfigError about this thing, or about its option `name`."""
+        return ConfigError(f"{self.what}: {message}", at(self.origin, name))
 
     def raw(self, *names: str) -> Any:
         """The value under the first of `names` that is there, or None."""
@@ -86,7 +118,7 @@ class Taker:
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, bool | float | list | dict):
-            raise self.error(f"'{names[0]}' cannot be {value!r}: expected a string")
+            raise self.error(f"'{names[0]}' cannot be {value!r}: expected a string", names[0])
         return str(value)
 
     def needed(self, *names: str) -> str:
@@ -102,7 +134,7 @@ class Taker:
         if value is None:
             return default
         if value not in among:
-            raise self.error(f"'{name}' cannot be {value!r}: expected one of {', '.join(repr(a) for a in among)}")
+            raise self.error(f"'{name}' cannot be {value!r}: expected one of {', '.join(repr(a) for a in among)}", name)
         return value
 
     def number(self, *names: str, low: int = 0, high: int | None = None) -> int | None:
@@ -118,7 +150,7 @@ class Taker:
                 raise ValueError
         except ValueError:
             bound = f"in {low}..{high}" if high is not None else f"from {low} on"
-            raise self.error(f"'{names[0]}' cannot be {value!r}: expected an integer {bound}") from None
+            raise self.error(f"'{names[0]}' cannot be {value!r}: expected an integer {bound}", names[0]) from None
         return number
 
     def size(self, name: str, suffix: str = "", low: int = 0) -> int | None:
@@ -131,7 +163,7 @@ class Taker:
             if isinstance(value, bool | float) or number < low:
                 raise ValueError
         except ValueError:
-            raise self.error(f"'{name}' cannot be {value!r}: expected a size, such as 512M or 1.5G") from None
+            raise self.error(f"'{name}' cannot be {value!r}: expected a size, such as 512M or 1.5G", name) from None
         return number
 
     def switch(self, name: str, default: bool = False) -> bool:
@@ -149,13 +181,13 @@ class Taker:
             str(value).lower()
         )
         if found is None:
-            raise self.error(f"'{name}' cannot be {value!r}: expected on or off")
+            raise self.error(f"'{name}' cannot be {value!r}: expected on or off", name)
         return found
 
     def done(self) -> None:
         """Raise if anything is left that nobody took."""
         for name in self.options:
-            raise self.error(f"unknown option '{name}'{did_you_mean(name, self.known)}")
+            raise self.error(f"unknown option '{name}'{did_you_mean(name, self.known)}", name)
 
     def rest(self) -> Options:
         """What nobody took: properties."""

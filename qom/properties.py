@@ -81,6 +81,7 @@ class Property:
         "item",
         "kind",
         "link_check",
+        "listed",
         "low",
         "max",
         "min",
@@ -113,6 +114,7 @@ class Property:
         self.item: str | None = facts.get("item")
         self.low: int = 1  # together with `high`: the range of plain integers, empty until bound
         self.high: int = 0
+        self.listed: Container[Any] | None = None  # what must be looked up: `among`, unless it is a plain range
         self.nullable: bool = default is None
         self.target: str = facts.get("target", "")  # type name of a link or child; "path.prop" of an alias
         self.strong: bool = facts.get("strong", True)
@@ -267,6 +269,10 @@ class Property:
             self.default = copy.deepcopy(self.default)
         if self.kind in INT_RANGES or self.kind == "size":
             self.low, self.high = self.limits()
+            if isinstance(self.among, range) and self.among.step == 1:
+                self.low, self.high = max(self.low, self.among.start), min(self.high, self.among.stop - 1)
+            else:
+                self.listed = self.among
         self.setter = _SETTERS.get(self.kind, property_set_checked)
         self._check_default(where)
 
@@ -645,7 +651,7 @@ def property_set_bool(obj: Object, prop: Property, value: Any) -> None:
 
 def property_set_int(obj: Object, prop: Property, value: Any) -> None:
     """Set an integer or size property, from an integer or text."""
-    if value.__class__ is not int or not prop.low <= value <= prop.high or prop.among is not None:
+    if value.__class__ is not int or not prop.low <= value <= prop.high or prop.listed is not None:
         try:
             value = checked(prop, value)
         except ValueError:

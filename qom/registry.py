@@ -598,7 +598,12 @@ def _hides_method(cls: type, attr: str) -> bool:
 
 
 def _class_from(info: TypeInfo, parent: Type | None) -> type:
-    body: dict[str, Any] = {"__doc__": info.desc, "__module__": __name__, **info.attributes}
+    body: dict[str, Any] = {"__doc__": info.desc, "__module__": __name__}
+    for attr, value in info.attributes.items():
+        if isinstance(value, Property | StateField):  # the record may be made into a class again, in another registry
+            value = copy.copy(value)
+            value.attr = ""
+        body[attr] = value
     hooks = {
         "instance_init": info.instance_init,
         "instance_post_init": info.instance_post_init,

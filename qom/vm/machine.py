@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from qom.errors import RealizeError
+from qom.errors import ConfigError, RealizeError
 from qom.hw.bus import SystemBus
 from qom.hw.device import Device
 from qom.properties import prop
@@ -84,9 +84,8 @@ class Machine(Device):
         """Build the board: check the size of what was asked for, then `init`."""
         super().realize()
         if self.smp_cpus > type(self).max_cpus:
-            raise RealizeError(
-                f"{self.path}: smp-cpus is {self.smp_cpus}, {self.type_name} has room for {type(self).max_cpus}"
-            )
+            text = f"{self.path}: smp-cpus is {self.smp_cpus}, {self.type_name} has room for {type(self).max_cpus}"
+            raise ConfigError(text, self.config.smp.origin if self.config is not None else "")
         self.init()
 
     def init(self) -> None:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -29,6 +28,7 @@ from qom.hw.clock import RunningClock
 from qom.hw.device import Device
 from qom.hw.reset import Reset, reset_tree
 from qom.object import Object, Root
+from qom.options import placed
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
@@ -132,11 +132,13 @@ class VirtualMachine:
         self.root.add_child("machine", machine)
         machine.attach(self)
         config = self.config
-        with _origin(entry.origin):
+        with placed(entry.origin):
             for name, value in entry.props.items():
-                machine.set(name, value)
+                with placed(entry.origin, name):
+                    machine.set(name, value)
             cls = type(machine)
-            machine.set("ram-size", cls.default_ram_size if config.memory is None else config.memory)
+            with placed(config.origin_of("memory")):
+                machine.set("ram-size", cls.default_ram_size if config.memory is None else config.memory)
             machine.set("smp-cpus", config.smp.cpus)
             machine.set("smp-sockets", config.smp.sockets)
             machine.set("smp-cores", config.smp.cores)
@@ -149,22 +151,23 @@ class VirtualMachine:
     def _make_backends(self) -> None:
         config = self.config
         for chardev in config.chardevs:
-            with _origin(chardev.origin):
-                self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props)
+            with placed(chardev.origin):
+                self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props, chardev.origin)
         for drive in config.drives:
-            with _origin(drive.origin):
+            with placed(drive.origin):
                 self._add_drive(drive)
         for entry in config.objects:
-            with _origin(entry.origin):
+            with placed(entry.origin):
                 self.add_object(entry)
 
-    def add_chardev(self, type_name: str, id: str, props: dict[str, Any]) -> Object:
+    def add_chardev(self, type_name: str, id: str, props: dict[str, Any], origin: str = "") -> Object:
         """Make the character back end `/chardevs/<id>` and open it."""
         backend: Any = self._new(type_name, "chardev")
         self.root.container("/chardevs").add_child(id, backend)
         try:
             for name, value in props.items():
-                backend.set(name, value)
+                with placed(origin, name):
+                    backend.set(name, value)
             backend.configure()
             backend.open(self.main_loop)
         except BaseException:
@@ -192,7 +195,8 @@ class VirtualMachine:
         self.root.container("/objects").add_child(entry.id, obj)
         try:
             for name, value in entry.props.items():
-                obj.set(name, self.reference(obj, name, value))
+                with placed(entry.origin, name):
+                    obj.set(name, self.reference(obj, name, value))
             obj.configure()
             obj.cast("user-creatable").complete()
         except BaseException:
@@ -214,7 +218,7 @@ class VirtualMachine:
             ConfigError: unknown driver, bus or back end, or no bus that fits.
             QomError: a property is wrong or the device cannot be realized; nothing of it remains.
         """
-        with _origin(entry.origin), self.lock:
+        with placed(entry.origin), self.lock:
             device = self._new(entry.driver, "device")
             if not isinstance(device, Device) or not device.user_creatable:
                 raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
@@ -226,7 +230,8 @@ class VirtualMachine:
             try:
                 bus = self._bus_for(device, entry)
                 for name, value in entry.props.items():
-                    device.set(name, self.reference(device, name, value))
+                    with placed(entry.origin, name):
+                        device.set(name, self.reference(device, name, value))
                 device.plug(bus)
                 device.set("realized", True)
             except BaseException:
@@ -472,17 +477,6 @@ def _cause(reason: str, what: str) -> dict[str, Any]:
     """Event data: QEMU's ShutdownCause (`host-signal`, `guest-reset`, ...), and who asked as the device put it."""
     host = reason.startswith("host") or reason == "internal-error"
     return {"guest": not host, "reason": reason if host else f"guest-{what}", "source": reason}
-
-
-@contextmanager
-def _origin(origin: str) -> Iterator[None]:
-    """Put the place in the configuration in front of what goes wrong inside."""
-    try:
-        yield
-    except QomError as error:
-        if not origin or str(error).startswith(f"{origin}: "):
-            raise
-        raise ConfigError(str(error), origin) from error
 
 
 def _next_name(container: Object, driver: str) -> str:

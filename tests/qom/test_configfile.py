@@ -173,17 +173,17 @@ def test_every_entry_knows_its_line(write: Write) -> None:
         ("\npaused = 1\n", 2, "'paused' cannot be 1: expected true or false"),
         ('device = "isa-serial"\n', 1, "'device' cannot be 'isa-serial': expected a [[device]] table"),
         ('[[device]]\ndriver = "a"\n[[device]]\nid = "x"\n', 3, "device: 'driver' is required"),
-        ('[[drive]]\nfile = "x"\nfile-name = "y"\n', 1, "drive: unknown option 'file-name'; did you mean 'file'?"),
-        ('[[drive]]\nfile = "x"\nreadonly = 1\n', 1, "drive: 'readonly' cannot be 1: expected on or off"),
+        ('[[drive]]\nfile = "x"\nfile-name = "y"\n', 3, "drive: unknown option 'file-name'; did you mean 'file'?"),
+        ('[[drive]]\nfile = "x"\nreadonly = 1\n', 3, "drive: 'readonly' cannot be 1: expected on or off"),
         ('# x\n[log]\ncategories = ["intt"]\n', 2, "unknown log category 'intt': expected some of"
          " guest_errors, unimp, int, exec, exits, mmu, cpu_reset, io, reset; did you mean 'int'?"),
-        ('[memory]\nsize = 1.5\n', 1, "memory: 'size' cannot be 1.5: expected a size, such as 512M or 1.5G"),
+        ('[memory]\nsize = 1.5\n', 2, "memory: 'size' cannot be 1.5: expected a size, such as 512M or 1.5G"),
         ('include = "absent.toml"\n', 1, "include: no file '{dir}/absent.toml'"),
         ("[[global]]\ndriver = 'a'\nproperty = 'b'\n", 1, "global: 'value' is required"),
         ("serial = 3\n", 1, "'serial' cannot be 3: expected a string or a list of strings"),
         ('[cpu]\nmodel = "max"\nfeatures = ["a"]\n', 1, "cpu: 'features' cannot be ['a']: expected a table of"
          " feature = true or false"),
-        ("[[device]]\ndriver = 'a'\nrepeat = -1\n", 1, "device: 'repeat' cannot be -1: expected an integer in 0..4096"),
+        ("[[device]]\ndriver = 'a'\nrepeat = -1\n", 3, "device: 'repeat' cannot be -1: expected an integer in 0..4096"),
     ],
 )  # fmt: skip
 def test_errors_have_file_and_line(write: Write, text: str, line: int, message: str) -> None:

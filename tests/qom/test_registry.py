@@ -171,6 +171,8 @@ def test_record_types_have_every_hook_and_their_class_data(registry: TypeRegistr
     obj.unrealize()
     obj.unparent()
     assert calls == ["shape", "square", "post", "realize", "unrealize", "finalize"]
+    other = registry.fork().new("quad", size=4)  # a record is made into a class of its own in every registry
+    assert (other.size, other.filled, obj.size) == (4, False, 16) and type(other) is not type(obj)
 
 
 def test_duplicate_names_both_sides(registry: TypeRegistry) -> None:
