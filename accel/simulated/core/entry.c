@@ -213,6 +213,6 @@ void cpu_reset(sim_vcpu *cpu) {
     cpu->misc_enable = 1;
     cpu->cpl = 0;
     cpu_mode_changed(cpu);
-    tlb_flush(cpu, true);
+    tlb_init(cpu);
     update_step(cpu);
 }

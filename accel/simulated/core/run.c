@@ -118,13 +118,17 @@ static void step(sim_vcpu *cpu) {
         cpu->replay.pos = 0;
     }
     b = code_lookup(cpu);
-    b->insns[0].fn(cpu, b->insns);
+    op_fn fn = b->insns[0].fn;
+    u64 before = cpu->icount;
+    fn(cpu, b->insns);
     cpu->cur = NULL;
     cpu->want_link = NULL;
     replay_iteration_done(cpu);
     cpu->shadow = cpu->shadow_new;
     cpu->shadow_new = 0;
-    cpu->eflags &= ~FL_RF;
+    /* RF ends with the instruction: not between iterations, and the one that IRET brought is for the next */
+    if (fn != op_iret && cpu->icount != before)
+        cpu->eflags &= ~FL_RF;
     update_step(cpu);
     if (trap)
         step_trap(cpu);

@@ -36,6 +36,8 @@ struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, bool user);
 struct tlb_info *tlb_peek(sim_vcpu *cpu, u64 lin, enum access access, bool user);
 /* `lin` was just written or found writable through `t`: let the inline path do it next time, if nothing forbids. */
 void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, bool user);
+/* Empty it whatever it holds: a new vCPU. */
+void tlb_init(sim_vcpu *cpu);
 /* Bring the tags of both sets in line with the data breakpoints in DR7. */
 void tlb_breakpoints_changed(sim_vcpu *cpu);
 
@@ -159,11 +161,12 @@ void complete_user_exit(sim_vcpu *cpu);
 /* ---- the private part of a vCPU ---- */
 enum user_pending { PENDING_NONE, PENDING_PIO, PENDING_PIO_STRING, PENDING_MMIO };
 struct system_state {
-    enum user_pending pending; /* what the last exit to user space asked for */
-    u64 pending_lin;           /* and of which instruction: dropped when user space moved rip */
-    u8 kind;                   /* enum event_kind of the event being delivered */
-    bool large_pages;          /* the TLB has seen some since the last flush */
-    bool data_breakpoints;     /* DR7 enables some: the TLB keeps those pages off the inline path */
+    enum user_pending pending;      /* what the last exit to user space asked for */
+    u64 pending_lin;                /* and of which instruction: dropped when user space moved rip */
+    u8 kind;                        /* enum event_kind of the event being delivered */
+    u64 tlb_used[2][TLB_SIZE / 64]; /* entries of the TLB that hold something */
+    bool large_pages;               /* the TLB has seen some since the last flush */
+    bool data_breakpoints;          /* DR7 enables some: the TLB keeps those pages off the inline path */
     struct {
         bool pending, has_error;
         u8 source;

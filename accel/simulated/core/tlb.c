@@ -8,20 +8,34 @@
 
 static inline unsigned tlb_index(u64 lin) { return (lin >> PAGE_SHIFT) % TLB_SIZE; }
 
-static void drop_entry(sim_vcpu *cpu, unsigned set, unsigned n) {
+/* For every entry that holds something: `set` and `n`. */
+#define EACH_USED(cpu, set, n)                                                                                         \
+    for (unsigned set = 0; set < 2; set++)                                                                             \
+        for (unsigned word_ = 0; word_ < TLB_SIZE / 64; word_++)                                                       \
+            for (u64 bits_ = sys_state(cpu)->tlb_used[set][word_], n;                                                  \
+                 bits_ && ((n = word_ * 64 + (unsigned)__builtin_ctzll(bits_)), true); bits_ &= bits_ - 1)
+
+static void drop_entry(sim_vcpu *cpu, unsigned set, u64 n) {
     cpu->tlb_info[set][n].page = TLB_NONE;
     cpu->tlb_info[set][n].slot = NULL;
     struct tlb_entry *e = &cpu->tlb_set[set][n];
     e->tag_r = e->tag_w = e->tag_x = TLB_NONE;
+    sys_state(cpu)->tlb_used[set][n / 64] &= ~((u64)1 << (n % 64));
+}
+
+void tlb_init(sim_vcpu *cpu) {
+    for (unsigned set = 0; set < 2; set++)
+        for (unsigned n = 0; n < TLB_SIZE; n++)
+            drop_entry(cpu, set, n);
 }
 
 void tlb_flush(sim_vcpu *cpu, bool global_too) {
     if (!(cpu->cr4 & CR4_PGE))
         global_too = true;
-    for (unsigned set = 0; set < 2; set++)
-        for (unsigned n = 0; n < TLB_SIZE; n++)
-            if (global_too || !(cpu->tlb_info[set][n].flags & TI_GLOBAL))
-                drop_entry(cpu, set, n);
+    EACH_USED(cpu, set, n) {
+        if (global_too || !(cpu->tlb_info[set][n].flags & TI_GLOBAL))
+            drop_entry(cpu, set, n);
+    }
     if (global_too)
         sys_state(cpu)->large_pages = false;
     cpu->map_gen++;
@@ -29,18 +43,16 @@ void tlb_flush(sim_vcpu *cpu, bool global_too) {
 
 void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
     u64 page = lin & lin_mask(cpu) & PAGE_MASK;
-    unsigned n = tlb_index(page);
     for (unsigned set = 0; set < 2; set++)
-        if (cpu->tlb_info[set][n].page == page)
-            drop_entry(cpu, set, n);
+        if (cpu->tlb_info[set][tlb_index(page)].page == page)
+            drop_entry(cpu, set, tlb_index(page));
     if (sys_state(cpu)->large_pages) { /* the address may be any one inside a large page */
         u64 mask = (cpu->cr4 & CR4_PAE) ? ~(u64)0x1fffff : ~(u64)0x3fffff;
-        for (unsigned set = 0; set < 2; set++)
-            for (n = 0; n < TLB_SIZE; n++) {
-                struct tlb_info *t = &cpu->tlb_info[set][n];
-                if (t->page != TLB_NONE && (t->flags & TI_LARGE) && ((t->page ^ page) & mask) == 0)
-                    drop_entry(cpu, set, n);
-            }
+        EACH_USED(cpu, set, n) {
+            struct tlb_info *t = &cpu->tlb_info[set][n];
+            if ((t->flags & TI_LARGE) && ((t->page ^ page) & mask) == 0)
+                drop_entry(cpu, set, n);
+        }
     }
     cpu->map_gen++;
 }
@@ -48,12 +60,12 @@ void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
 bool tlb_protect_code(sim_vcpu *cpu, u64 gpa) {
     bool was = false;
     u64 page = gpa & PAGE_MASK;
-    for (unsigned set = 0; set < 2; set++)
-        for (unsigned n = 0; n < TLB_SIZE; n++)
-            if (cpu->tlb_set[set][n].tag_w != TLB_NONE && cpu->tlb_info[set][n].gpa == page) {
-                cpu->tlb_set[set][n].tag_w = TLB_NONE;
-                was = true;
-            }
+    EACH_USED(cpu, set, n) {
+        if (cpu->tlb_set[set][n].tag_w != TLB_NONE && cpu->tlb_info[set][n].gpa == page) {
+            cpu->tlb_set[set][n].tag_w = TLB_NONE;
+            was = true;
+        }
+    }
     return was;
 }
 
@@ -113,6 +125,7 @@ struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, bool user) 
     t->gpa = w.gpa;
     t->slot = slot;
     t->flags = w.flags;
+    sys_state(cpu)->tlb_used[user][tlb_index(lin) / 64] |= (u64)1 << (tlb_index(lin) % 64);
     if (w.flags & TI_LARGE)
         sys_state(cpu)->large_pages = true;
     struct tlb_entry *e = &cpu->tlb_set[user][tlb_index(lin)];
