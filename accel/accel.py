@@ -53,6 +53,9 @@ class Accel(Object):
 
     irqchip: IrqChip = "off"
 
+    end_of_interrupt: Callable[[int], None] | None = None
+    """Told the vector of an end of interrupt that an I/O APIC in user space waits for (local APICs inside)."""
+
     # Once init_machine has run
     machine: Any
     system: SystemHandle | None
@@ -166,6 +169,8 @@ class Accel(Object):
 
     def reset_vcpu(self, cpu: "Cpu") -> None:
         """Load the power-up state; an application processor then waits for its start-up IPI."""
+        if cpu.loop_state is not None:
+            cpu.loop_state.forget_apic()
         refused = x86_state.load_power_up(cpu.vcpu, bootstrap=cpu.is_bootstrap, listed_msrs=self._msrs)
         for line in refused:
             cpu.guest_error(line, f"at reset: {line}")

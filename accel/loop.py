@@ -2,7 +2,7 @@
 
 `cpu_exec` enters and leaves with the machine lock held and drops it while the guest runs.  An exit comes as one word
 (see kvmabi.h).  A port access that was seen before costs a dictionary look-up and the device's own callback:
-`LoopState.ports` maps the word (direction, size, port) to the address space's ready-made callable, and a
+`LoopState.ready` maps the word (direction, size, port) to the address space's ready-made callable, and a
 memory listener empties it when the port map changes.  Everything else goes through `EXIT_HANDLERS`, by KVM's exit
 reason: served, or reported with registers and instruction bytes; this is the user-space half of exit handling (SEED.md
 rows 14 and 15).
@@ -23,6 +23,7 @@ from qom.hw.listener import MemoryListener
 from qom.vm.cpu import Cpu
 
 REASON: Final = lib.ABI_REASON_MASK
+MMIO: Final = lib.KVM_EXIT_MMIO
 WRITE: Final = lib.ABI_WRITE
 STRING: Final = lib.ABI_STRING
 PORT_SHIFT: Final = lib.ABI_PORT_SHIFT
@@ -45,14 +46,30 @@ class LoopState(MemoryListener):
         """Whether the local APIC is inside the accelerator: HLT, INIT, SIPI and NMI are then its business."""
         self.delivers = True
         """Whether interrupts come from outside, through KVM_INTERRUPT: all of them, or with split controllers the PIC's."""
-        self.eoi: Callable[[int], None] | None = None
-        """Told the vector of an end of interrupt that an I/O APIC outside waits for."""
-        self.ports: dict[int, Any] = {}
+        self.apic_base = 0
+        """The APIC base as the APIC outside knows it."""
+        self.cr8 = 0
+        """CR8 as it was last the same here and there."""
+        self.ready: dict[int, Any] = {}
+        """What serves an exit, by its word: for a read called without arguments, for a write with the value."""
+        self._mmio = {MMIO | size << SIZE_SHIFT: _mmio_reader(self, size) for size in range(1, 9)}
+        self._mmio |= {MMIO | WRITE | size << SIZE_SHIFT: _mmio_writer(self, size) for size in range(1, 9)}
         cpu.io.add_listener(self)
 
     def commit(self) -> None:
         """The port map changed: forget what was resolved."""
-        self.ports.clear()
+        self.ready.clear()
+        self.ready.update(self._mmio)
+
+    def forget_apic(self) -> None:
+        """The processor and its local APIC are reset: both begin alike."""
+        self.apic_base = self.page.apic_base = x86_state.apic_base_at_reset(self.cpu.is_bootstrap)
+        self.cr8 = self.page.cr8 = 0
+
+    def look_at_apic_base(self) -> None:
+        """The guest touches memory it did not touch before: it may have moved its local APIC there."""
+        if self.page.apic_base != self.apic_base and not self.inside and self.cpu.interrupt_controller is not None:
+            sync_apic(self, self.cpu.interrupt_controller)
 
     def close(self) -> None:
         """Stop listening."""
@@ -63,7 +80,7 @@ def cpu_exec(cpu: Cpu) -> None:
     """Run the guest until it has to stop, halts, or cannot go on (QEMU: `kvm_cpu_exec`)."""
     state: LoopState = cpu.loop_state
     run, c_vcpu = cpu.vcpu.enter, cpu.vcpu.c
-    find = state.ports.get
+    find = state.ready.get
     lock = cpu.lock
     acquire, release = lock.acquire_now, lock.release
     try:
@@ -114,6 +131,8 @@ def prepare(state: LoopState) -> bool:
         vcpu.nmi()
     controller = cpu.interrupt_controller
     if controller is not None and state.delivers:
+        if not state.inside:
+            sync_apic(state, controller)
         if cpu.interrupt_request and page.ready_for_interrupt_injection:
             page.ready_for_interrupt_injection = 0  # one at a time: the next exit tells again
             vector = controller.get_interrupt()
@@ -121,6 +140,20 @@ def prepare(state: LoopState) -> bool:
                 vcpu.interrupt(vector)
         page.request_interrupt_window = 1 if cpu.interrupt_request and controller.has_interrupt() else 0
     return True
+
+
+def sync_apic(state: LoopState, apic: Any) -> None:
+    """Carry the APIC base and CR8 between the processor and a local APIC in user space (a PIC alone has neither)."""
+    page = state.page
+    set_base = getattr(apic, "set_base", None)
+    if set_base is None:
+        return
+    if page.apic_base != state.apic_base:  # the guest wrote the MSR
+        state.apic_base = page.apic_base
+        set_base(page.apic_base)
+    if page.cr8 != state.cr8:  # the guest wrote CR8
+        apic.cr8 = page.cr8
+    page.cr8 = state.cr8 = apic.cr8  # the guest wrote the task priority
 
 
 def fail(state: LoopState, what: str) -> int:
@@ -141,11 +174,11 @@ def handle_io(state: LoopState, word: int) -> int:
     port, size = word >> PORT_SHIFT & 0xFFFF, word >> SIZE_SHIFT & 0xF
     if word & WRITE:
         writer = state.cpu.io.writer(port, size)
-        state.ports[word] = writer
+        state.ready[word] = writer
         writer(state.vcpu.c.data)
         return 0
     reader = state.cpu.io.reader(port, size)
-    state.ports[word] = reader
+    state.ready[word] = reader
     return reader()
 
 
@@ -162,15 +195,41 @@ def handle_string_io(state: LoopState) -> int:
     return 0
 
 
+def _mmio_reader(state: LoopState, size: int) -> Callable[[], int]:
+    """What serves KVM_EXIT_MMIO for reads of `size` bytes: an access to guest-physical memory without a slot."""
+    c_vcpu, memory = state.vcpu.c, state.cpu.memory
+    find = memory.readers.get
+
+    def mmio_read() -> int:
+        address = c_vcpu.address
+        reader = find((address, size))
+        if reader is None:
+            state.look_at_apic_base()
+            reader = memory.reader(address, size)
+        return reader()
+
+    return mmio_read
+
+
+def _mmio_writer(state: LoopState, size: int) -> Callable[[int], None]:
+    """The same for writes."""
+    c_vcpu, memory = state.vcpu.c, state.cpu.memory
+    find = memory.writers.get
+
+    def mmio_write(value: int) -> None:
+        address = c_vcpu.address
+        writer = find((address, size))
+        if writer is None:
+            state.look_at_apic_base()
+            writer = memory.writer(address, size)
+        writer(value)
+
+    return mmio_write
+
+
 def handle_mmio(state: LoopState, word: int) -> int:
-    """KVM_EXIT_MMIO: an access to guest-physical memory without a slot."""
-    c_vcpu = state.vcpu.c
-    memory = state.cpu.memory
-    address, size = c_vcpu.address, word >> SIZE_SHIFT & 0xF
-    if word & WRITE:
-        (memory.writers.get((address, size)) or memory.writer(address, size))(c_vcpu.data)
-        return 0
-    return (memory.readers.get((address, size)) or memory.reader(address, size))()
+    """KVM_EXIT_MMIO: always found in `LoopState.ready`; only an access wider than 8 bytes would come here."""
+    return handle_unserved(state, word)
 
 
 def handle_interrupted(state: LoopState, word: int) -> int:
@@ -229,13 +288,20 @@ def handle_wrmsr(state: LoopState, word: int) -> int:
 
 def handle_ioapic_eoi(state: LoopState, word: int) -> int:
     """KVM_EXIT_IOAPIC_EOI: the local APIC is inside, the I/O APIC outside, and waits for this end of interrupt."""
-    if state.eoi is not None:
-        state.eoi(state.page.eoi.vector)
+    accel: Any = state.cpu.accel
+    tell = accel.end_of_interrupt
+    if tell is not None:
+        tell(state.page.eoi.vector)
     return 0
 
 
+def handle_set_tpr(state: LoopState, word: int) -> int:
+    """KVM_EXIT_SET_TPR: the guest lowered CR8; an interrupt that waited may be deliverable."""
+    return 0 if prepare(state) else LEAVE
+
+
 def handle_nothing(state: LoopState, word: int) -> int:
-    """An exit that only informs (KVM_EXIT_SET_TPR, KVM_EXIT_TPR_ACCESS, KVM_EXIT_X86_BUS_LOCK): run on."""
+    """An exit that only informs (KVM_EXIT_TPR_ACCESS, KVM_EXIT_X86_BUS_LOCK): run on."""
     return 0
 
 
@@ -258,7 +324,7 @@ EXIT_HANDLERS: dict[int, ExitHandler] = {
     lib.KVM_EXIT_X86_RDMSR: handle_rdmsr,
     lib.KVM_EXIT_X86_WRMSR: handle_wrmsr,
     lib.KVM_EXIT_IOAPIC_EOI: handle_ioapic_eoi,
-    lib.KVM_EXIT_SET_TPR: handle_nothing,
+    lib.KVM_EXIT_SET_TPR: handle_set_tpr,
     lib.KVM_EXIT_TPR_ACCESS: handle_nothing,
     lib.KVM_EXIT_X86_BUS_LOCK: handle_nothing,
 }

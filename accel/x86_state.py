@@ -39,6 +39,11 @@ MSRS_POWER_UP = {
 }
 
 
+def apic_base_at_reset(bootstrap: bool) -> int:
+    """IA32_APIC_BASE after power-up or reset."""
+    return APIC_BASE | APIC_BASE_ENABLE | (APIC_BASE_BSP if bootstrap else 0)
+
+
 def load_power_up(vcpu: VcpuHandle, *, bootstrap: bool, listed_msrs: frozenset[int]) -> list[str]:
     """Load the state after power-up or reset.
 
@@ -46,7 +51,7 @@ def load_power_up(vcpu: VcpuHandle, *, bootstrap: bool, listed_msrs: frozenset[i
         What the accelerator would not take, one line each; the machine goes on without.
     """
     refused: list[str] = []
-    _load_common(vcpu, cr0=CR0_POWER_UP, apic_base=APIC_BASE | APIC_BASE_ENABLE | (APIC_BASE_BSP if bootstrap else 0))
+    _load_common(vcpu, cr0=CR0_POWER_UP, apic_base=apic_base_at_reset(bootstrap))
     fpu = vcpu.get_fpu()
     for n in range(8):
         fpu.fpr[n] = b"\0" * 16

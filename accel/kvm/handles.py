@@ -15,22 +15,24 @@ class _Descriptor(Handle):
     """A handle that is a file descriptor."""
 
     descriptor: int
+    stats_descriptor: int = -1
 
     def ioctl(self, request: int, argument: int) -> int:
         return int(lib.abi_fd_ioctl(ffi.cast("void *", self.descriptor), request, argument))
 
     def _release(self) -> None:
+        if self.stats_descriptor >= 0:
+            os.close(self.stats_descriptor)
         os.close(self.descriptor)
+
+    def _open_stats(self) -> None:
+        """To be called at the start: on a vCPU that is inside KVM_RUN the call would wait for its end; reading does not."""
+        if self.check_extension("KVM_CAP_BINARY_STATS_FD"):
+            self.stats_descriptor = self.call("KVM_GET_STATS_FD")
 
     def stats(self) -> dict[str, int | list[int]]:
         """KVM's binary statistics of this VM or vCPU; any thread, also while the guest runs."""
-        if not self.check_extension("KVM_CAP_BINARY_STATS_FD"):
-            return {}
-        descriptor = self.call("KVM_GET_STATS_FD")
-        try:
-            return _read_stats(descriptor)
-        finally:
-            os.close(descriptor)
+        return _read_stats(self.stats_descriptor) if self.stats_descriptor >= 0 else {}
 
 
 def _read_stats(descriptor: int) -> dict[str, int | list[int]]:
@@ -68,10 +70,6 @@ class KvmSystem(_Descriptor, SystemHandle):
             self.close()
             raise AccelError(f"kvm: {device} has interface version {version}, need {lib.KVM_API_VERSION}")
 
-    def stats(self) -> dict[str, int | list[int]]:
-        """KVM keeps none for the system as a whole."""
-        return {}
-
     def create_vm(self) -> "KvmVm":
         """KVM_CREATE_VM."""
         return KvmVm(self, self.call("KVM_CREATE_VM"))
@@ -83,6 +81,7 @@ class KvmVm(_Descriptor, VmHandle):
     def __init__(self, system: KvmSystem, descriptor: int) -> None:
         self.descriptor = descriptor
         super().__init__("kvm VM", system)
+        self._open_stats()
 
     def create_vcpu(self, number: int) -> "KvmVcpu":
         """KVM_CREATE_VCPU and the mapping of its run page."""
@@ -115,10 +114,11 @@ class KvmVcpu(_Descriptor, VcpuHandle):
         c_vcpu.kick_signal = signal
         c_vcpu.run = page
         super().__init__(where, vm, number, c_vcpu)
+        self._open_stats()
 
     def _release(self) -> None:
         lib.abi_unmap_run(self.run_page, self._size)
-        os.close(self.descriptor)
+        super()._release()
 
     def inner_exit_counts(self) -> dict[str, int]:
         """KVM's own counters whose names end in "exits": what the kernel half served and passed on."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from accel._kvmabi import ffi, lib
 from accel.accel import Accel
 from accel.handles import VmHandle
+from accel.kvm.kvm_accel import KvmAccel
 from qom.errors import RealizeError
 from qom.hw.bus import SysBusDevice
 from qom.properties import link, prop, state
@@ -139,11 +140,15 @@ class KvmApic(_Inside):
         self.memory: Any = None
 
     def realize(self) -> None:
-        """Check that the kernel has it.  Its power-up state comes with the processor's."""
+        """Check that the kernel has it, and connect the bus of the APICs.  Its power-up state comes with the processor's."""
         super().realize()
         if self.accel is None and self.cpu is not None:
             self.set("accel", self.cpu.accel)
         self.vm()
+        assert isinstance(self.accel, KvmAccel)
+        if self.apic_bus is not None:
+            self.apic_bus.message_sink = self.accel.deliver_message
+            self.accel.end_of_interrupt = self.apic_bus.end_of_interrupt
 
     def get_interrupt(self) -> int:
         """Nothing is delivered from outside."""

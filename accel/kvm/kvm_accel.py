@@ -4,7 +4,7 @@ Option `kernel-irqchip`: where the interrupt controllers are.  "off": all in use
 and the local APICs in the kernel; "split": only the local APICs in the kernel.
 """
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from accel._kvmabi import lib
 from accel.accel import Accel, AccelClass, IrqChip
@@ -14,6 +14,7 @@ from qom.registry import type_init
 
 IOAPIC_PINS = lib.KVM_IOAPIC_NUM_PINS
 PIC_PINS = 8
+MSI_LEVEL = 1 << 15
 
 # Guest-physical pages KVM may need for itself on processors that cannot run real mode: below the firmware, as on
 # QEMU's PC.
@@ -36,6 +37,27 @@ class KvmAccel(Accel):
         """Fill the class facts."""
         cls.desc, cls.category = "KVM (/dev/kvm)", "accel"
         cls.accel_class = AccelClass("KVM", kvm_init)
+
+    instance_defaults: ClassVar[dict[str, Any]] = {"irqchip": "off", "end_of_interrupt": None}
+
+    def instance_init(self) -> None:
+        """No level-triggered message was seen yet."""
+        self._level_routes: dict[int, tuple[int, int]] = {}  # vector -> MSI address, data; oldest first
+
+    def deliver_message(self, address: int, data: int) -> None:
+        """Deliver an interrupt message to the local APICs in the kernel.
+
+        With an I/O APIC in user space the kernel must know which vectors are level-triggered, to report their end
+        (KVM_EXIT_IOAPIC_EOI): it looks for them in the routing table, where such a message is put before its first use.
+        """
+        assert self.vm is not None
+        if self.irqchip == "split" and data & MSI_LEVEL and self._level_routes.get(data & 0xFF) != (address, data):
+            self._level_routes.pop(data & 0xFF, None)
+            if len(self._level_routes) == IOAPIC_PINS:
+                del self._level_routes[next(iter(self._level_routes))]
+            self._level_routes[data & 0xFF] = address, data
+            self.vm.set_gsi_routing((), [(gsi, *message) for gsi, message in enumerate(self._level_routes.values())])
+        self.vm.signal_msi(address, data)
 
     def chip_types(self) -> dict[str, str]:
         """The kernel's controllers where they are in use."""

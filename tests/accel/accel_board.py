@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from accel.accel import Accel, configure_accelerator
+from accel.kvm.irqchip import KvmApic, KvmIoapic, KvmPic
 from accel.kvm.kvm_accel import KvmAccel
 from accel.simulated.simulated_accel import SimulatedAccel
 from qom.errors import AccelError
@@ -88,7 +89,7 @@ class Board:
 
     def __init__(self, accel: str, code: bytes = b"", *, cpus: int = 1, ram: int = 0x100000, **options: Any) -> None:
         registry = TypeRegistry()
-        for cls in (Accel, KvmAccel, SimulatedAccel, SystemBus, TestBoard, TestCpu):
+        for cls in (Accel, KvmAccel, KvmPic, KvmIoapic, KvmApic, SimulatedAccel, SystemBus, TestBoard, TestCpu):
             registry.register(cls, origin="test")
         self.root = Root(registry)
         self.machine: TestBoard = registry.new("test-board")
@@ -128,6 +129,16 @@ class Board:
         self.cpus.append(cpu)
         cpu.reset_hold(Reset.COLD)
         return cpu
+
+    def add_chip(self, type_name: str, **props: Any) -> Any:
+        """A part of the board, on the system bus."""
+        with self.lock:
+            chip = self.machine.registry.new(type_name, **props)
+            self.machine.add_child(type_name, chip)
+            chip.plug(self.bus)
+            chip.set("realized", True)
+            chip.reset_hold(Reset.COLD)
+        return chip
 
     def _record(self, offset: int, value: int, size: int) -> None:
         self.written.append((0xE0 + offset, value))
