@@ -1,9 +1,13 @@
-"""A main loop that a test turns by hand."""
+"""Main loops that a test turns by hand."""
 
 from __future__ import annotations
 
 import select
+import threading
 from collections.abc import Callable
+from typing import Any
+
+from qom.vm.mainloop import MainLoop
 
 PATIENCE_MS = 5000  # how long a turn waits for something that must happen
 
@@ -18,7 +22,7 @@ class Watch:
 
 
 class Call:
-    def __init__(self, poller: StepPoller, seconds: float, fn: Callable[[], None]) -> None:
+    def __init__(self, poller: Any, seconds: float, fn: Callable[[], None]) -> None:
         self.poller, self.seconds, self.fn = poller, seconds, fn
 
     def cancel(self) -> None:
@@ -69,3 +73,42 @@ class StepPoller:
         for call in calls:
             call.fn()
         return [call.seconds for call in calls]
+
+
+class LoopPoller(MainLoop):
+    """The machine's own main loop, turned by hand; delayed calls are remembered, as above."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        self.calls: list[Call] = []
+        super().__init__(threading.RLock(), self.errors.append)
+
+    @property
+    def watches(self) -> list[object]:
+        return [*self._watches, *self._ready_files]
+
+    def call_later(self, seconds: float, fn: Callable[[], None]) -> Call:  # type: ignore[override]
+        call = Call(self, seconds, fn)
+        self.calls.append(call)
+        return call
+
+    def turn(self, patience_ms: int = PATIENCE_MS) -> int:
+        self.run_once(patience_ms / 1000)
+        assert not self.errors
+        return 1
+
+    def until(self, done: Callable[[], object]) -> None:
+        for _ in range(1000):
+            if done():
+                return
+            self.turn()
+        raise AssertionError("it never happened")
+
+    def run_calls(self) -> list[float]:
+        """Run what was delayed, whatever the time, and serve what is ready; returns the delays."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.fn()
+        ready = [1.0] if self._ready_files else []
+        self.turn(0)
+        return [call.seconds for call in calls] or ready

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from step_poller import StepPoller
+from step_poller import LoopPoller, StepPoller
 
 from qom import TypeRegistry
 from qom.hw.bench import hw_registry, load_plugins
@@ -48,7 +48,7 @@ def registry() -> TypeRegistry:
 
 
 @pytest.fixture
-def new(registry: TypeRegistry) -> Iterator[Any]:
+def new(registry: TypeRegistry, poller: Any) -> Iterator[Any]:
     made: list[Chardev] = []
 
     def make(kind: str, **props: Any) -> Any:
@@ -63,9 +63,12 @@ def new(registry: TypeRegistry) -> Iterator[Any]:
         chardev.close()
 
 
-@pytest.fixture
-def poller() -> StepPoller:
-    return StepPoller()
+@pytest.fixture(params=[StepPoller, LoopPoller])
+def poller(request: pytest.FixtureRequest) -> Iterator[Any]:
+    made = request.param()
+    yield made
+    if isinstance(made, LoopPoller):
+        made.close()
 
 
 # --- null, ringbuf, file
