@@ -12,6 +12,7 @@ from qom import IsaDevice, Region, link, prop, state, type_init
 from qom.vm.chardev import Chardev
 
 KEPT_MAX = 1 << 16  # bytes
+BYTES = tuple(bytes((n,)) for n in range(256))
 
 
 @type_init("isa-debugcon")
@@ -44,7 +45,7 @@ class IsaDebugcon(IsaDevice):
     def _write(self, offset: int, value: int, size: int) -> None:
         if self._chr is None:
             return
-        data = bytes((value,))
+        data = BYTES[value]
         if not self.kept and self._chr.write(data):
             return
         if len(self.kept) < KEPT_MAX:
