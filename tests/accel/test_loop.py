@@ -340,6 +340,8 @@ def test_a_halted_processor_stops_and_continues(board: MakeBoard) -> None:
     built = with_vector(board(bytes.fromhex(SETUP + "fbe6e0f4e6e2f4")))
     pic = Pic(built)
     finish(built)
+    while not built.cpus[0].halted:  # the port is written one instruction before HLT
+        time.sleep(0)
     for _ in range(200):
         built.stop()
         built.cont()
