@@ -351,9 +351,9 @@ class Device(Object, Resettable):
         """Put `region` into `container` until the device is unrealized, or `unmap`."""
         if region.owner is None:
             region.owner = self
-        container.add(offset, region, priority)
+        # Noted first: a listener that cannot follow the map (no memory slot left) raises out of add().
         self.on_unrealize(lambda: self.unmap(region) if region.parent is container else None)
-        return region
+        return container.add(offset, region, priority)
 
     def unmap(self, region: Region) -> None:
         """Take `region` out of wherever it is; harmless when it is nowhere."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from weakref import WeakSet
@@ -363,14 +363,11 @@ class Region:
 
         Nests.  Listeners of an address space hear of it once; nothing is said when the flat view comes out the same.
         """
-        spaces = self.address_spaces()
-        for space in spaces:
-            space._hold()
-        try:
+        with ExitStack() as held:  # lets go of every space, whatever a listener of one of them raises
+            for space in self.address_spaces():
+                space._hold()
+                held.callback(space._release)
             yield
-        finally:
-            for space in spaces:
-                space._release()
 
     def address_spaces(self) -> list[AddressSpace]:
         """Every address space in which the region may be seen."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qom import (
+    AccelError,
     ConfigError,
     Device,
     IsaDevice,
@@ -22,7 +23,7 @@ from qom import (
     state,
     type_init,
 )
-from qom.hw import DeviceFault, Reset, SysBusDevice, find_bus, reset_tree
+from qom.hw import DeviceFault, MemoryListener, MemorySection, Reset, SysBusDevice, find_bus, reset_tree
 from qom.hw.bench import IsaBench, SysBench, hw_registry
 
 JOURNAL: list[str] = []
@@ -472,3 +473,17 @@ def test_two_benches_do_not_know_of_each_other() -> None:
         assert one.inb(0x100) == 3 and two.inb(0x100) == 42
         one.clock.step(10)
         assert JOURNAL.count("expired") == 1
+
+
+def test_map_that_a_listener_refuses_is_rolled_back(journal: list[str]) -> None:
+    class Refuses(MemoryListener):
+        def region_add(self, section: MemorySection) -> None:
+            if section.region.name == "greedy-ram":
+                raise AccelError("no memory slot left")
+
+    with IsaBench(*TYPES) as bench:
+        bench.memory.add_listener(Refuses())
+        with pytest.raises(AccelError, match=r"^no memory slot left$"):
+            bench.add("greedy")
+        assert bench.ports.flat_view == [] and bench.memory.flat_view == []
+        assert bench.isa.devices == [] and bench.irq_level(9) == 0

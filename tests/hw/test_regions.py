@@ -385,3 +385,31 @@ def test_large_dirty_bitmap_is_merged_page_by_page() -> None:
     block.merge_dirty_bitmap(0x1000, b"\xff" * (pages // 8 + 8))  # one page further than there are
     assert block.take_dirty("x") == list(range(1, pages))
     block.close()
+
+
+class NoSlotLeft(MemoryListener):
+    """An accelerator that cannot follow the map."""
+
+    def commit(self) -> None:
+        if any(flat.region.name == "too much" for flat in self.space.flat_view):
+            raise RegionError("no memory slot left")
+
+    def __init__(self, space: AddressSpace) -> None:
+        super().__init__()
+        self.space = space
+
+
+def test_listener_that_raises_leaves_no_space_held() -> None:
+    shared = Region.container("shared", 0x1000)
+    spaces = []
+    for n in range(3):
+        root = Region.container(f"root{n}", 0x1000)
+        root.add(0, Region.alias("window", shared, 0, 0x1000))
+        spaces.append(AddressSpace(f"cpu{n}", root))
+        spaces[-1].add_listener(NoSlotLeft(spaces[-1]))
+    with pytest.raises(RegionError, match=r"^no memory slot left$"), shared.transaction():
+        region = shared.add(0, Region("too much", 16))
+        shared.add(0x100, Region("fine", 16))
+    assert [[f.region.name for f in space.flat_view] for space in spaces] == [["too much", "fine"]] * 3
+    shared.remove(region)
+    assert [[f.region.name for f in space.flat_view] for space in spaces] == [["fine"]] * 3
