@@ -18,6 +18,7 @@ from qom import prop, type_init
 from qom.vm.chardev import Alarm, ChardevError, FdChardev, Handle
 
 BACKLOG = 1
+PORT_MAX = 65535
 
 
 @type_init("chardev-socket")
@@ -52,6 +53,8 @@ class SocketChardev(FdChardev):
         if bool(self.socket_path) == bool(self.port):
             given = "both are" if self.port else "neither is"
             raise ChardevError(f"{self.path}: set either 'path' (unix) or 'port' (TCP): {given} set")
+        if self.port.isdecimal() and int(self.port) > PORT_MAX:
+            raise ChardevError(f"{self.path}: 'port' must be 0..{PORT_MAX} or the name of a service, got {self.port}")
         if self.server and self.reconnect:
             raise ChardevError(f"{self.path}: 'reconnect' is for a client, but 'server' is on")
         if self.server:

@@ -322,6 +322,7 @@ def test_tcp_client_tries_again_without_waiting(new: Any, poller: StepPoller) ->
     [
         ({}, "set either 'path' (unix) or 'port' (TCP): neither is set"),
         ({"path": "/x", "port": "1"}, "set either 'path' (unix) or 'port' (TCP): both are set"),
+        ({"port": "70000"}, "'port' must be 0..65535 or the name of a service, got 70000"),
         ({"port": "1", "server": True, "reconnect": 1}, "'reconnect' is for a client, but 'server' is on"),
     ],
 )
