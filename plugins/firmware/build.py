@@ -23,6 +23,7 @@ import tempfile
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
+METAL = TREE / "tests" / "guests" / "metal"  # where `.include "metal.inc"` finds it
 IMAGE_FOLDERS = (TREE / "plugins" / "firmware", TREE / "tests" / "guests", TREE / "benchmarks" / "guests")
 
 _LINK = re.compile(r"^#\s*link:\s*(\S+)\s*$", re.MULTILINE)
@@ -70,7 +71,8 @@ def build(source: Path) -> bytes:
     address = link_address(source)
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         unit, image = Path(folder, "unit.o"), Path(folder, "image.bin")
-        _tool(source, ["as", "--32", "--fatal-warnings", "-I", str(source.parent), "-o", str(unit), str(source)])
+        include = ["-I", str(source.parent), "-I", str(METAL)]
+        _tool(source, ["as", "--32", "--fatal-warnings", *include, "-o", str(unit), str(source)])
         layout = ["-Ttext", hex(address), "-e", "0", "--build-id=none", "-z", "noexecstack"]
         _tool(source, ["ld", "-m", "elf_i386", "--oformat", "binary", *layout, "-o", str(image), str(unit)])
         content = image.read_bytes()

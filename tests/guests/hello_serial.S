@@ -1,4 +1,4 @@
-# Boot sector: prints its own text on COM1 by port writes and leaves by isa-debug-exit, or halts where there is none.
+# Boot sector: prints its own text on COM1 by port writes and leaves by isa-debug-exit or Bochs's port, or halts.
 # link: 0x7c00
 #
 # Needs nothing of the firmware but to have been loaded at 0000:7C00 with DL = the disk.
@@ -11,6 +11,7 @@
 .set LSR, 5
 .set LSR_THRE, 0x20
 .set DEBUG_EXIT, 0x501
+.set BOCHS_OFF, 0x8900
 
 start:
         cli
@@ -42,10 +43,18 @@ start:
         mov dx, DEBUG_EXIT
         xor ax, ax
         out dx, ax
+        mov dx, BOCHS_OFF
+        mov si, offset word_off
+7:      lodsb
+        out dx, al
+        test al, al
+        jnz 7b
 6:      hlt
         jmp 6b
 
 text:   .asciz "Hello from a boot sector.\r\n"
+
+word_off: .asciz "Shutdown"
 
         .org 510
         .word 0xAA55

@@ -146,7 +146,7 @@ def run_on_machine(accelerator: str, image: Path, seconds: float) -> Outcome:
         vm.start_loop()
         vm.cont()
         ended = vm.wait(seconds)
-        text = vm.root.resolve("/chardevs/report").take().decode("ascii", "replace")  # type: ignore[attr-defined]
+        text = vm.root.resolve("/chardevs/report").take().decode("ascii", "replace")
         if vm.failure is not None:
             return Outcome(text, None, "a failure of the machine", str(vm.failure), 0)
         if not ended:

@@ -1,0 +1,1 @@
+"""Measurements of the machine, beside QEMU (TCG) and Bochs where they are installed: `python -m benchmarks`."""

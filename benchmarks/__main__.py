@@ -1,0 +1,175 @@
+"""Measure, print, and write docs/performance.md and docs/performance.json: `python -m benchmarks [--rounds N] [--only WORD]`.
+
+All peers take turns in every round, so that what else the host does falls on all of them; medians of the rounds are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import loops
+from benchmarks.peers import BenchmarkError, Bochs, Ours, Peer, Qemu
+from benchmarks.report import Row, table
+from plugins.firmware import find_seabios
+
+TREE = Path(__file__).resolve().parents[1]
+DISK = TREE / "tests" / "guests" / "hello_serial.bin"
+REFERENCE = "QEMU TCG"
+SLOW_BOOT = {"qom kvm"}  # where a kernel emulates, SeaBIOS takes most of a minute: one round is enough
+
+
+def measure_loop(peers: list[Peer], loop: loops.Loop, rounds: int, seconds: float, unit: str, per_round: int) -> Row:
+    """Speed of one loop on every peer."""
+    ports = loop in (loops.OUTPUT, loops.INPUT)
+    runners: dict[str, Callable[[bytes], float]] = {p.name: p.run_ports if ports else p.run_rom for p in peers}
+    row = Row(loop.name, loop.text, unit, higher_is_better=True)
+    length: dict[str, int] = {}
+    stretch = {p.name: p.stretch for p in peers}
+    for name, run in runners.items():
+        try:
+            length[name] = loops.calibrate(run, loop, seconds * stretch[name])
+        except BenchmarkError as error:
+            row.missing[name] = str(error).splitlines()[0]
+    for _ in range(rounds):
+        for name, rounds_long in length.items():
+            row.samples.setdefault(name, []).append(loops.rate(runners[name], loop, rounds_long) * per_round)
+    return row
+
+
+def measure_boot(peers: list[Peer], rounds: int) -> list[Row]:
+    """SeaBIOS from the start of the process, and from `cont`, to the end of a boot sector."""
+    whole = Row("SeaBIOS to boot sector", "whole process, start to exit", "s", higher_is_better=False)
+    inside = Row("SeaBIOS hand-over", "from `cont` to the boot sector's end", "s", higher_is_better=False)
+    for turn in range(rounds):
+        for peer in peers:
+            if peer.name in whole.missing or (turn and peer.name in SLOW_BOOT):
+                continue
+            try:
+                whole.samples.setdefault(peer.name, []).append(peer.boot(DISK))
+                if isinstance(peer, Ours) and peer.name not in SLOW_BOOT:
+                    inside.samples.setdefault(peer.name, []).append(peer.hand_over(DISK))
+            except BenchmarkError as error:
+                whole.missing[peer.name] = str(error).splitlines()[0]
+    return [whole, inside]
+
+
+def measure_objects(rounds: int) -> list[Row]:
+    """Object creation and property set; there is nothing to compare with."""
+    from qom.cli.system import registry
+
+    types = registry().fork()
+    made = types.new("isa-serial")
+    rows = []
+    for name, text, statement in (
+        ("object creation", 'registry.new("isa-serial")', lambda: types.new("isa-serial")),
+        ("property set", 'obj.set("iobase", 0x2F8)', lambda: made.set("iobase", 0x2F8)),
+        ("property get", 'obj.get("iobase")', lambda: made.get("iobase")),
+    ):
+        row = Row(name, text, "us", higher_is_better=False)
+        for _ in range(rounds):
+            row.samples.setdefault("qom", []).append(timeit.timeit(statement, number=2000) / 2000 * 1e6)
+        rows.append(row)
+    return rows
+
+
+def check_counts(peer: Ours) -> None:
+    """The instructions a round that the loops claim are what the simulated processor counts."""
+    for loop in (loops.REGISTERS, loops.MEMORY, loops.CALLS):
+        counted = peer.count(loops.image(loop, 10001)) - peer.count(loops.image(loop, 1))
+        if counted != 10000 * loop.instructions:
+            raise BenchmarkError(f"{loop.name}: {counted / 10000} instructions a round, not {loop.instructions}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="turns that every peer takes")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of one run of a loop")
+    parser.add_argument("--only", default="", help="only rows and peers whose name has this word, e.g. 'registers'")
+    parser.add_argument("--peer", action="append", default=[], help="only this peer; may be given again")
+    parser.add_argument("--output", type=Path, default=TREE / "docs", help="where performance.md and .json go")
+    parser.add_argument("--dry-run", action="store_true", help="print only")
+    options = parser.parse_args()
+
+    load = os.getloadavg()[0]
+    peers: list[Peer] = []
+    absent: dict[str, str] = {}
+    known: list[Peer] = [Ours("simulated"), Ours("kvm"), Qemu(), Bochs()]
+    for peer in known:
+        if options.peer and peer.name not in options.peer:
+            continue
+        why = peer.why_not()
+        if why is None:
+            peers.append(peer)
+        else:
+            absent[peer.name] = why.splitlines()[0]
+            print(f"{peer.name}: not measured: {absent[peer.name]}", file=sys.stderr)
+    rows: list[Row] = []
+    for peer in peers:
+        if isinstance(peer, Ours) and peer.accelerator == "simulated":
+            check_counts(peer)
+    for loop in (loops.REGISTERS, loops.MEMORY, loops.CALLS):
+        if options.only in loop.name:
+            print(f"{loop.name} ...", file=sys.stderr)
+            rows.append(measure_loop(peers, loop, options.rounds, options.seconds, "M instr/s", loop.instructions))
+    for loop in (loops.OUTPUT, loops.INPUT):
+        if options.only in loop.name:
+            print(f"{loop.name} ...", file=sys.stderr)
+            rows.append(measure_loop(peers, loop, options.rounds, options.seconds, "k exits/s", 1))
+    if options.only in "boot" and find_seabios() is not None:
+        print("boot ...", file=sys.stderr)
+        rows += measure_boot(peers, options.rounds)
+    if options.only in "objects":
+        rows += measure_objects(options.rounds)
+    scale = {"M instr/s": 1e-6, "k exits/s": 1e-3}
+    for row in rows:
+        row.samples = {name: [v * scale.get(row.unit, 1.0) for v in values] for name, values in row.samples.items()}
+    host = {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "kernel": platform.release().split("-")[0],
+        "peers": {peer.name: peer.summary for peer in peers},
+        "absent": absent,
+        "rounds": options.rounds,
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+    }
+    text = table(rows, host, REFERENCE)
+    print(text)
+    if not options.dry_run:
+        (options.output / "performance.md").write_text(text, encoding="utf-8")
+        record = {
+            "host": host,
+            "rows": [
+                {
+                    "name": row.name,
+                    "what": row.text,
+                    "unit": row.unit,
+                    "higher_is_better": row.higher_is_better,
+                    "samples": row.samples,
+                    "median": {name: statistics.median(values) for name, values in row.samples.items()},
+                    "missing": row.missing,
+                }
+                for row in rows
+            ],
+        }
+        (options.output / "performance.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

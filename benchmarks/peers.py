@@ -1,0 +1,268 @@
+"""Who is measured: our two accelerators, QEMU's TCG and Bochs, each running the same bare-metal image or disk.
+
+A peer runs a 64 KiB ROM from the reset vector to its PASS and returns the seconds it took, start-up included: the harness takes
+differences of runs, so that what is constant cancels.  `why_not` tells why a peer cannot be measured here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.device import BenchmarkPort
+from plugins.firmware import find_seabios
+from qom.cli.options import CommandLine
+from qom.errors import QomError
+from qom.vm.vm import VirtualMachine
+from tests.guests.runner import Bare, open_accelerator
+
+SECONDS = 120.0  # for one run
+QEMU_SUCCESS = 1  # isa-debug-exit: (0 << 1) | 1
+
+
+class BenchmarkError(Exception):
+    """A run that did not come to its end; the message names the peer and what it said."""
+
+
+class Peer(ABC):
+    """Something that runs guests."""
+
+    name: str
+    summary: str
+    stretch = 1.0  # how much longer its runs must be, for the noise of its start-up
+
+    @abstractmethod
+    def why_not(self) -> str | None:
+        """Why it cannot be measured here, or None."""
+
+    @abstractmethod
+    def run_rom(self, image: bytes) -> float:
+        """Run a metal image to its PASS; seconds."""
+
+    def run_ports(self, image: bytes) -> float:
+        """As `run_rom`, with a device at port 240h."""
+        return self.run_rom(image)
+
+    @abstractmethod
+    def boot(self, disk: Path) -> float:
+        """From the start of the process to the end of a boot sector that SeaBIOS has loaded; seconds."""
+
+
+class Ours(Peer):
+    """One of our accelerators, in this process."""
+
+    def __init__(self, accelerator: str) -> None:
+        self.name, self.accelerator = f"qom {accelerator}", accelerator
+        self.summary = f"this tree, -accel {accelerator}"
+
+    def why_not(self) -> str | None:
+        try:
+            open_accelerator(self.accelerator).close()
+        except QomError as error:
+            return str(error)
+        return None
+
+    def run_rom(self, image: bytes) -> float:
+        with open_accelerator(self.accelerator) as system, Bare(system, image) as bare:
+            begin = time.perf_counter()
+            outcome = bare.run(SECONDS)
+            took = time.perf_counter() - begin
+        if not outcome.passed:
+            raise BenchmarkError(f"{self.name}: {outcome.report()}")
+        return took
+
+    def count(self, image: bytes) -> int:
+        """Instructions of the whole image, where the accelerator counts them."""
+        with open_accelerator(self.accelerator) as system, Bare(system, image) as bare:
+            bare.run(SECONDS)
+            return bare.vcpu.instruction_count() or 0
+
+    def run_ports(self, image: bytes) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            rom = Path(folder, "rom.bin")
+            rom.write_bytes(image)
+            words = ["-bios", str(rom), "-device", "benchmark-port", "-chardev", "ringbuf,id=report,size=4096"]
+            words += ["-device", "isa-debugcon,iobase=0x402,chardev=report"]
+            with self._machine(words) as vm:
+                return self._finish(vm, "report", "PASS")
+
+    def hand_over(self, disk: Path) -> float:
+        """From `cont` to the boot sector's end, in a machine that is already built; seconds."""
+        with self._machine(self._disk_words(disk)) as vm:
+            return self._finish(vm, "report", "Hello")
+
+    def boot(self, disk: Path) -> float:
+        words = [*self._disk_words(disk), "-device", "isa-debug-exit,iobase=0x501,iosize=2", "-accel", self.accelerator]
+        return _process(
+            self.name, [sys.executable, "-m", "qom.cli.system", *words, "-nodefaults", "-no-reboot", "-m", "64"]
+        )
+
+    def _disk_words(self, disk: Path) -> list[str]:
+        words = ["-bios", str(find_seabios()), "-drive", f"file={disk},format=raw,if=ide,snapshot=on"]
+        return [*words, "-chardev", "ringbuf,id=report,size=4096", "-serial", "chardev:report"]
+
+    @contextlib.contextmanager
+    def _machine(self, words: list[str]) -> Iterator[VirtualMachine]:
+        from qom.cli.system import registry
+
+        line = ["-accel", self.accelerator, "-m", "64", "-nodefaults", "-no-reboot", *words]
+        line += ["-device", "isa-debug-exit,iobase=0x501,iosize=2"]
+        types = registry()
+        types.register(BenchmarkPort)
+        vm = VirtualMachine(CommandLine().parse(line).builder.finish(), types)
+        try:
+            vm.build()
+            vm.start_loop()
+            yield vm
+        finally:
+            vm.close()
+
+    def _finish(self, vm: VirtualMachine, chardev: str, wanted: str) -> float:
+        begin = time.perf_counter()
+        vm.cont()
+        ended = vm.wait(SECONDS)
+        took = time.perf_counter() - begin
+        text = vm.root.resolve(f"/chardevs/{chardev}").take().decode("ascii", "replace")
+        if not ended or wanted not in text or vm.failure is not None:
+            raise BenchmarkError(f"{self.name}: {vm.failure or text or 'nothing was written'}")
+        return took
+
+
+class Qemu(Peer):
+    """QEMU's own translator."""
+
+    name, program = "QEMU TCG", "qemu-system-x86_64"
+    stretch = 3.0
+
+    def __init__(self) -> None:
+        self.summary = _first_line([self.program, "--version"]) if shutil.which(self.program) else "not installed"
+
+    def why_not(self) -> str | None:
+        return None if shutil.which(self.program) else f"{self.program} is not installed"
+
+    def run_rom(self, image: bytes) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            rom = Path(folder, "rom.bin")
+            rom.write_bytes(image)
+            # The device at the measured port is a debug console that goes nowhere.
+            words = ["-bios", str(rom), "-chardev", "null,id=none", "-device", "isa-debugcon,iobase=0x240,chardev=none"]
+            return self._run([*words, "-net", "none"])
+
+    def boot(self, disk: Path) -> float:
+        words = ["-drive", f"file={disk},format=raw,if=ide,snapshot=on", "-serial", "null"]
+        return self._run([*words, "-bios", str(find_seabios())])
+
+    def _run(self, words: list[str]) -> float:
+        common = ["-accel", "tcg", "-M", "pc", "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"]
+        common += ["-device", "isa-debug-exit,iobase=0x501,iosize=2"]
+        return _process(self.name, [self.program, *common, *words])
+
+
+class Bochs(Peer):
+    """Bochs, an interpreter."""
+
+    name, program = "Bochs", "bochs"
+    stretch = 8.0
+
+    def __init__(self) -> None:
+        self.summary = "not installed"
+        if shutil.which(self.program):
+            done = subprocess.run([self.program, "--help"], capture_output=True, text=True, check=False)
+            lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "Emulator" in line]
+            self.summary = lines[0] if lines else "Bochs"
+
+    def why_not(self) -> str | None:
+        if not shutil.which(self.program):
+            return "bochs is not installed"
+        try:
+            self.run_rom((Path(__file__).parents[1] / "tests/guests/metal/selfcheck.bin").read_bytes())
+        except BenchmarkError as error:
+            return str(error)
+        return None
+
+    def run_rom(self, image: bytes) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            rom = Path(folder, "rom.bin")
+            rom.write_bytes(image)
+            return self._run(Path(folder), [f"romimage: file={rom}, address=0xffff0000, options=none"], "PASS")
+
+    def boot(self, disk: Path) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder, "disk.img")  # Bochs wants whole cylinders
+            image.write_bytes(disk.read_bytes().ljust(20 * 16 * 63 * 512, b"\0"))
+            lines = [
+                f"romimage: file={find_seabios()}, options=none",
+                "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
+                f"ata0-master: type=disk, path={image}, mode=flat, cylinders=20, heads=16, spt=63",
+                "com1: enabled=1, mode=null",
+            ]
+            return self._run(Path(folder), lines, "shutdown requested")
+
+    def _run(self, folder: Path, lines: list[str], wanted: str) -> float:
+        log, script = folder / "log", folder / "rc"
+        settings = [
+            *("config_interface: textconfig", "display_library: term", "megs: 64", "boot: disk", f"log: {log}"),
+            *("cpu: model=core2_penryn_t9600, count=1, ips=50000000", "clock: sync=none", "speaker: enabled=0"),
+            *("sound: waveoutdrv=dummy", "panic: action=fatal", "error: action=report", "info: action=report"),
+        ]
+        script.write_text("\n".join([*settings, *lines]) + "\n", encoding="ascii")
+        begin = time.perf_counter()
+        text = _in_terminal([self.program, "-q", "-f", str(script)])
+        took = time.perf_counter() - begin
+        report = log.read_text(errors="replace") if log.exists() else ""
+        if wanted not in report:
+            raise BenchmarkError(f"{self.name}: {text.strip().splitlines()[-1] if text.strip() else 'no output'}")
+        return took
+
+
+def _first_line(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[0]
+
+
+def _process(name: str, command: list[str]) -> float:
+    begin = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchmarkError(f"{name}: no end within {SECONDS} s") from None
+    took = time.perf_counter() - begin
+    if done.returncode != QEMU_SUCCESS:
+        raise BenchmarkError(f"{name}: exit status {done.returncode}: {done.stderr.strip()}")
+    return took
+
+
+def _in_terminal(command: list[str]) -> str:
+    """Run `command` in a terminal of its own, tell its debugger to continue, and return what it wrote."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ["TERM"] = "xterm"
+        os.execvp(command[0], command)
+    written = bytearray()
+    os.write(terminal, b"c\nq\n")
+    limit = time.monotonic() + SECONDS
+    with contextlib.suppress(OSError):  # the end of a terminal reads as an error
+        while time.monotonic() < limit:
+            if not select.select([terminal], [], [], 1.0)[0]:
+                continue
+            chunk = os.read(terminal, 65536)
+            if not chunk:
+                break
+            written += chunk
+    os.close(terminal)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return written.decode("utf-8", "replace")

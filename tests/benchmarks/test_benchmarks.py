@@ -1,0 +1,107 @@
+"""The harness: that its arithmetic is right, its loops are what it claims, and its page says what was measured."""
+
+import struct
+
+import pytest
+
+from benchmarks import loops
+from benchmarks.__main__ import check_counts, measure_loop, measure_objects
+from benchmarks.peers import BenchmarkError, Ours, Peer
+from benchmarks.report import Row, number, spread, table
+
+
+def rounds_of(image: bytes) -> int:
+    return int(struct.unpack_from("<I", image, loops.WHICH + 4)[0])
+
+
+class Fake(Peer):
+    """Takes two seconds to start and a microsecond a round."""
+
+    summary = "a fake"
+
+    def __init__(self, name: str, speed: float = 1e6) -> None:
+        self.name, self.speed, self.runs = name, speed, 0
+
+    def why_not(self) -> str | None:
+        return None
+
+    def run_rom(self, image: bytes) -> float:
+        self.runs += 1
+        return 2.0 + rounds_of(image) / self.speed
+
+    def boot(self, disk: object) -> float:
+        return 1.0
+
+
+def test_parameters_go_into_the_image() -> None:
+    image = loops.image(loops.CALLS, 123456)
+    assert len(image) == 0x10000
+    assert struct.unpack_from("<II", image, loops.WHICH) == (2, 123456)
+    assert loops.image(loops.CALLS, 0)[: loops.WHICH] == loops.IMAGE.read_bytes()[: loops.WHICH]
+
+
+def test_start_up_cancels() -> None:
+    assert loops.rate(Fake("f").run_rom, loops.REGISTERS, 1_000_001) == pytest.approx(1e6)
+
+
+def test_calibration_finds_the_length() -> None:
+    fake = Fake("f")
+    assert loops.calibrate(fake.run_rom, loops.REGISTERS, 0.5) == pytest.approx(500_000, rel=0.01)
+    assert fake.runs < 12
+
+
+def test_calibration_ends_for_something_infinitely_fast() -> None:
+    assert loops.calibrate(lambda image: 2.0, loops.REGISTERS, 0.5) == loops.ROUNDS_MAX
+
+
+def test_peers_take_turns_and_a_failing_one_is_left_out() -> None:
+    class Broken(Fake):
+        def run_rom(self, image: bytes) -> float:
+            raise BenchmarkError("broken: no end\nmore")
+
+    row = measure_loop([Fake("one"), Broken("two"), Fake("three", 2e6)], loops.REGISTERS, 3, 0.1, "M instr/s", 10)
+    assert row.missing == {"two": "broken: no end"}
+    assert {name: [round(v) for v in values] for name, values in row.samples.items()} == {
+        "one": [10_000_000] * 3,
+        "three": [20_000_000] * 3,
+    }
+
+
+def test_page() -> None:
+    up = Row("speed", "text", "M/s", True, {"a": [1.0, 2.0, 4.0], "ref": [4.0, 4.0, 4.0]}, {"b": "not there"})
+    down = Row("time", "text", "s", False, {"a": [0.5], "ref": [2.0]})
+    host = {"processor": "P", "processors": 2, "kernel": "6", "python": "3", "rounds": 3, "load": [0.1, 1.0]}
+    page = table([up, down], {**host, "peers": {"a": "A", "ref": "R"}, "absent": {"c": "no c"}}, "ref")
+    lines = page.splitlines()
+    assert "Host: P, 2 processors, Linux 6, CPython 3; 3 rounds; load average 0.1 before, 1.0 after." in lines
+    assert "| | unit | a | ref | b |" in lines
+    assert "| speed: text | M/s | 2.00 (-50/+100 %) 0.50x | 4.00 (-0/+0 %) |  |" in lines
+    assert "| time: text | s | 0.50 (-0/+0 %) 4.00x | 2.00 (-0/+0 %) |  |" in lines
+    assert "- speed, b: not there" in lines
+    assert "- c: not measured, no c" in lines
+
+
+def test_numbers() -> None:
+    assert [number(v) for v in (0.1234, 12.34, 1234.5)] == ["0.12", "12.3", "1234"]
+    assert spread([1.0, 2.0, 3.0]) == "-50/+50 %"
+
+
+def test_loops_have_the_instructions_they_claim() -> None:
+    peer = Ours("simulated")
+    if (why := peer.why_not()) is not None:
+        pytest.skip(why)
+    check_counts(peer)
+
+
+def test_port_loop_reaches_the_device() -> None:
+    peer = Ours("simulated")
+    if (why := peer.why_not()) is not None:
+        pytest.skip(why)
+    assert 0 < peer.run_ports(loops.image(loops.OUTPUT, 1000)) < 60
+    assert 0 < peer.run_ports(loops.image(loops.INPUT, 1000)) < 60
+
+
+def test_object_rows() -> None:
+    rows = measure_objects(1)
+    assert [row.name for row in rows] == ["object creation", "property set", "property get"]
+    assert all(row.samples["qom"][0] > 0 for row in rows)
