@@ -42,7 +42,7 @@ def help_text(registry: TypeRegistry, option: str, name: str) -> str:
         rows.append((short, _desc(found)))
         for alias in registry.aliases(found.name):
             rows.append((alias.removesuffix(suffix), f"{_desc(found)} (alias of {short})"))
-    return "\n".join([heads[option], *_table(sorted(rows))])
+    return "\n".join([heads[option], *_table(sorted(rows))]) if rows else f"There are no types for -{option}."
 
 
 def find(registry: TypeRegistry, option: str, name: str) -> Type:
