@@ -60,6 +60,7 @@ class SocketChardev(FdChardev):
         if self.server:
             self._listen()
             if self.wait:
+                self.announce(f"{self.path} waits for a client on {self.address}")
                 self._accept(blocking=True)
             else:
                 self._await_client()

@@ -97,6 +97,7 @@ def machine(config: MachineConfig, program: str) -> Iterator[VirtualMachine]:
     for entry in config.globals:
         types.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
     vm = VirtualMachine(config, types)
+    vm.announce = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
     try:
         vm.build()
         yield vm

@@ -82,6 +82,10 @@ def _nothing() -> None:
     pass
 
 
+def _unheard(text: str) -> None:
+    del text
+
+
 @type_init("chardev", abstract=True)
 class Chardev(Object):
     """One back end. Created, its properties set, then `open(poller)`; `close()` gives everything back."""
@@ -95,6 +99,7 @@ class Chardev(Object):
         """Start closed and with no front end."""
         self.poller: Poller | None = None
         self.connected = False  # a peer is there; while not, written bytes are lost as on an unplugged cable
+        self.announce: Callable[[str], None] = _unheard  # for what a user must know to reach the peer's end
         self.frontend = ""
         self._drop_frontend()
 

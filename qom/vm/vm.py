@@ -82,6 +82,8 @@ class VirtualMachine:
         self._log_file: TextIO | None = None
         self._categories = frozenset(config.log.categories)
         self._drives: dict[str, Object] = {}
+        self.announce: Callable[[str], None] = _unheard
+        """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -169,6 +171,7 @@ class VirtualMachine:
                 with placed(origin, name):
                     backend.set(name, value)
             backend.configure()
+            backend.announce = self.announce
             backend.open(self.main_loop)
         except BaseException:
             backend.unparent()
@@ -477,6 +480,10 @@ def _cause(reason: str, what: str) -> dict[str, Any]:
     """Event data: QEMU's ShutdownCause (`host-signal`, `guest-reset`, ...), and who asked as the device put it."""
     host = reason.startswith("host") or reason == "internal-error"
     return {"guest": not host, "reason": reason if host else f"guest-{what}", "source": reason}
+
+
+def _unheard(text: str) -> None:
+    del text
 
 
 def _next_name(container: Object, driver: str) -> str:

@@ -211,6 +211,8 @@ def test_unix_server_removes_its_socket_and_replaces_a_dead_one(new: Any, poller
 def test_wait_blocks_until_the_client_is_there(new: Any, poller: StepPoller, tmp_path: Path) -> None:
     path = tmp_path / "sock"
     chardev = new("socket", server=True, path=str(path))
+    said: list[str] = []
+    chardev.announce = said.append
     program = f"""if True:
         import os, socket
         while not os.path.exists({str(path)!r}): os.sched_yield()
@@ -220,6 +222,7 @@ def test_wait_blocks_until_the_client_is_there(new: Any, poller: StepPoller, tmp
     with subprocess.Popen([sys.executable, "-c", program]) as client:
         chardev.open(poller)
         assert chardev.connected
+        assert said == [f"/chardevs/c0 waits for a client on {path}"]
         port = Port(chardev)
         poller.until(lambda: port.got)
         assert port.got == b"here"
@@ -337,7 +340,10 @@ def test_socket_configuration(new: Any, poller: StepPoller, props: dict[str, Any
 
 def test_pty_carries_both_ways_and_survives_a_hang_up(new: Any, poller: StepPoller) -> None:
     chardev = new("pty")
+    said: list[str] = []
+    chardev.announce = said.append
     chardev.open(poller)
+    assert said == [f"/chardevs/c0 is {chardev.device}"]
     port = Port(chardev)
     assert chardev.device.startswith("/dev/pts/")
     assert chardev.write(b"nobody") == 6
