@@ -41,10 +41,15 @@ SETTABLE = frozenset({Life.CREATED, Life.CONFIGURED, Life.UNREALIZED})
 
 def move(obj: Object, to: Life) -> None:
     """Take `obj` to the phase `to`, or raise `LifecycleError` naming both phases and what is allowed."""
+    check_move(obj, to)
+    obj.life = to
+
+
+def check_move(obj: Object, to: Life) -> None:
+    """Raise `LifecycleError` unless `obj` may go to the phase `to` now."""
     allowed = TRANSITIONS[obj.life]
     if to not in allowed:
         names = ", ".join(sorted(a.value for a in allowed)) or "nothing"
         raise LifecycleError(
             f"{obj.path}: cannot go from {obj.life.value} to {to.value}: from {obj.life.value} follows {names}"
         )
-    obj.life = to

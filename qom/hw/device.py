@@ -22,7 +22,7 @@ from qom.hw.clock import Clock, HasPath, Timer, TimerCallback
 from qom.hw.irq import Line, LineHandler, Pin
 from qom.hw.memory import Region
 from qom.hw.reset import Reset, Resettable, reset_tree
-from qom.lifecycle import Life, move
+from qom.lifecycle import Life, check_move, move
 from qom.object import Object
 from qom.properties import link, prop
 from qom.registry import type_init
@@ -69,6 +69,7 @@ def device_set_realized(device: Device, value: bool) -> None:
 
 
 def _unrealize(device: Device) -> None:
+    check_move(device, Life.UNREALIZED)  # before anything is taken apart
     device._unrealizing = True
     try:
         for bus in device.buses():

@@ -10,6 +10,7 @@ import pytest
 from pcs import ACCELERATORS, disk_words, image, need, pc
 
 from qom.errors import LifecycleError, PropertyError
+from qom.lifecycle import Life
 from qom.vm.runstate import RunState
 
 
@@ -22,6 +23,19 @@ def test_stop_and_continue_keep_the_guest_alive(accel: str, tmp_path: Path) -> N
             assert all(cpu.stopped for cpu in machine.vm.cpus)
             machine.vm.cont()
         machine.serial.wait_for("Hello")
+
+
+def test_the_machines_life_follows() -> None:
+    with pc() as machine:
+        board = machine.vm.machine
+        assert board.life is Life.REALIZED
+        machine.start()
+        assert board.life is Life.RUNNING
+        with pytest.raises(LifecycleError, match="cannot go from running to unrealized"):
+            board.set("realized", False)
+        machine.serial.wait_for("No bootable device.")  # the attempt harmed nothing
+        machine.vm.stop()
+        assert board.life is Life.REALIZED
 
 
 def test_guest_time_stands_still_while_stopped() -> None:
