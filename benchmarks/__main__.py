@@ -53,9 +53,11 @@ def measure_boot(peers: list[Peer], rounds: int) -> list[Row]:
             if peer.name in whole.missing or (turn and peer.name in SLOW_BOOT):
                 continue
             try:
-                whole.samples.setdefault(peer.name, []).append(peer.boot(DISK))
+                took = peer.boot(DISK)
+                whole.samples.setdefault(peer.name, []).append(took)
                 if isinstance(peer, Ours) and peer.name not in SLOW_BOOT:
-                    inside.samples.setdefault(peer.name, []).append(peer.hand_over(DISK))
+                    took = peer.hand_over(DISK)
+                    inside.samples.setdefault(peer.name, []).append(took)
             except BenchmarkError as error:
                 whole.missing[peer.name] = str(error).splitlines()[0]
     return [whole, inside]

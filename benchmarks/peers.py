@@ -27,7 +27,7 @@ from qom.errors import QomError
 from qom.vm.vm import VirtualMachine
 from tests.guests.runner import Bare, open_accelerator
 
-SECONDS = 120.0  # for one run
+SECONDS = 240.0  # for one run
 QEMU_SUCCESS = 1  # isa-debug-exit: (0 << 1) | 1
 
 

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from benchmarks import loops
-from benchmarks.__main__ import check_counts, measure_loop, measure_objects
+from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measure_objects
 from benchmarks.peers import BenchmarkError, Ours, Peer
 from benchmarks.report import Row, number, spread, table
 
@@ -105,3 +105,13 @@ def test_object_rows() -> None:
     rows = measure_objects(1)
     assert [row.name for row in rows] == ["object creation", "property set", "property get"]
     assert all(row.samples["qom"][0] > 0 for row in rows)
+
+
+def test_a_peer_that_fails_to_boot_has_a_reason_and_no_samples() -> None:
+    class Unbootable(Fake):
+        def boot(self, disk: object) -> float:
+            raise BenchmarkError("two: exit status 7: no disk")
+
+    whole, inside = measure_boot([Fake("one"), Unbootable("two")], 2)
+    assert (whole.samples, whole.missing) == ({"one": [1.0, 1.0]}, {"two": "two: exit status 7: no disk"})
+    assert (inside.samples, inside.missing) == ({}, {})
