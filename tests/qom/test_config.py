@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qom.cli.options import CommandLine
@@ -22,6 +22,9 @@ from qom.config import (
 )
 from qom.errors import ConfigError
 from qom.options import format_options, parse_options
+
+# The time an example takes is the machine's business, not the test's.
+STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def config(*argv: str) -> MachineConfig:
@@ -48,6 +51,7 @@ def test_option_strings() -> None:
         parse_options("a=1,=3", origin="-x")
 
 
+@STEADY
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z-]{0,8}", fullmatch=True), st.text(max_size=20), min_size=1))
 def test_option_strings_survive_formatting(options: dict[str, str]) -> None:
     assert parse_options(format_options(options)) == options
@@ -139,6 +143,7 @@ def test_smp_completes_itself_as_qemu_does(text: str, topology: tuple[int, ...])
     assert (made.cpus, made.sockets, made.cores, made.threads, made.maxcpus) == topology
 
 
+@STEADY
 @given(
     st.fixed_dictionaries(
         {}, optional={name: st.integers(1, 64) for name in ("cpus", "sockets", "cores", "threads", "maxcpus")}

@@ -10,13 +10,16 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qom.cli.options import CommandLine
 from qom.config import ConfigBuilder, MachineConfig
 from qom.configfile import load, read_ini, toml_lines
 from qom.errors import ConfigError
+
+# The time an example takes is the machine's business, not the test's.
+STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 Write = Callable[[str], Path]
 
@@ -290,6 +293,7 @@ def toml_text(value: Any) -> str:
     return str(value)
 
 
+@STEADY
 @given(
     st.dictionaries(KEY, st.dictionaries(KEY, st.one_of(SCALAR, st.lists(SCALAR, max_size=3)), max_size=3), max_size=4)
 )

@@ -6,7 +6,7 @@ import enum
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qom import (
@@ -29,6 +29,9 @@ from qom import (
     type_init,
 )
 from qom.lifecycle import move
+
+# The time an example takes is the machine's business, not the test's.
+STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 class Speed(enum.Enum):
@@ -415,11 +418,13 @@ def test_describe_says_it_all(registry: TypeRegistry) -> None:
     assert registry.get("table").properties["memory"].default_text == "128M"
 
 
+@STEADY
 @given(st.integers(min_value=0, max_value=2**63))
 def test_sizes_survive_formatting(value: int) -> None:
     assert parse_size(format_size(value)) == value
 
 
+@STEADY
 @given(st.sampled_from(["small", "port", "wide", "number"]), st.integers(min_value=-(2**70), max_value=2**70))
 def test_integers_keep_exactly_what_is_in_range(name: str, value: int) -> None:
     registry = TypeRegistry()

@@ -23,6 +23,9 @@ from qom.config import ConfigBuilder
 from qom.configfile import KEYS, read_ini, read_toml
 from qom.errors import ConfigError
 
+# The time an example takes is the machine's business, not the test's.
+STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+
 ROOT = Path(__file__).parents[2]
 
 WORDS = st.sampled_from(
@@ -36,6 +39,7 @@ VALUES = st.lists(WORDS, max_size=5).map(",".join) | st.text(max_size=12)
 ARGV = st.lists(st.tuples(st.sampled_from([o for o in OPTIONS if o.name != "readconfig"]), VALUES), max_size=6)
 
 
+@STEADY
 @given(ARGV)
 def test_any_command_line_is_a_configuration_or_a_config_error(parts: list[tuple[Any, str]]) -> None:
     argv: list[str] = []
@@ -84,7 +88,7 @@ def toml(value: Any) -> str:
     return repr(value)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@STEADY
 @given(FILE)
 def test_any_toml_is_a_configuration_or_a_config_error(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "vm.toml"
@@ -97,7 +101,7 @@ def test_any_toml_is_a_configuration_or_a_config_error(tmp_path: Path, data: dic
         assert str(error)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@STEADY
 @given(st.text(alphabet='[]"= \n#abdeiqmouschrv-x1', max_size=60))
 def test_any_ini_is_a_configuration_or_a_config_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "vm.ini"
