@@ -1,7 +1,8 @@
 """Who is measured: our two accelerators, QEMU's TCG and Bochs, each running the same bare-metal image or disk.
 
-A peer runs a 64 KiB ROM from the reset vector to its PASS and returns the seconds it took, start-up included: the harness takes
-differences of runs, so that what is constant cancels.  `why_not` tells why a peer cannot be measured here.
+A peer runs a 64 KiB ROM from the reset vector to its PASS and tells the processor time it took, start-up included: the harness
+takes differences of runs, so that what is constant cancels.  Processor time, not time on the wall, because it does not count
+what else the host does.  `why_not` tells why a peer cannot be measured here.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+
+import attrs
 
 from benchmarks.device import BenchmarkPort
 from plugins.firmware import find_seabios
@@ -35,6 +39,24 @@ class BenchmarkError(Exception):
     """A run that did not come to its end; the message names the peer and what it said."""
 
 
+@attrs.frozen
+class Time:
+    """What a run took, in seconds."""
+
+    wall: float
+    processor: float  # user and system, of all threads
+
+
+class Stopwatch:
+    """Measures this process from its making to `read`."""
+
+    def __init__(self) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def read(self) -> Time:
+        return Time(time.perf_counter() - self._wall, time.process_time() - self._processor)
+
+
 class Peer(ABC):
     """Something that runs guests."""
 
@@ -47,16 +69,16 @@ class Peer(ABC):
         """Why it cannot be measured here, or None."""
 
     @abstractmethod
-    def run_rom(self, image: bytes) -> float:
-        """Run a metal image to its PASS; seconds."""
+    def run_rom(self, image: bytes) -> Time:
+        """Run a metal image to its PASS."""
 
-    def run_ports(self, image: bytes) -> float:
+    def run_ports(self, image: bytes) -> Time:
         """As `run_rom`, with a device at port 240h."""
         return self.run_rom(image)
 
     @abstractmethod
-    def boot(self, disk: Path) -> float:
-        """From the start of the process to the end of a boot sector that SeaBIOS has loaded; seconds."""
+    def boot(self, disk: Path) -> Time:
+        """From the start of the process to the end of a boot sector that SeaBIOS has loaded."""
 
 
 class Ours(Peer):
@@ -73,11 +95,11 @@ class Ours(Peer):
             return str(error)
         return None
 
-    def run_rom(self, image: bytes) -> float:
+    def run_rom(self, image: bytes) -> Time:
         with open_accelerator(self.accelerator) as system, Bare(system, image) as bare:
-            begin = time.perf_counter()
+            watch = Stopwatch()
             outcome = bare.run(SECONDS)
-            took = time.perf_counter() - begin
+            took = watch.read()
         if not outcome.passed:
             raise BenchmarkError(f"{self.name}: {outcome.report()}")
         return took
@@ -88,7 +110,7 @@ class Ours(Peer):
             bare.run(SECONDS)
             return bare.vcpu.instruction_count() or 0
 
-    def run_ports(self, image: bytes) -> float:
+    def run_ports(self, image: bytes) -> Time:
         with tempfile.TemporaryDirectory() as folder:
             rom = Path(folder, "rom.bin")
             rom.write_bytes(image)
@@ -97,12 +119,12 @@ class Ours(Peer):
             with self._machine(words) as vm:
                 return self._finish(vm, "report", "PASS")
 
-    def hand_over(self, disk: Path) -> float:
-        """From `cont` to the boot sector's end, in a machine that is already built; seconds."""
+    def hand_over(self, disk: Path) -> Time:
+        """From `cont` to the boot sector's end, in a machine that is already built."""
         with self._machine(self._disk_words(disk)) as vm:
             return self._finish(vm, "report", "Hello")
 
-    def boot(self, disk: Path) -> float:
+    def boot(self, disk: Path) -> Time:
         words = [*self._disk_words(disk), "-device", "isa-debug-exit,iobase=0x501,iosize=2", "-accel", self.accelerator]
         return _process(
             self.name, [sys.executable, "-m", "qom.cli.system", *words, "-nodefaults", "-no-reboot", "-m", "64"]
@@ -128,11 +150,11 @@ class Ours(Peer):
         finally:
             vm.close()
 
-    def _finish(self, vm: VirtualMachine, chardev: str, wanted: str) -> float:
-        begin = time.perf_counter()
+    def _finish(self, vm: VirtualMachine, chardev: str, wanted: str) -> Time:
+        watch = Stopwatch()
         vm.cont()
         ended = vm.wait(SECONDS)
-        took = time.perf_counter() - begin
+        took = watch.read()
         text = vm.root.resolve(f"/chardevs/{chardev}").take().decode("ascii", "replace")
         if not ended or wanted not in text or vm.failure is not None:
             raise BenchmarkError(f"{self.name}: {vm.failure or text or 'nothing was written'}")
@@ -151,7 +173,7 @@ class Qemu(Peer):
     def why_not(self) -> str | None:
         return None if shutil.which(self.program) else f"{self.program} is not installed"
 
-    def run_rom(self, image: bytes) -> float:
+    def run_rom(self, image: bytes) -> Time:
         with tempfile.TemporaryDirectory() as folder:
             rom = Path(folder, "rom.bin")
             rom.write_bytes(image)
@@ -159,11 +181,11 @@ class Qemu(Peer):
             words = ["-bios", str(rom), "-chardev", "null,id=none", "-device", "isa-debugcon,iobase=0x240,chardev=none"]
             return self._run([*words, "-net", "none"])
 
-    def boot(self, disk: Path) -> float:
+    def boot(self, disk: Path) -> Time:
         words = ["-drive", f"file={disk},format=raw,if=ide,snapshot=on", "-serial", "null"]
         return self._run([*words, "-bios", str(find_seabios())])
 
-    def _run(self, words: list[str]) -> float:
+    def _run(self, words: list[str]) -> Time:
         common = ["-accel", "tcg", "-M", "pc", "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"]
         common += ["-device", "isa-debug-exit,iobase=0x501,iosize=2"]
         return _process(self.name, [self.program, *common, *words])
@@ -191,13 +213,13 @@ class Bochs(Peer):
             return str(error)
         return None
 
-    def run_rom(self, image: bytes) -> float:
+    def run_rom(self, image: bytes) -> Time:
         with tempfile.TemporaryDirectory() as folder:
             rom = Path(folder, "rom.bin")
             rom.write_bytes(image)
             return self._run(Path(folder), [f"romimage: file={rom}, address=0xffff0000, options=none"], "PASS")
 
-    def boot(self, disk: Path) -> float:
+    def boot(self, disk: Path) -> Time:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder, "disk.img")  # Bochs wants whole cylinders
             image.write_bytes(disk.read_bytes().ljust(20 * 16 * 63 * 512, b"\0"))
@@ -209,7 +231,7 @@ class Bochs(Peer):
             ]
             return self._run(Path(folder), lines, "shutdown requested")
 
-    def _run(self, folder: Path, lines: list[str], wanted: str) -> float:
+    def _run(self, folder: Path, lines: list[str], wanted: str) -> Time:
         log, script = folder / "log", folder / "rc"
         settings = [
             *("config_interface: textconfig", "display_library: term", "megs: 64", "boot: disk", f"log: {log}"),
@@ -217,9 +239,7 @@ class Bochs(Peer):
             *("sound: waveoutdrv=dummy", "panic: action=fatal", "error: action=report", "info: action=report"),
         ]
         script.write_text("\n".join([*settings, *lines]) + "\n", encoding="ascii")
-        begin = time.perf_counter()
-        text = _in_terminal([self.program, "-q", "-f", str(script)])
-        took = time.perf_counter() - begin
+        text, took = _in_terminal([self.program, "-q", "-f", str(script)])
         report = log.read_text(errors="replace") if log.exists() else ""
         if wanted not in report:
             raise BenchmarkError(f"{self.name}: {text.strip().splitlines()[-1] if text.strip() else 'no output'}")
@@ -230,22 +250,27 @@ def _first_line(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[0]
 
 
-def _process(name: str, command: list[str]) -> float:
+def _process(name: str, command: list[str]) -> Time:
     begin = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchmarkError(f"{name}: no end within {SECONDS} s") from None
-    took = time.perf_counter() - begin
-    if done.returncode != QEMU_SUCCESS:
-        raise BenchmarkError(f"{name}: exit status {done.returncode}: {done.stderr.strip()}")
-    return took
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+        watchdog = threading.Timer(SECONDS, child.kill)
+        watchdog.start()
+        _, status, usage = os.wait4(child.pid, 0)
+        watchdog.cancel()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip()
+    if child.returncode == -signal.SIGKILL:
+        raise BenchmarkError(f"{name}: no end within {SECONDS} s")
+    if child.returncode != QEMU_SUCCESS:
+        raise BenchmarkError(f"{name}: exit status {child.returncode}: {said}")
+    return Time(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime)
 
 
-def _in_terminal(command: list[str]) -> str:
-    """Run `command` in a terminal of its own, tell its debugger to continue, and return what it wrote."""
+def _in_terminal(command: list[str]) -> tuple[str, Time]:
+    """Run `command` in a terminal of its own and tell its debugger to continue; what it wrote, and what it took."""
+    begin = time.perf_counter()
     child, terminal = pty.fork()
     if child == 0:
         os.environ["TERM"] = "xterm"
@@ -264,5 +289,6 @@ def _in_terminal(command: list[str]) -> str:
     os.close(terminal)
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return written.decode("utf-8", "replace")
+    _, _, usage = os.wait4(child, 0)
+    took = Time(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime)
+    return written.decode("utf-8", "replace"), took

@@ -44,7 +44,8 @@ def table(rows: list[Row], host: dict[str, Any], reference: str) -> str:
         "# Performance",
         "",
         "Written by `python -m benchmarks`, which measures all peers in turns on the same bare-metal images "
-        "(`benchmarks/guests/`) and the same disk. Medians; in brackets the lowest and highest sample; "
+        "(`benchmarks/guests/`) and the same disk. Speeds are by processor time. Medians; in brackets the lowest and "
+        "highest sample; "
         f"then how many times as good as {reference}.",
         "",
         f"Host: {host['processor']}, {host['processors']} processors, Linux {host['kernel']}, "

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import loops
 from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measure_objects
-from benchmarks.peers import BenchmarkError, Ours, Peer
+from benchmarks.peers import BenchmarkError, Ours, Peer, Time
 from benchmarks.report import Row, number, spread, table
 
 
@@ -25,12 +25,12 @@ class Fake(Peer):
     def why_not(self) -> str | None:
         return None
 
-    def run_rom(self, image: bytes) -> float:
+    def run_rom(self, image: bytes) -> Time:
         self.runs += 1
-        return 2.0 + rounds_of(image) / self.speed
+        return Time(1000.0, 2.0 + rounds_of(image) / self.speed)
 
-    def boot(self, disk: object) -> float:
-        return 1.0
+    def boot(self, disk: object) -> Time:
+        return Time(1.0, 0.5)
 
 
 def test_parameters_go_into_the_image() -> None:
@@ -44,6 +44,16 @@ def test_start_up_cancels() -> None:
     assert loops.rate(Fake("f").run_rom, loops.REGISTERS, 1_000_001) == pytest.approx(1e6)
 
 
+def test_a_run_that_measures_nothing_is_no_sample() -> None:
+    with pytest.raises(loops.Unmeasurable, match="100 rounds of 'registers' take no longer than one"):
+        loops.rate(lambda image: Time(1.0, 1.0), loops.REGISTERS, 100)
+    row = measure_loop([Fake("flat", 1e300)], loops.REGISTERS, 2, 0.1, "M instr/s", 10)
+    assert (row.samples, row.missing) == (
+        {},
+        {"flat": f"{loops.ROUNDS_MAX} rounds of 'registers' take no longer than one"},
+    )
+
+
 def test_calibration_finds_the_length() -> None:
     fake = Fake("f")
     assert loops.calibrate(fake.run_rom, loops.REGISTERS, 0.5) == pytest.approx(500_000, rel=0.01)
@@ -51,12 +61,12 @@ def test_calibration_finds_the_length() -> None:
 
 
 def test_calibration_ends_for_something_infinitely_fast() -> None:
-    assert loops.calibrate(lambda image: 2.0, loops.REGISTERS, 0.5) == loops.ROUNDS_MAX
+    assert loops.calibrate(lambda image: Time(2.0, 2.0), loops.REGISTERS, 0.5) == loops.ROUNDS_MAX
 
 
 def test_peers_take_turns_and_a_failing_one_is_left_out() -> None:
     class Broken(Fake):
-        def run_rom(self, image: bytes) -> float:
+        def run_rom(self, image: bytes) -> Time:
             raise BenchmarkError("broken: no end\nmore")
 
     row = measure_loop([Fake("one"), Broken("two"), Fake("three", 2e6)], loops.REGISTERS, 3, 0.1, "M instr/s", 10)
@@ -97,21 +107,22 @@ def test_port_loop_reaches_the_device() -> None:
     peer = Ours("simulated")
     if (why := peer.why_not()) is not None:
         pytest.skip(why)
-    assert 0 < peer.run_ports(loops.image(loops.OUTPUT, 1000)) < 60
-    assert 0 < peer.run_ports(loops.image(loops.INPUT, 1000)) < 60
+    assert 0 < peer.run_ports(loops.image(loops.OUTPUT, 1000)).processor < 60
+    assert 0 < peer.run_ports(loops.image(loops.INPUT, 1000)).processor < 60
 
 
 def test_object_rows() -> None:
     rows = measure_objects(1)
     assert [row.name for row in rows] == ["object creation", "property set", "property get"]
-    assert all(row.samples["qom"][0] > 0 for row in rows)
+    assert all(row.samples["qom simulated"][0] > 0 for row in rows)
 
 
 def test_a_peer_that_fails_to_boot_has_a_reason_and_no_samples() -> None:
     class Unbootable(Fake):
-        def boot(self, disk: object) -> float:
+        def boot(self, disk: object) -> Time:
             raise BenchmarkError("two: exit status 7: no disk")
 
-    whole, inside = measure_boot([Fake("one"), Unbootable("two")], 2)
+    whole, cost, inside = measure_boot([Fake("one"), Unbootable("two")], 2)
     assert (whole.samples, whole.missing) == ({"one": [1.0, 1.0]}, {"two": "two: exit status 7: no disk"})
+    assert cost.samples == {"one": [0.5, 0.5]}
     assert (inside.samples, inside.missing) == ({}, {})
