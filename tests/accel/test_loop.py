@@ -39,6 +39,12 @@ def finish(built: Board, offset: int = 0) -> None:
     assert event.wait(TIMEOUT), f"{built.system.events} {built.accel.exit_counts()}"
 
 
+def until_halted(built: Board) -> None:
+    """The guest has executed HLT (a port it writes just before tells less)."""
+    while not built.cpus[0].halted:
+        time.sleep(0)
+
+
 # -- ports and memory
 
 
@@ -244,6 +250,7 @@ def test_a_withdrawn_interrupt_is_not_delivered(board: MakeBoard) -> None:
 def test_nmi_line(board: MakeBoard) -> None:
     built = with_vector(board(bytes.fromhex(SETUP + "e6e0f4e6e2f4")), 2)  # out e0h; hlt (IF=0); out e2h; hlt
     finish(built)
+    until_halted(built)
     done = built.until(2)
     with built.lock:
         built.cpus[0].line_in("nmi").raise_()
@@ -340,8 +347,7 @@ def test_a_halted_processor_stops_and_continues(board: MakeBoard) -> None:
     built = with_vector(board(bytes.fromhex(SETUP + "fbe6e0f4e6e2f4")))
     pic = Pic(built)
     finish(built)
-    while not built.cpus[0].halted:  # the port is written one instruction before HLT
-        time.sleep(0)
+    until_halted(built)
     for _ in range(200):
         built.stop()
         built.cont()
