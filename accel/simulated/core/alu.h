@@ -26,7 +26,8 @@
             memcpy(&a, p, W / 8);                                                                                      \
             a = do_##name##W(cpu, a, (u##W)(B));                                                                       \
             memcpy(p, &a, W / 8);                                                                                      \
-        } else rmw_slow(cpu, i, ea, W / 8, p, (u##W)(B), fn_##name##W);                                                \
+        } else                                                                                                         \
+            rmw_slow(cpu, i, ea, W / 8, p, (u##W)(B), fn_##name##W);                                                   \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     OP(fullname) {                                                                                                     \

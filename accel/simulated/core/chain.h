@@ -20,7 +20,7 @@ static inline struct block_link *branch_links(const struct insn *i) { return (st
 /* The block's last instruction is done; go on at `ip`, over link `which`. */
 #define FOLLOW(cpu, i, which, ip)                                                                                      \
     do {                                                                                                               \
-        struct block_link *link_ = &branch_links(i)[which];                                                        \
+        struct block_link *link_ = &branch_links(i)[which];                                                            \
         (cpu)->icount += (i)->idx + 1u;                                                                                \
         if (likely(link_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                  \
             const struct insn *first_ = link_->to->insns;                                                              \

@@ -9,8 +9,12 @@
 /* Handlers of one instruction: by form of the E operand and by width. */
 struct family {
     op_fn r[4], m[4];
-    op_fn quiet_r[4], quiet_m[4]; /* variants that write no flags; or, for A_STACK, for a stack pointer of the operand's width */
+    op_fn quiet_r[4],
+        quiet_m[4]; /* variants that write no flags; or, for A_STACK, for a stack pointer of the operand's width */
 };
+
+/* Tables: one row a line. */
+// clang-format off
 
 /* Operand codes: what is encoded where, and the width suffix. */
 enum {
@@ -270,6 +274,8 @@ static const struct row map2[256] = {
     [0xc7] = {.attr = A_GRP, .sub = group9}, EIGHT(0xc8, FVW(bswap), Zv, .attr = A_NEUT),
 };
 
+// clang-format on
+
 struct cursor {
     const u8 *p;
     unsigned pos, avail;
@@ -302,12 +308,14 @@ static void address16(struct cursor *c, unsigned mod, unsigned rm, struct insn *
     if (mod == 0 && rm == 6) {
         o->base = R_ZERO;
         o->disp = (s16)take(c, 2);
-    } else if (mod) o->disp = (s32)take_signed(c, mod == 1 ? 1 : 2);
+    } else if (mod)
+        o->disp = (s32)take_signed(c, mod == 1 ? 1 : 2);
     *stack = o->base == RBP;
 }
 
 /* 32 and 64-bit: tables 2-2 and 2-3. */
-static void address32(struct cursor *c, unsigned mod, unsigned rm, unsigned rex, unsigned mode, struct insn *o, bool *stack) {
+static void address32(struct cursor *c, unsigned mod, unsigned rm, unsigned rex, unsigned mode, struct insn *o,
+                      bool *stack) {
     if (rm == 4) {
         unsigned sib = (unsigned)take(c, 1), index = (sib >> 3 & 7) | (rex & 2) << 2, base = (sib & 7);
         o->scale = sib >> 6;
@@ -315,13 +323,17 @@ static void address32(struct cursor *c, unsigned mod, unsigned rm, unsigned rex,
         if (base == 5 && mod == 0) {
             o->base = R_ZERO;
             o->disp = (s32)take(c, 4);
-        } else o->base = (u8)(base | (rex & 1) << 3);
+        } else
+            o->base = (u8)(base | (rex & 1) << 3);
     } else if (rm == 5 && mod == 0) {
         o->base = R_ZERO;
         o->disp = (s32)take(c, 4);
-        if (mode == MODE64) o->flags |= IF_RIPREL;
-    } else o->base = (u8)(rm | (rex & 1) << 3);
-    if (mod) o->disp = (s32)take_signed(c, mod == 1 ? 1 : 4);
+        if (mode == MODE64)
+            o->flags |= IF_RIPREL;
+    } else
+        o->base = (u8)(rm | (rex & 1) << 3);
+    if (mod)
+        o->disp = (s32)take_signed(c, mod == 1 ? 1 : 4);
     *stack = o->base == RSP || o->base == RBP;
 }
 
@@ -332,7 +344,8 @@ static unsigned finish(struct insn *out, op_fn fn, unsigned len, struct decode_i
     return len;
 }
 
-unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, struct decode_info *info) {
+unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out,
+                struct decode_info *info) {
     struct cursor c = {bytes, 0, avail < 15 ? avail : 15, false};
     unsigned rex = 0, modrm = 0, mod = 0, reg = 0, rm = 0, width;
     bool opsize = false, adsize = false, has_modrm = false, stack = false;
@@ -345,30 +358,66 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
     memset(info, 0, sizeof *info);
     for (;; rex = 0) {
         op = (u8)take(&c, 1);
-        if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+        if (c.short_of)
+            return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
         switch (op) {
-        case 0x26: seg = mode == MODE64 ? seg : ES; continue;
-        case 0x2e: seg = mode == MODE64 ? seg : CS; continue;
-        case 0x36: seg = mode == MODE64 ? seg : SS; continue;
-        case 0x3e: seg = mode == MODE64 ? seg : DS; continue;
-        case 0x64: seg = FS; continue;
-        case 0x65: seg = GS; continue;
-        case 0x66: opsize = true; continue;
-        case 0x67: adsize = true; continue;
-        case 0xf0: out->flags |= IF_LOCK; continue;
-        case 0xf2: out->flags = (u8)((out->flags & ~IF_REP) | IF_REPNE); continue;
-        case 0xf3: out->flags = (u8)((out->flags & ~IF_REPNE) | IF_REP); continue;
-        default: break;
+        case 0x26:
+            seg = mode == MODE64 ? seg : ES;
+            continue;
+        case 0x2e:
+            seg = mode == MODE64 ? seg : CS;
+            continue;
+        case 0x36:
+            seg = mode == MODE64 ? seg : SS;
+            continue;
+        case 0x3e:
+            seg = mode == MODE64 ? seg : DS;
+            continue;
+        case 0x64:
+            seg = FS;
+            continue;
+        case 0x65:
+            seg = GS;
+            continue;
+        case 0x66:
+            opsize = true;
+            continue;
+        case 0x67:
+            adsize = true;
+            continue;
+        case 0xf0:
+            out->flags |= IF_LOCK;
+            continue;
+        case 0xf2:
+            out->flags = (u8)((out->flags & ~IF_REP) | IF_REPNE);
+            continue;
+        case 0xf3:
+            out->flags = (u8)((out->flags & ~IF_REPNE) | IF_REP);
+            continue;
+        default:
+            break;
         }
         if (mode == MODE64 && (op & 0xf0) == 0x40) {
             rex = op; /* counts only directly before the opcode: the loop's step clears it after any other prefix */
             op = (u8)take(&c, 1);
-            if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+            if (c.short_of)
+                return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
             switch (op) {
-            case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3:
+            case 0x26:
+            case 0x2e:
+            case 0x36:
+            case 0x3e:
+            case 0x64:
+            case 0x65:
+            case 0x66:
+            case 0x67:
+            case 0xf0:
+            case 0xf2:
+            case 0xf3:
                 c.pos--;
                 continue;
-            default: break;
+            default:
+                break;
             }
             if ((op & 0xf0) == 0x40) {
                 c.pos--;
@@ -381,32 +430,42 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
     if (op == 0x0f) {
         op = (u8)take(&c, 1);
         row = &map2[op];
-    } else if (op == 0x63 && mode == MODE64) row = &movsxd;
-    else if (op == 0x90 && !(rex & 1)) row = out->flags & IF_REP ? &pause : &nop;
-    if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+    } else if (op == 0x63 && mode == MODE64)
+        row = &movsxd;
+    else if (op == 0x90 && !(rex & 1))
+        row = out->flags & IF_REP ? &pause : &nop;
+    if (c.short_of)
+        return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
     out->opcode = op;
-    if (rex) out->flags |= IF_REX;
+    if (rex)
+        out->flags |= IF_REX;
 
-    if ((row->attr & A_I64) && mode == MODE64) return finish(out, op_ud, c.pos, info);
+    if ((row->attr & A_I64) && mode == MODE64)
+        return finish(out, op_ud, c.pos, info);
     /* ModRM, and the group's row */
     if (row->attr & A_GRP) {
         u16 attr = row->attr;
-        if (c.pos >= c.avail) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+        if (c.pos >= c.avail)
+            return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
         modrm = c.p[c.pos];
         row = (attr & A_GRP3) && modrm >= 0xc0 ? &row->sub[8 + (modrm & 63)] : &row->sub[modrm >> 3 & 7];
         has_modrm = true;
     }
-    if (!row->family || ((row->attr & A_O64) && mode != MODE64)) return finish(out, op_ud, c.pos, info);
+    if (!row->family || ((row->attr & A_O64) && mode != MODE64))
+        return finish(out, op_ud, c.pos, info);
     for (unsigned k = 0; k < 3; k++) {
         unsigned kind = (k == 0 ? row->a : k == 1 ? row->b : row->c) >> 3;
-        if (kind >= K_E && kind <= K_CD) has_modrm = true;
+        if (kind >= K_E && kind <= K_CD)
+            has_modrm = true;
     }
     /* sizes */
     out->asz = mode == MODE64 ? (adsize ? W32 : W64) : (mode == MODE32) != adsize ? W32 : W16;
     if (mode == MODE64) {
         out->osz = (rex & 8) ? W64 : opsize ? W16 : W32;
-        if ((row->attr & A_F64) || ((row->attr & A_D64) && !opsize)) out->osz = W64;
-    } else out->osz = (mode == MODE32) != opsize ? W32 : W16;
+        if ((row->attr & A_F64) || ((row->attr & A_D64) && !opsize))
+            out->osz = W64;
+    } else
+        out->osz = (mode == MODE32) != opsize ? W32 : W16;
     out->ssz = mode == MODE64 ? W64 : stack32 ? W32 : W16;
 
     if (has_modrm) {
@@ -414,11 +473,14 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         mod = modrm >> 6;
         reg = (modrm >> 3 & 7) | (rex & 4) << 1;
         rm = modrm & 7;
-        if (row->a >> 3 == K_R || row->b >> 3 == K_R) mod = 3;
+        if (row->a >> 3 == K_R || row->b >> 3 == K_R)
+            mod = 3;
         if (mod != 3) {
             out->flags |= IF_MEM;
-            if (out->asz == W16) address16(&c, mod, rm, out, &stack);
-            else address32(&c, mod, rm, rex, mode, out, &stack);
+            if (out->asz == W16)
+                address16(&c, mod, rm, out, &stack);
+            else
+                address32(&c, mod, rm, rex, mode, out, &stack);
         }
         rm |= (rex & 1) << 3;
     }
@@ -430,28 +492,50 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         u8 code = k == 0 ? row->a : k == 1 ? row->b : row->c;
         unsigned kind = code >> 3, suffix = code & 7;
         if (k == 0) {
-            if (suffix == S_b && kind != K_J && kind != K_I) width = W8;
-            else if (suffix == S_z && width == W64) width = W32;
+            if (suffix == S_b && kind != K_J && kind != K_I)
+                width = W8;
+            else if (suffix == S_z && width == W64)
+                width = W32;
         }
         switch (kind) {
         case K_E:
-        case K_R: out->rm = suffix == S_b ? byte_reg(rm, rex) : (u8)rm; break;
-        case K_G: out->reg = suffix == S_b ? byte_reg(reg, rex) : (u8)reg; break;
-        case K_S: out->reg = (u8)(modrm >> 3 & 7); break;
-        case K_CD: out->reg = (u8)reg; break;
+        case K_R:
+            out->rm = suffix == S_b ? byte_reg(rm, rex) : (u8)rm;
+            break;
+        case K_G:
+            out->reg = suffix == S_b ? byte_reg(reg, rex) : (u8)reg;
+            break;
+        case K_S:
+            out->reg = (u8)(modrm >> 3 & 7);
+            break;
+        case K_CD:
+            out->reg = (u8)reg;
+            break;
         case K_I:
             switch (suffix) {
             case S_b:
-                if (row->a == Iw) out->imm |= take(&c, 1) << 16; /* ENTER's second */
-                else out->imm = take(&c, 1);
+                if (row->a == Iw)
+                    out->imm |= take(&c, 1) << 16; /* ENTER's second */
+                else
+                    out->imm = take(&c, 1);
                 break;
-            case S_s: out->imm = take_signed(&c, 1); break;
-            case S_w: out->imm = take(&c, 2); break;
-            case S_z: out->imm = out->osz == W16 ? take_signed(&c, 2) : take_signed(&c, 4); break;
-            default: out->imm = take(&c, 1u << out->osz); break;
+            case S_s:
+                out->imm = take_signed(&c, 1);
+                break;
+            case S_w:
+                out->imm = take(&c, 2);
+                break;
+            case S_z:
+                out->imm = out->osz == W16 ? take_signed(&c, 2) : take_signed(&c, 4);
+                break;
+            default:
+                out->imm = take(&c, 1u << out->osz);
+                break;
             }
             break;
-        case K_J: out->imm = take_signed(&c, suffix == S_b ? 1 : out->osz == W16 ? 2 : 4); break;
+        case K_J:
+            out->imm = take_signed(&c, suffix == S_b ? 1 : out->osz == W16 ? 2 : 4);
+            break;
         case K_A:
             out->imm = take(&c, out->osz == W16 ? 2 : 4);
             out->imm |= take(&c, 2) << 32;
@@ -461,34 +545,51 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
             out->imm = take(&c, 1u << out->asz);
             out->disp = (s32)out->imm;
             break;
-        case K_Z: out->rm = suffix == S_b ? byte_reg((op & 7) | (rex & 1) << 3, rex) : (u8)((op & 7) | (rex & 1) << 3); break;
-        case K_ACC:
-            if (k == 0) out->rm = RAX;
-            else out->reg = RAX;
+        case K_Z:
+            out->rm = suffix == S_b ? byte_reg((op & 7) | (rex & 1) << 3, rex) : (u8)((op & 7) | (rex & 1) << 3);
             break;
-        case K_ONE: out->imm = 1; break;
-        default: break;
+        case K_ACC:
+            if (k == 0)
+                out->rm = RAX;
+            else
+                out->reg = RAX;
+            break;
+        case K_ONE:
+            out->imm = 1;
+            break;
+        default:
+            break;
         }
     }
-    if (c.short_of) return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+    if (c.short_of)
+        return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
     if (row->seg) {
-        if (row->b >> 3 == K_M) out->imm = row->seg - 1u; /* LES and its kin */
-        else out->reg = (u8)(row->seg - 1);
+        if (row->b >> 3 == K_M)
+            out->imm = row->seg - 1u; /* LES and its kin */
+        else
+            out->reg = (u8)(row->seg - 1);
     }
-    if (row->attr & A_ASZ) width = out->asz;
+    if (row->attr & A_ASZ)
+        width = out->asz;
     out->len = (u8)c.pos;
 
     /* what the manual calls illegal */
     out->fn = out->flags & IF_MEM ? row->family->m[width] : row->family->r[width];
-    if ((row->a >> 3 == K_M || row->b >> 3 == K_M) && mod == 3) return finish(out, op_ud, c.pos, info);
-    if (!out->fn || ((out->flags & IF_LOCK) && !((row->attr & A_LOCK) && (out->flags & IF_MEM)))) return finish(out, op_ud, c.pos, info);
+    if ((row->a >> 3 == K_M || row->b >> 3 == K_M) && mod == 3)
+        return finish(out, op_ud, c.pos, info);
+    if (!out->fn || ((out->flags & IF_LOCK) && !((row->attr & A_LOCK) && (out->flags & IF_MEM))))
+        return finish(out, op_ud, c.pos, info);
     if (row->a == Sw || row->b == Sw) {
-        if (out->reg > GS || ((row->attr & A_NOCS) && out->reg == CS)) return finish(out, op_ud, c.pos, info);
+        if (out->reg > GS || ((row->attr & A_NOCS) && out->reg == CS))
+            return finish(out, op_ud, c.pos, info);
     }
     if (row->attr & A_STACK) {
-        if (width == out->ssz && row->family->quiet_r[width]) out->fn = row->family->quiet_r[width];
-    } else info->quiet = out->flags & IF_MEM ? row->family->quiet_m[width] : row->family->quiet_r[width];
-    if (row->attr & A_NEUT && (!(out->flags & IF_MEM) || (row->attr & A_LEA))) info->effect = EFFECT_NEUTRAL;
+        if (width == out->ssz && row->family->quiet_r[width])
+            out->fn = row->family->quiet_r[width];
+    } else
+        info->quiet = out->flags & IF_MEM ? row->family->quiet_m[width] : row->family->quiet_r[width];
+    if (row->attr & A_NEUT && (!(out->flags & IF_MEM) || (row->attr & A_LEA)))
+        info->effect = EFFECT_NEUTRAL;
     if (row->attr & A_KILL && !(out->flags & IF_MEM) && ((op & 0xfe) != 0xc0 || (out->imm & 31) != 0))
         info->effect = EFFECT_KILLS; /* a shift by 0 does nothing */
     info->end = (row->attr & A_END) || ((row->attr & A_SS) && out->reg == SS);

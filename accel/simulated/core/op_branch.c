@@ -25,7 +25,7 @@ static NOINLINE void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
 }
 #define TAKE(cpu, i)                                                                                                   \
     do {                                                                                                               \
-        struct block_link *l_ = &branch_links(i)[0];                                                               \
+        struct block_link *l_ = &branch_links(i)[0];                                                                   \
         if (likely(l_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                     \
             const struct insn *first_ = l_->to->insns;                                                                 \
             (cpu)->icount += (i)->idx + 1u;                                                                            \
@@ -178,9 +178,7 @@ WORD_WIDTHS(GEN_SAME, _)
 
 /* Synthetic, after the last instruction of a block that does not end by itself.  It is no instruction: its idx is the
  * number of those before it; FOLLOW counts with the instruction before it. */
-OP(block_end) {
-    FOLLOW(cpu, i - 1, 1, insn_ip(i));
-}
+OP(block_end) { FOLLOW(cpu, i - 1, 1, insn_ip(i)); }
 
 /* What the instructions of a dropped block become: look again from here. */
 OP(resync) {

@@ -1,11 +1,13 @@
 /* Every instruction handler, by the file that defines it.  decode.c's table names them.
  *
- * Engine handlers come in families: op_<name>_<form><width>, form r (the E operand is a register) or m (memory), width 8,
- * 16, 32, 64.  System handlers are one function each: they look at i->flags & IF_MEM, i->osz, i->reg, i->rm, i->imm.
+ * Engine handlers come in families: op_<name>_<form><width>, form r (the E operand is a register) or m (memory), width
+ * 8, 16, 32, 64.  System handlers are one function each: they look at i->flags & IF_MEM, i->osz, i->reg, i->rm, i->imm.
  */
 #ifndef SIM_OPS_H
 #define SIM_OPS_H
 #include "cpu.h"
+
+// clang-format off
 
 /* ---- the system half's handlers ----
  * X(name): void op_name(sim_vcpu *cpu, const struct insn *i).  In all: memory operand when IF_MEM (address insn_ea(cpu, i),
@@ -110,4 +112,6 @@ CONDITIONS(C)
  * only once the write is done.  Returns the old value. */
 typedef u64 (*rmw_fn)(sim_vcpu *cpu, u64 a, u64 b);
 u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p, u64 b, rmw_fn fn);
+
+// clang-format on
 #endif

@@ -1,9 +1,9 @@
 /* Runs single 32-bit instructions on the processor itself, for comparison with the simulated one.
  *
- * A 64-bit process enters a 32-bit code segment (selector 23h, which Linux keeps in the GDT), loads the case's registers
- * and flags, executes its bytes, stores the registers and comes back.  Faults arrive as signals.  Cases are read from
- * standard input and written, changed, to standard output.  Address layout: data, code and stack at fixed places below
- * 4 GiB, the same as the test gives the simulated processor.
+ * A 64-bit process enters a 32-bit code segment (selector 23h, which Linux keeps in the GDT), loads the case's
+ * registers and flags, executes its bytes, stores the registers and comes back.  Faults arrive as signals.  Cases are
+ * read from standard input and written, changed, to standard output.  Address layout: data, code and stack at fixed
+ * places below 4 GiB, the same as the test gives the simulated processor.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -42,7 +42,8 @@ static void handler(int number, siginfo_t *info, void *context) {
     static const int order[8] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI};
     (void)number;
     (void)info;
-    for (int k = 0; k < 8; k++) S->out[k] = (uint32_t)u->uc_mcontext.gregs[order[k]];
+    for (int k = 0; k < 8; k++)
+        S->out[k] = (uint32_t)u->uc_mcontext.gregs[order[k]];
     S->out_flags = (uint32_t)u->uc_mcontext.gregs[REG_EFL];
     vector = (uint32_t)u->uc_mcontext.gregs[REG_TRAPNO];
     siglongjmp(back, 1);
@@ -82,7 +83,8 @@ extern char come_back[];
 
 static void *map(uint32_t at, size_t size, int prot) {
     void *p = mmap((void *)(uintptr_t)at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (p == MAP_FAILED) perror("mmap");
+    if (p == MAP_FAILED)
+        perror("mmap");
     return p;
 }
 
@@ -98,9 +100,12 @@ int main(void) {
     map(STACK - 0x1000, 0x2000, PROT_READ | PROT_WRITE);
     size_t entry_size = (size_t)(entry32_end - entry32);
 
-    _Static_assert(offsetof(struct state, far_back) == 0x48 && offsetof(struct state, far_in) == 0x50 && offsetof(struct state, rsp) == 0x58, "layout");
+    _Static_assert(offsetof(struct state, far_back) == 0x48 && offsetof(struct state, far_in) == 0x50 &&
+                       offsetof(struct state, rsp) == 0x58,
+                   "layout");
     sigaltstack(&ss, NULL);
-    for (unsigned k = 0; k < sizeof signals / sizeof *signals; k++) sigaction(signals[k], &sa, NULL);
+    for (unsigned k = 0; k < sizeof signals / sizeof *signals; k++)
+        sigaction(signals[k], &sa, NULL);
     memcpy(code, entry32, entry_size);
     memcpy(code + 0x800, exit32, (size_t)(exit32_end - exit32));
     S->far_in[0] = CODE;
@@ -119,11 +124,14 @@ int main(void) {
         insn[length] = 0xe9;
         to_exit = (int32_t)(0x800 - (0x400 + length + 5));
         memcpy(insn + length + 1, &to_exit, 4);
-        for (int k = 0; k < 8; k++) S->in[k] = c.regs[k];
+        for (int k = 0; k < 8; k++)
+            S->in[k] = c.regs[k];
         S->in_flags = c.eflags;
         vector = NONE;
-        if (sigsetjmp(back, 1) == 0) enter();
-        for (int k = 0; k < 8; k++) c.regs[k] = S->out[k];
+        if (sigsetjmp(back, 1) == 0)
+            enter();
+        for (int k = 0; k < 8; k++)
+            c.regs[k] = S->out[k];
         c.eflags = S->out_flags;
         c.vector = vector;
         memcpy(c.mem, data, sizeof c.mem);

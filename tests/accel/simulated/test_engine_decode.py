@@ -146,3 +146,10 @@ def test_every_prefix_of_an_instruction_wants_more(decode: Decoder) -> None:
         for short in range(length):
             assert decode(code[:short])[0] == 0, (code.hex(), short)
         assert decode(code[:length])[0] == length
+
+
+def test_core_compiles_without_warnings() -> None:
+    """The fixture's build and the in-place one use -Wall -Wextra -Werror; what pip builds on a user's machine does not."""
+    assert {"-Wall", "-Wextra", "-Werror"} <= set(build_core.CFLAGS)
+    assert build_core.plain_build(build_core.TOP / "build" / "plain-core").exists()
+    assert "-Werror" not in build_core.make_builder()._assigned_source[3]["extra_compile_args"]
