@@ -57,7 +57,9 @@ def make_builder() -> FFI:
         sources=sources(),
         include_dirs=[str(CORE)],
         depends=[str(path) for path in CORE.glob("*.h")],
-        extra_compile_args=[flag for flag in CFLAGS if flag not in ("-Wextra", "-Werror")],  # a user's compiler is newer
+        extra_compile_args=[
+            flag for flag in CFLAGS if flag not in ("-Wextra", "-Werror")
+        ],  # a user's compiler is newer
         libraries=["pthread"],
     )
     return builder
@@ -103,7 +105,9 @@ def _module(out: Path, flags: list[str], objects: Path, link_flags: list[str]) -
 
 def build_in_place() -> Path:
     """The Python module, beside this file."""
-    return _module(HERE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", CFLAGS, TOP / "build" / "simulated-core", [])
+    return _module(
+        HERE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", CFLAGS, TOP / "build" / "simulated-core", []
+    )
 
 
 def sanitizer_build(directory: Path) -> Path:
@@ -113,7 +117,9 @@ def sanitizer_build(directory: Path) -> Path:
     """
     flags = [flag for flag in CFLAGS if flag != "-O2"] + SANITIZE
     directory.mkdir(parents=True, exist_ok=True)
-    return _module(directory / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", flags, directory / "objects", [SANITIZE[2]])
+    return _module(
+        directory / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", flags, directory / "objects", [SANITIZE[2]]
+    )
 
 
 def plain_build(directory: Path) -> Path:
