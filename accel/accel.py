@@ -8,7 +8,8 @@ makes the first one of a list that works here and gives it to the machine, as ch
 controllers are (`irqchip`) and which chip types go with that (`chip_types`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -90,15 +91,22 @@ class Accel(Object):
         self._msrs = frozenset(system.msr_index_list())
         self._cpuid = system.supported_cpuid()
         self.vm = system.create_vm()
-        self.slots = MemorySlots(self.vm, self.quiesce, wants_writes=wants_writes)
+        self.slots = MemorySlots(self.vm, self.held_outside, wants_writes=wants_writes)
         machine.system_bus.memory_space.add_listener(self.slots)
         return self.vm
 
-    def quiesce(self) -> None:
-        """Take every vCPU out of guest mode; none goes back before the machine lock, which the caller holds, is
-        free."""
-        for vcpu in self._vcpus.values():
-            vcpu.hold_outside()  # at once for the caller's own vCPU, which is outside already
+    @contextmanager
+    def held_outside(self) -> Iterator[None]:
+        """Inside the `with`, no vCPU is in guest mode; the caller holds the machine lock."""
+        held: list[VcpuHandle] = []
+        try:
+            for vcpu in self._vcpus.values():
+                held.append(vcpu)
+                vcpu.hold()  # at once for the caller's own vCPU, which is outside already
+            yield
+        finally:
+            for vcpu in held:
+                vcpu.release()
 
     def stop(self) -> None:
         """Give everything back: vCPUs, slots, handles.  The vCPU threads have ended."""

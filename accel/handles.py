@@ -370,10 +370,18 @@ class VcpuHandle(Handle):
         """Any thread: the current or next `run` returns ABI_EXIT_INTERRUPTED with all its I/O finished."""
         lib.abi_kick(self.c)
 
-    def hold_outside(self) -> None:
-        """Any thread but the vCPU's own: take the guest off the processor; it stays off until the vCPU's `rearm`."""
-        lib.abi_kick(self.c)
-        lib.abi_wait_outside(self.c)
+    def hold(self) -> None:
+        """Any thread: take the guest off the processor; not one more instruction is executed before `release`."""
+        lib.abi_hold(self.c)
+
+    def release(self) -> None:
+        """Any thread: take one `hold` back."""
+        lib.abi_release(self.c)
+
+    def close(self) -> None:
+        """As every handle; a thread that is just kicking finishes first, and later kicks do nothing."""
+        lib.abi_retire(self.c)
+        super().close()
 
     def rearm(self) -> None:
         """The vCPU's thread: take back the kick, *before* looking at what was asked."""

@@ -77,16 +77,41 @@ abi_kick_fn abi_fd_kick_address(void) { return abi_fd_kick; }
 /* The order of the two accesses matters in both abi_kick() and abi_run(), and is sequentially consistent in both:
  * either the vCPU's thread sees immediate_exit when it enters KVM_RUN, or the kicker sees `running`. */
 void abi_kick(struct abi_vcpu *vcpu) {
-    uint8_t before = __atomic_exchange_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    if (!before && __atomic_load_n(&vcpu->running, __ATOMIC_SEQ_CST))
-        vcpu->kick(vcpu->kick == abi_fd_kick ? vcpu : vcpu->handle);
+    __atomic_fetch_add(&vcpu->kickers, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&vcpu->retired, __ATOMIC_SEQ_CST)) {
+        uint8_t before = __atomic_exchange_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        if (!before && __atomic_load_n(&vcpu->running, __ATOMIC_SEQ_CST))
+            vcpu->kick(vcpu->kick == abi_fd_kick ? vcpu : vcpu->handle);
+    }
+    __atomic_fetch_sub(&vcpu->kickers, 1, __ATOMIC_SEQ_CST);
+}
+
+void abi_retire(struct abi_vcpu *vcpu) {
+    __atomic_store_n(&vcpu->retired, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&vcpu->kickers, __ATOMIC_SEQ_CST))
+        sched_yield();
 }
 
 void abi_rearm(struct abi_vcpu *vcpu) { __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST); }
 
-void abi_wait_outside(struct abi_vcpu *vcpu) {
+/* The same pattern: either the vCPU's thread sees `held`, or we see `running`. */
+void abi_hold(struct abi_vcpu *vcpu) {
+    __atomic_fetch_add(&vcpu->held, 1, __ATOMIC_SEQ_CST);
+    abi_kick(vcpu);
     while (__atomic_load_n(&vcpu->running, __ATOMIC_SEQ_CST))
         sched_yield();
+}
+
+void abi_release(struct abi_vcpu *vcpu) { __atomic_fetch_sub(&vcpu->held, 1, __ATOMIC_SEQ_CST); }
+
+static void enter(struct abi_vcpu *vcpu) {
+    for (;;) {
+        __atomic_store_n(&vcpu->running, 1, __ATOMIC_SEQ_CST);
+        if (__builtin_expect(!__atomic_load_n(&vcpu->held, __ATOMIC_SEQ_CST), 1))
+            return;
+        __atomic_store_n(&vcpu->running, 0, __ATOMIC_SEQ_CST);
+        sched_yield();
+    }
 }
 
 static uint32_t describe_io(struct abi_vcpu *vcpu, struct kvm_run *run) {
@@ -123,7 +148,7 @@ uint32_t abi_run(struct abi_vcpu *vcpu, uint64_t value) {
         memcpy(place, &value, vcpu->pending);
         vcpu->pending = 0;
     }
-    __atomic_store_n(&vcpu->running, 1, __ATOMIC_SEQ_CST);
+    enter(vcpu);
     long result = vcpu->ioctl(vcpu->handle, KVM_RUN, 0);
     __atomic_store_n(&vcpu->running, 0, __ATOMIC_SEQ_CST);
     if (result < 0) {

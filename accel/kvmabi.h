@@ -38,6 +38,9 @@ struct abi_vcpu {
     uint32_t pending;                 /* bytes of a read that the next abi_run() hands in */
     int32_t thread;                   /* kernel id of the thread that calls abi_run(), 0 if none yet */
     uint32_t running;                 /* 1 while KVM_RUN may be in the guest; atomic */
+    uint32_t held;                    /* how many abi_hold() are in force: the guest is not entered; atomic */
+    uint32_t kickers;                 /* threads inside abi_kick(); atomic */
+    uint32_t retired;                 /* the run page goes away: kicks do nothing; atomic */
     int32_t kick_signal;              /* for abi_fd_kick */
     uint64_t exits[ABI_EXIT_REASONS]; /* user-space exits per reason; readable at any time */
 };
@@ -67,9 +70,12 @@ abi_kick_fn abi_fd_kick_address(void);
 /* Any thread: make the current or next abi_run() return ABI_EXIT_INTERRUPTED.  Never lost: it holds until abi_rearm().
  */
 void abi_kick(struct abi_vcpu *vcpu);
-/* Any thread but the vCPU's own, after abi_kick(): return when the guest is not running.  It stays so until
- * abi_rearm(). */
-void abi_wait_outside(struct abi_vcpu *vcpu);
+/* Any thread: return when KVM_RUN is not under way; the vCPU's thread does not call it (not even to finish an exit)
+ * until abi_release().  Called on that very thread it only counts. */
+void abi_hold(struct abi_vcpu *vcpu);
+void abi_release(struct abi_vcpu *vcpu);
+/* Before the run page is given back: kicks from now on do nothing, and none is under way. */
+void abi_retire(struct abi_vcpu *vcpu);
 /* The vCPU's thread, after ABI_EXIT_INTERRUPTED and before it looks at what was asked of it. */
 void abi_rearm(struct abi_vcpu *vcpu);
 

@@ -3,12 +3,13 @@
 RAM and ROM become slots, as far as they fill whole pages; everything else, and the rest of a page, reaches the guest
 by MMIO exits.  Changes are collected between `begin` and `commit`; then slots that are gone are deleted before new
 ones are made, since slots may not overlap.  While slots are missing no guest may run (it could fetch an instruction
-from there): `quiesce` takes the vCPUs out of guest mode, and they cannot go back before the machine lock is free.
+from there): `held_outside` keeps the vCPUs out of guest mode, also those that only finish an instruction.
 
 All callers hold the machine lock.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import attrs
 
@@ -40,17 +41,19 @@ class Slot:
 class MemorySlots(MemoryListener):
     """The slots of one VM."""
 
-    def __init__(self, vm: VmHandle, quiesce: Callable[[], None], *, wants_writes: bool = False) -> None:
+    def __init__(
+        self, vm: VmHandle, held_outside: Callable[[], AbstractContextManager[None]], *, wants_writes: bool = False
+    ) -> None:
         """Start without a slot.
 
         Args:
             vm: whose slots.
-            quiesce: takes all vCPUs out of guest mode until the machine lock is free.
+            held_outside: inside of its `with`, no vCPU is in guest mode.
             wants_writes: tell the VM when user space writes RAM (it keeps code decoded from there).
         """
         super().__init__(priority=10)
         self.vm = vm
-        self.quiesce = quiesce
+        self.held_outside = held_outside
         self.limit = vm.check_extension("KVM_CAP_NR_MEMSLOTS") or 32  # what KVM had before it could be asked
         self.readonly_memory = vm.check_extension("KVM_CAP_READONLY_MEM") > 0
         self.slots: dict[int, Slot] = {}  # by guest address
@@ -80,14 +83,19 @@ class MemorySlots(MemoryListener):
     def commit(self) -> None:
         """Bring the accelerator's slots up to date."""
         if self._deleted and self.slots:
-            self.quiesce()
+            with self.held_outside():
+                self._change()
+        else:
+            self._change()
+        if self._wants_writes:
+            self._watch_blocks()
+
+    def _change(self) -> None:
         for section in self._deleted:
             self._drop(section)
         added, self._added, self._deleted = self._added, [], []
         for section in added:
             self._make(section)
-        if self._wants_writes:
-            self._watch_blocks()
 
     def log_start(self, section: MemorySection) -> None:
         """Log writes to the section from now on."""
