@@ -22,6 +22,8 @@ from qom.errors import PluginError, TypeRegistryError, did_you_mean
 from qom.hookspecs import API_VERSION, PROJECT
 from qom.registry import Type, TypeInfo, TypeRegistry, mark_of
 
+IMPL_MARK = f"{PROJECT}_impl"  # what pluggy's marker leaves on a function
+
 GROUP = "qom.plugins"
 IN_BOX: dict[str, str] = {
     "hw": "qom.hw",
@@ -148,8 +150,9 @@ class PluginManager:
             plugin = candidate.load()
             self._check_version(plugin)
             more = self._submodules(candidate, plugin)
-            self._check_hooks(plugin)
-            registered = self.pluggy.register(plugin, f"{candidate.dist}:{candidate.name}") is not None
+            if _has_hooks(plugin):
+                self._check_hooks(plugin)
+                registered = self.pluggy.register(plugin, f"{candidate.dist}:{candidate.name}") is not None
             types = self._collect(candidate, plugin)
         except KeyboardInterrupt:
             raise
@@ -278,6 +281,13 @@ def _own_version() -> str:
     from qom import __version__
 
     return __version__
+
+
+def _has_hooks(plugin: Any) -> bool:
+    """Whether there is anything for pluggy to find; most modules only hold marked classes, and its search is slow."""
+    if not isinstance(plugin, ModuleType):
+        return True
+    return any(hasattr(value, IMPL_MARK) for value in vars(plugin).values())
 
 
 def _reason(error: BaseException) -> str:
