@@ -364,7 +364,7 @@ class Apic(SysBusDevice):
         """LINT0, the 8259's output."""
         rising = level and not self.lint[0]
         self.lint[0] = 1 if level else 0
-        if self.lvt[LVT_LINT0] & EXTINT_LVT == EXTINT_LVT:
+        if self.lvt[LVT_LINT0] & EXTINT_LVT == EXTINT_LVT or not self.base & BASE_ENABLE:
             self._update()
         elif rising:
             self._local(LVT_LINT0)

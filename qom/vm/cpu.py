@@ -32,6 +32,8 @@ __all__ = ["Cpu", "CpuAccelerator", "InterruptController"]
 
 T = TypeVar("T")
 
+_here = threading.local()  # `cpu`: the processor whose thread this is
+
 
 class InterruptController(Protocol):
     """What a vCPU loop asks when the processor can take an interrupt; called with the machine lock held."""
@@ -120,6 +122,11 @@ class Cpu(Device):
         """CPUID for the guest, from what the accelerator supports: (function, index, flags, eax, ebx, ecx, edx)."""
         return supported
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether it executes nothing and will not before `resume_all_vcpus`: stopped, or without a vCPU."""
+        return (self.stop and self.stopped) or self.vcpu is None
+
     # -- requests; the machine lock is held
 
     def _intr_line(self, n: int, level: int) -> None:
@@ -145,6 +152,7 @@ class Cpu(Device):
     def request_init(self) -> None:
         """INIT: registers to their INIT values; an application processor then waits for its start-up IPI."""
         self.init_request = True
+        self.sipi_request = None  # one that came before the INIT has had its effect, or never will
         self.kick()
 
     def request_sipi(self, vector: int) -> None:
@@ -168,21 +176,39 @@ class Cpu(Device):
     def run_on(self, function: Callable[[], T]) -> T:
         """Call `function` on the processor's thread, with the machine lock held and the guest not running.
 
-        Returns (or raises) what it returns; the caller's hold on the lock is given up while it waits.
+        Returns (or raises) what it returns; the caller's hold on the lock is given up while it waits.  Without a
+        thread (not begun, or ended by an error) the caller's has to do.
         """
         with self.lock:
-            if self.thread is None or self.thread is threading.current_thread():
+            if self.vcpu is None or self.thread is threading.current_thread():
                 return function()
             work = _Work(function)
             self._work.append(work)
             self.kick()
-            while not work.done:
-                self.cond.wait()
+            self.cond.notify_all()  # it may itself be in `wait_until`
+            self.wait_until(lambda: work.done)
         if work.error is not None:
             raise work.error
         return work.result  # type: ignore[no-any-return]
 
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Wait on the machine's condition, with the lock held.
+
+        A vCPU's own thread goes on doing what others `run_on` it, so that two vCPUs can wait for one another.
+        """
+        me: Cpu | None = getattr(_here, "cpu", None)
+        while True:
+            if me is not None and me.lock is self.lock:
+                me.do_work()
+            if done():
+                return
+            self.cond.wait()
+
     # -- for the vCPU's thread; the machine lock is held
+
+    def begin_thread(self) -> None:
+        """The calling thread is this processor's."""
+        _here.cpu = self
 
     def has_work(self) -> bool:
         """Whether a halted processor has a reason to wake."""

@@ -94,6 +94,7 @@ class MainLoop:
         self._closed = False
         self._waiting_until: int | None = None
         self._thread: int | None = None
+        self._wake_lock = threading.RLock()  # keeps `wake` off a closed descriptor; signal handlers may hold it
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
 
@@ -176,8 +177,9 @@ class MainLoop:
 
     def wake(self) -> None:
         """End the current wait.  Any thread; safe in a signal handler."""
-        if not self._closed:
-            os.eventfd_write(self._wake_fd, 1)
+        with self._wake_lock:
+            if not self._closed:
+                os.eventfd_write(self._wake_fd, 1)
 
     def quit(self) -> None:
         """Make `run` return after the current round.  Any thread; safe in a signal handler."""
@@ -258,7 +260,9 @@ class MainLoop:
 
     def close(self) -> None:
         """Give up the loop's own descriptors; watched ones stay open."""
-        if not self._closed:
+        with self._wake_lock:
+            if self._closed:
+                return
             self._closed = True
             self._selector.close()
             os.close(self._wake_fd)

@@ -60,6 +60,7 @@ def start_vcpu(cpu: Cpu) -> None:
 
 def vcpu_thread_fn(cpu: Cpu) -> None:
     """The thread: run the guest whenever it may run, else stand still and do what is asked."""
+    cpu.begin_thread()
     try:
         vcpu_init(cpu)
     except BaseException as error:
@@ -82,11 +83,13 @@ def vcpu_thread_fn(cpu: Cpu) -> None:
         except BaseException as error:  # a bug in the loop itself: this machine stops, no other
             cpu.system.vcpu_failed(cpu, f"{cpu.path}: vCPU thread failed: {type(error).__name__}: {error}")
         finally:
-            cpu.accel.destroy_vcpu(cpu)
-            cpu.vcpu = None
-            cpu.stop = cpu.stopped = True
-            cpu.do_work()
-            cpu.cond.notify_all()
+            try:
+                cpu.accel.destroy_vcpu(cpu)
+            finally:
+                cpu.vcpu = None
+                cpu.stop = cpu.stopped = True
+                cpu.do_work()
+                cpu.cond.notify_all()
 
 
 def vcpu_init(cpu: Cpu) -> None:
@@ -119,22 +122,30 @@ def pause_all_vcpus(cpus: Sequence[Cpu], cond: threading.Condition) -> None:
         cpus: the machine's.
         cond: the condition over the machine lock; the caller holds the lock, which is free while this waits.  Called on
             a vCPU's own thread, that vCPU counts as standing still and stops when it leaves the exit it serves.
+
+    Somebody else may let them run while this waits (the main loop ends a reset): then it stops them again.
     """
-    with cond:
-        for cpu in cpus:
+
+    def all_stand_still() -> bool:
+        moving = [cpu for cpu in cpus if not cpu.stands_still]
+        for cpu in moving:
             cpu.stop = True
             if cpu.thread is threading.current_thread():
                 cpu.stopped = True
             cpu.kick()
-        while not all(cpu.stopped or cpu.thread is None for cpu in cpus):
-            cond.wait()
+        return all(cpu.stands_still for cpu in moving)
+
+    with cond:
+        if cpus:
+            cpus[0].wait_until(all_stand_still)
 
 
 def resume_all_vcpus(cpus: Sequence[Cpu]) -> None:
-    """Let the vCPUs run; the machine lock is held."""
+    """Let the vCPUs run; the machine lock is held.  One whose thread has ended (by an error) stays as it is."""
     for cpu in cpus:
-        cpu.stop = cpu.stopped = False
-        cpu.kick()
+        if cpu.vcpu is not None:
+            cpu.stop = cpu.stopped = False
+            cpu.kick()
 
 
 def stop_all_vcpus_soon(cpus: Sequence[Cpu]) -> None:

@@ -27,6 +27,7 @@ from qom.hw.bus import Bus
 from qom.hw.clock import RunningClock
 from qom.hw.device import Device
 from qom.hw.reset import Reset, reset_tree
+from qom.lifecycle import Life, move
 from qom.object import Object, Root
 from qom.options import placed
 from qom.registry import GlobalProperty, TypeRegistry
@@ -290,6 +291,12 @@ class VirtualMachine:
         """Go to another run state."""
         check_transition(self.run_state, new)
         self.run_state = new
+        self._follow(Life.RUNNING if new is RunState.RUNNING else Life.REALIZED)
+
+    def _follow(self, life: Life) -> None:
+        """The machine's life follows the run state: it is `running` while its processors may run."""
+        if self.machine.life in (Life.REALIZED, Life.RUNNING) and self.machine.life is not life:
+            move(self.machine, life)
 
     def cont(self) -> None:
         """Let the vCPUs run (QEMU: `vm_start`, `resume_all_vcpus`; SEED.md row 12).
@@ -298,6 +305,8 @@ class VirtualMachine:
             LifecycleError: the guest has shut down or failed and was not reset.
         """
         with self.lock:
+            if self._closed:
+                raise LifecycleError("a virtual machine that was closed cannot run")
             if self.run_state is RunState.RUNNING:
                 return
             self.set_run_state(RunState.RUNNING)
@@ -308,11 +317,12 @@ class VirtualMachine:
     def stop(self, state: RunState = RunState.PAUSED) -> None:
         """Stop the vCPUs and the clock; returns when every vCPU stands still (QEMU: `vm_stop`)."""
         with self.lock:
-            if self.run_state is not RunState.RUNNING:
+            if self.run_state is RunState.RUNNING:
+                pause_all_vcpus(self.cpus, self.cpu_cond)
+            if self.run_state is not RunState.RUNNING:  # before, or since: waiting gives the lock to others
                 if state is not RunState.PAUSED:
                     self.set_run_state(state)
                 return
-            pause_all_vcpus(self.cpus, self.cpu_cond)
             self.clock.stop()
             self.set_run_state(state)
             self.emit("STOP")
@@ -320,8 +330,8 @@ class VirtualMachine:
     def reset(self, kind: Reset = Reset.COLD, reason: str = "host-qmp-system-reset") -> None:
         """Reset the whole machine; a running one goes on running, from its reset vector."""
         with self.lock:
-            running = self.run_state is RunState.RUNNING
             pause_all_vcpus(self.cpus, self.cpu_cond)
+            running = self.run_state is RunState.RUNNING  # not before: somebody may have stopped it meanwhile
             self._reset_devices(kind)
             self.emit("RESET", **_cause(reason, "reset"))
             if running:
@@ -384,8 +394,9 @@ class VirtualMachine:
             self.main_loop.call_soon_threadsafe(self._serve_shutdown)
 
     def _serve_shutdown(self) -> None:
+        if self.shutdown_reason is None:
+            return  # two threads asked at once, and the first one's has been served
         self.stop(RunState.SHUTDOWN)
-        assert self.shutdown_reason is not None
         cause = _cause(self.shutdown_reason, "shutdown")
         self.emit("SHUTDOWN", **cause)
         if self.config.no_shutdown and self.failure is None and cause["guest"]:
@@ -437,9 +448,10 @@ class VirtualMachine:
 
     def close(self) -> None:
         """Unrealize everything, end every thread, give back files and memory.  Closing twice is allowed."""
-        if self._closed:
-            return
-        self._closed = True
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
         if self._loop_thread is not None:
             self.main_loop.quit()
             if self._loop_thread is not threading.current_thread():
@@ -449,6 +461,8 @@ class VirtualMachine:
             if machine is not None:
                 pause_all_vcpus(machine.cpus, self.cpu_cond)
                 self.clock.stop()
+                if machine.life is Life.RUNNING:
+                    move(machine, Life.REALIZED)
                 if machine.get("realized"):
                     machine.set("realized", False)
                 if machine.accel is not None:
