@@ -135,6 +135,7 @@ static u8 *page_write_ptr(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
     if (!writable_ram(t))
         return NULL;
     u64 gpa = t->gpa | (lin & ~PAGE_MASK);
+    cpu->slow_writes |= page_bit(gpa);
     if (atomic_load(slot_code(t->slot, gpa)))
         code_written(cpu, t->slot, gpa, size);
     tlb_allow_write(cpu, t, user);
@@ -289,6 +290,7 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
     if (write) {
         if (!writable_ram(t))
             return 0;
+        cpu->slow_writes |= page_bit(gpa);
         if (atomic_load(slot_code(t->slot, gpa)))
             code_written(cpu, t->slot, gpa, size);
         slot_mark_dirty(t->slot, gpa);

@@ -2,15 +2,19 @@
  *
  * Each vCPU has its own.  Memory that code was decoded from is marked in slot->code, a bit for every 64 bytes; a page
  * with marks has no direct writes in any TLB, so that every write to it comes to code_written() through the slow path.
+ * Firmware keeps data beside its code (SeaBIOS a spin lock, written at every try): slot->code_exact, a bit for every
+ * four bytes, tells it apart.
  * Dropped blocks are overwritten with op_resync, which makes it safe to drop the block that is running, and links to it
  * need no search; their memory comes back when the arena is full and everything is forgotten.
  *
  * User space writes guest memory without telling: every block keeps a copy of its bytes and compares it with memory
  * before its first use after each KVM_RUN (cpu->epoch).
  *
- * Between vCPUs: a vCPU that is first to decode from a page posts PROTECT to the others, one that writes into marked
+ * Between vCPUs: a vCPU that decodes from memory without marks posts PROTECT to the others, one that writes into marked
  * memory posts DROP.  They act on it at the next end of a block (EV_CODE).  A vCPU that could still write directly to a
- * page it is told to protect answers with DROP, as it may have done so.
+ * page it is told to protect answers with DROP, as it may have done so; so does one that wrote there by the slow path
+ * (cpu->slow_writes), as it may have looked at the marks before they were set.  What was written before the PROTECT was
+ * posted is found by its sender, who compares a new block with memory once more after posting.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +96,41 @@ static u64 line_mask(u64 gpa, u64 size) {
     return (~(u64)0 >> (63 - (last - first))) << first;
 }
 
+/* Of word k of the exact marks: the bits for [gpa, gpa + size), all in one page. */
+static u64 exact_mask(unsigned k, u64 gpa, u64 size) {
+    unsigned first = (unsigned)(gpa & 0xfff) / 4, last = (unsigned)((gpa + size - 1) & 0xfff) / 4;
+    if (k < first / 64 || k > last / 64)
+        return 0;
+    u64 from = k == first / 64 ? ~(u64)0 << (first % 64) : ~(u64)0,
+        to = k == last / 64 ? ~(u64)0 >> (63 - last % 64) : ~(u64)0;
+    return from & to;
+}
+static bool marked_exactly(struct slot *slot, u64 gpa, u64 size) {
+    for (unsigned k = 0; k < CODE_WORDS; k++) {
+        u64 mask = exact_mask(k, gpa, size);
+        if (mask && (atomic_load_explicit(&slot_code_exact(slot, gpa)[k], memory_order_relaxed) & mask))
+            return true;
+    }
+    return false;
+}
+/* Whether one of them was not there. */
+static bool mark_exactly(struct slot *slot, u64 gpa, u64 size) {
+    bool news = false;
+    for (unsigned k = 0; k < CODE_WORDS; k++) {
+        u64 mask = exact_mask(k, gpa, size);
+        _Atomic u64 *word = &slot_code_exact(slot, gpa)[k];
+        if (mask && (atomic_load_explicit(word, memory_order_relaxed) & mask) != mask) {
+            atomic_fetch_or(word, mask);
+            news = true;
+        }
+    }
+    return news;
+}
+static void clear_exact_marks(struct slot *slot, u64 gpa) {
+    for (unsigned k = 0; k < CODE_WORDS; k++)
+        atomic_store_explicit(&slot_code_exact(slot, gpa)[k], 0, memory_order_relaxed);
+}
+
 static void post(sim_vcpu *to, unsigned kind, u64 gpa, u64 size) {
     struct code_cache *cache = to->cache;
     if (cache->nmsg && cache->msg[cache->nmsg - 1].kind == kind && cache->msg[cache->nmsg - 1].gpa == gpa &&
@@ -127,8 +166,9 @@ void code_invalidate_all(sim_vm *vm, u64 gpa, u64 size) {
     pthread_mutex_unlock(&vm->code_lock);
 }
 
-/* Own blocks that overlap [gpa, gpa+size) of one page; the marks that are left in the page. */
-static u64 drop_range(sim_vcpu *cpu, u64 gpa, u64 size) {
+/* Own blocks that overlap [gpa, gpa+size) of one page; the marks that are left in the page, in `slot` too unless NULL.
+ */
+static u64 drop_range(sim_vcpu *cpu, struct slot *slot, u64 gpa, u64 size) {
     u64 marks = 0, page = gpa & PAGE_MASK;
     for (struct block *b = *page_bucket(cpu->cache, gpa), *next; b; b = next) {
         next = b->page_next;
@@ -138,7 +178,10 @@ static u64 drop_range(sim_vcpu *cpu, u64 gpa, u64 size) {
             kill_block(cpu, b);
         else {
             u64 room = page + PAGE_SIZE - b->gpa;
-            marks |= line_mask(b->gpa, b->len < room ? b->len : room);
+            u64 len = b->len < room ? b->len : room;
+            marks |= line_mask(b->gpa, len);
+            if (slot)
+                mark_exactly(slot, b->gpa, len);
         }
     }
     return marks;
@@ -146,13 +189,15 @@ static u64 drop_range(sim_vcpu *cpu, u64 gpa, u64 size) {
 
 void code_written(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned size) {
     _Atomic u64 *marks = slot_code(slot, gpa);
-    if (!(atomic_load_explicit(marks, memory_order_relaxed) & line_mask(gpa, size)))
+    if (!(atomic_load_explicit(marks, memory_order_relaxed) & line_mask(gpa, size)) || !marked_exactly(slot, gpa, size))
         return;
-    if (cpu->vm->nvcpus < 2)
-        atomic_store(marks, drop_range(cpu, gpa, size));
-    else { /* the others' blocks are not known here: all of the page goes, and comes back as it is used */
+    if (cpu->vm->nvcpus < 2) {
+        clear_exact_marks(slot, gpa);
+        atomic_store(marks, drop_range(cpu, slot, gpa, size));
+    } else { /* the others' blocks are not known here: all of the page goes, and comes back as it is used */
         atomic_store(marks, 0);
-        drop_range(cpu, gpa & PAGE_MASK, PAGE_SIZE);
+        clear_exact_marks(slot, gpa);
+        drop_range(cpu, NULL, gpa & PAGE_MASK, PAGE_SIZE);
         post_others(cpu, MSG_DROP, gpa & PAGE_MASK, PAGE_SIZE);
     }
 }
@@ -163,17 +208,21 @@ void code_messages(sim_vcpu *cpu) {
     pthread_mutex_lock(&cpu->vm->code_lock);
     atomic_fetch_and(&cpu->stop, ~EV_CODE);
     n = cache->nmsg;
-    if (cache->overflow) {
+    if (cache->overflow) { /* what should have been protected is not known: the others forget everything, too */
         cache->overflow = false;
         cache->nmsg = 0;
         code_flush(cpu);
         tlb_flush(cpu, true);
+        for (unsigned v = 0; v < MAX_VCPUS; v++)
+            if (cpu->vm->vcpus[v] && cpu->vm->vcpus[v] != cpu)
+                post(cpu->vm->vcpus[v], MSG_DROP, 0, ~(u64)0);
         n = 0;
     }
     for (unsigned k = 0; k < n; k++) {
         u64 gpa = cache->msg[k].gpa, end = gpa + cache->msg[k].size;
         if (cache->msg[k].kind == MSG_PROTECT) {
-            if (tlb_protect_code(cpu, gpa))
+            bool direct = tlb_protect_code(cpu, gpa);
+            if (direct || (cpu->slow_writes & page_bit(gpa)))
                 for (unsigned v = 0; v < MAX_VCPUS; v++)
                     if (cpu->vm->vcpus[v] && cpu->vm->vcpus[v] != cpu)
                         post(cpu->vm->vcpus[v], MSG_DROP, gpa, PAGE_SIZE);
@@ -181,9 +230,10 @@ void code_messages(sim_vcpu *cpu) {
             code_flush(cpu);
         else
             for (u64 page = gpa & PAGE_MASK; page < end; page += PAGE_SIZE)
-                drop_range(cpu, page, PAGE_SIZE);
+                drop_range(cpu, NULL, page, PAGE_SIZE);
     }
     cache->nmsg = 0;
+    cpu->slow_writes = 0;
     pthread_mutex_unlock(&cpu->vm->code_lock);
     cpu->map_gen++;
 }
@@ -224,25 +274,29 @@ static unsigned gather(sim_vcpu *cpu, u64 lin, const u8 *host, u8 *out) {
 
 static void mark(sim_vcpu *cpu, struct slot *slot, u64 gpa, unsigned len) {
     u64 mask = line_mask(gpa, len), old = atomic_load_explicit(slot_code(slot, gpa), memory_order_relaxed);
-    if ((old & mask) == mask)
+    bool news = mark_exactly(slot, gpa, len);
+    if (!news && (old & mask) == mask)
         return;
-    old = atomic_fetch_or(slot_code(slot, gpa), mask);
-    if (old == 0) {
+    if (atomic_fetch_or(slot_code(slot, gpa), mask) == 0)
         tlb_protect_code(cpu, gpa & PAGE_MASK);
-        post_others(cpu, MSG_PROTECT, gpa & PAGE_MASK, PAGE_SIZE);
-    }
+    post_others(cpu, MSG_PROTECT, gpa & PAGE_MASK, PAGE_SIZE);
 }
 
-/* Where the flags of an instruction are overwritten before anything can see them, take the handler that leaves them out. */
+/* Where the flags of an instruction are overwritten before anything can see them, take the handler that leaves them
+ * out. */
 static void drop_dead_flags(struct insn *insns, const struct decode_info *info, unsigned n) {
     bool dead = false;
     while (n--) {
-        if (dead && info[n].quiet) insns[n].fn = info[n].quiet;
-        if (info[n].effect == EFFECT_NEEDS) dead = false;
-        else if (info[n].effect == EFFECT_KILLS) dead = true;
+        if (dead && info[n].quiet)
+            insns[n].fn = info[n].quiet;
+        if (info[n].effect == EFFECT_NEEDS)
+            dead = false;
+        else if (info[n].effect == EFFECT_KILLS)
+            dead = true;
     }
 }
 
+/* NULL: the bytes changed meanwhile. */
 static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, struct slot *slot) {
     struct code_cache *cache = cpu->cache;
     unsigned avail = PAGE_SIZE - (unsigned)(lin & 0xfff), limit = cpu->code_key & KEY_STEP ? 1 : BLOCK_MAX, n = 0,
@@ -307,8 +361,10 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     *page_bucket(cache, gpa) = b;
     if (!cross) {
         mark(cpu, slot, gpa, pos);
-        if (unlikely(memcmp(b->copy, host, pos) != 0))
-            b->epoch = cpu->epoch - 1; /* changed meanwhile: found next time */
+        if (unlikely(memcmp(b->copy, host, pos) != 0)) {
+            kill_block(cpu, b);
+            return NULL;
+        }
     }
     return b;
 }
@@ -339,16 +395,18 @@ struct block *code_lookup(sim_vcpu *cpu) {
             continue;
         }
         if (unlikely(b->epoch != cpu->epoch || b->host != host)) {
+            mark(cpu, slot, gpa, b->len); /* the marks may have gone with a slot that was replaced */
             if (memcmp(b->copy, host, b->len) != 0) {
                 kill_block(cpu, b);
                 continue;
             }
             b->epoch = cpu->epoch;
             b->host = host;
-            /* the marks may have gone with a slot that was replaced */
-            mark(cpu, slot, gpa, b->len);
         }
         return b;
     }
-    return build(cpu, lin, gpa, host, slot);
+    struct block *fresh = build(cpu, lin, gpa, host, slot);
+    if (unlikely(!fresh))
+        engine_again(cpu); /* once more, after a look at cpu->stop */
+    return fresh;
 }

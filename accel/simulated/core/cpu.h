@@ -217,9 +217,9 @@ struct block {
     u8 flags;  /* BF_* */
     u32 epoch; /* cpu->epoch at which the bytes were last compared with memory */
     struct block *hash_next, *page_next;
-    const u8 *host;            /* the bytes in host memory; first part when crossing */
-    u8 *copy;                  /* the bytes as decoded */
-/* insns[count] is the synthetic end, in the place of insns[count + 1] are the links */
+    const u8 *host; /* the bytes in host memory; first part when crossing */
+    u8 *copy;       /* the bytes as decoded */
+                    /* insns[count] is the synthetic end, in the place of insns[count + 1] are the links */
     struct insn insns[];
 };
 #define BF_DEAD    0x01
@@ -247,7 +247,8 @@ enum {
 
 /* decode.c: a pure function.  `bytes` has `avail` readable bytes.  Returns the length, or 0 when more bytes are needed
  * (then avail < 15).  Illegal encodings decode to op_ud, too long ones to op_gp0. */
-unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out, struct decode_info *info);
+unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out,
+                struct decode_info *info);
 
 /* ---- segments -----------------------------------------------------------------------------------------------------
  */
@@ -397,6 +398,9 @@ struct sim_vcpu {
     jmp_buf jmp;
     struct code_cache *cache; /* cache.c */
     u32 epoch;                /* bumped at every KVM_RUN: blocks compare their bytes before the next use */
+    u64 slow_writes;          /* page_bit() of pages written off the inline path since code_messages() */
+    u64 entry_gen;            /* map_gen before the KVM_RUN under way */
+    u32 pauses;               /* PAUSE instructions */
     u32 step_flags;           /* why EV_STEP is set: STEP_* */
     struct replay replay;
     struct exit_info exit;
@@ -464,9 +468,10 @@ struct sim_vcpu {
 struct slot {
     u64 gpa, size;
     u8 *host;
-    u32 id, flags;      /* KVM_MEM_* */
-    _Atomic u64 *dirty; /* bitmap, a bit per page; NULL when not logging */
-    _Atomic u64 *code;  /* per page: a bit for every 64 bytes that some vCPU decoded code from */
+    u32 id, flags;           /* KVM_MEM_* */
+    _Atomic u64 *dirty;      /* bitmap, a bit per page; NULL when not logging */
+    _Atomic u64 *code;       /* per page: a bit for every 64 bytes that some vCPU decoded code from */
+    _Atomic u64 *code_exact; /* per page CODE_WORDS: a bit for every 4 bytes, within the lines marked in `code` */
 };
 
 struct sim_vm {
@@ -484,6 +489,11 @@ struct sim_vm {
 };
 
 static inline _Atomic u64 *slot_code(struct slot *s, u64 gpa) { return &s->code[(gpa - s->gpa) >> PAGE_SHIFT]; }
+#define CODE_WORDS (PAGE_SIZE / 4 / 64)
+static inline _Atomic u64 *slot_code_exact(struct slot *s, u64 gpa) {
+    return &s->code_exact[((gpa - s->gpa) >> PAGE_SHIFT) * CODE_WORDS];
+}
+static inline u64 page_bit(u64 gpa) { return (u64)1 << ((gpa >> PAGE_SHIFT) % 64); }
 
 /* ---- run.c (engine) -------------------------------------------------------------------------------------------------
  */

@@ -101,14 +101,13 @@ void poll_events(sim_vcpu *cpu) {
         cpu->ev.nmi_masked = 1;
         event_deliver(cpu, EXC_NMI, EVENT_EXTERNAL, false, 0, cpu->rip);
     }
-    if (unlikely(cpu->ev.irq_pending)) {
-        if (interrupts_open(cpu)) {
-            cpu->ev.irq_pending = 0; /* acknowledged: a fault during the delivery does not bring it back */
-            event_deliver(cpu, cpu->ev.irq_vector, EVENT_EXTERNAL, false, 0, cpu->rip);
-        }
-    } else if (unlikely(cpu->run->request_interrupt_window) && interrupts_open(cpu)) {
-        vm_exit(cpu, EXIT_REASON_INTERRUPT_WINDOW);
+    if (unlikely(cpu->ev.irq_pending) && interrupts_open(cpu)) {
+        cpu->ev.irq_pending = 0; /* acknowledged: a fault during the delivery does not bring it back */
+        event_deliver(cpu, cpu->ev.irq_vector, EVENT_EXTERNAL, false, 0, cpu->rip);
     }
+    /* also right after a delivery: through a trap gate or a task gate interrupts stay on */
+    if (unlikely(cpu->run->request_interrupt_window) && !cpu->ev.irq_pending && interrupts_open(cpu))
+        vm_exit(cpu, EXIT_REASON_INTERRUPT_WINDOW);
     if (unlikely(cpu->step_flags & STEP_DRX) && !(cpu->eflags & FL_RF))
         code_breakpoint(cpu);
 }
@@ -161,6 +160,7 @@ long vcpu_run(sim_vcpu *cpu) {
     pthread_mutex_lock(&cpu->guest_lock);
     atomic_store(&cpu->in_guest, 1);
     cpu->epoch++;
+    cpu->entry_gen = cpu->map_gen++; /* user space may have written code: the way into every block is a comparison */
     sys_state(cpu)->debug_icount = cpu->icount;
     complete_user_exit(cpu);
     run->exit_reason = KVM_EXIT_UNKNOWN;

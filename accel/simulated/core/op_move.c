@@ -1,4 +1,5 @@
 /* MOV XCHG MOVZX MOVSX MOVSXD LEA CMOVcc SETcc BSWAP CBW CWD XLAT LAHF SAHF NOP PAUSE and the flag instructions. */
+#include <sched.h>
 #include "alu.h"
 
 static u64 fn_take(sim_vcpu *cpu, u64 a, u64 b) {
@@ -150,7 +151,14 @@ OP(setcc_m8) {
 }
 
 OP(nop) { NEXT(cpu, i); }
-OP(pause) { NEXT(cpu, i); }
+
+/* The guest spins, perhaps for a vCPU whose thread does not get a host processor; from time to time let it have ours.
+ */
+OP(pause) {
+    if (unlikely(++cpu->pauses % 1024 == 0) && cpu->vm->nvcpus > 1)
+        sched_yield();
+    NEXT(cpu, i);
+}
 
 OP(xlat) {
     u64 ea = (cpu->regs[RBX] + (cpu->regs[RAX] & 0xff)) & width_mask(i->asz);

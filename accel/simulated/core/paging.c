@@ -34,6 +34,7 @@ static bool table_set_bits(sim_vcpu *cpu, u64 gpa, bool wide, u64 old, u64 bits)
     struct slot *s = vm_slot(cpu->vm, gpa);
     if (!s || (s->flags & KVM_MEM_READONLY))
         return true;
+    cpu->slow_writes |= page_bit(gpa);
     if (atomic_load(slot_code(s, gpa)))
         code_written(cpu, s, gpa, wide ? 8 : 4);
     slot_mark_dirty(s, gpa);

@@ -136,8 +136,6 @@ static void step(sim_vcpu *cpu) {
 
 void engine_run(sim_vcpu *cpu) {
     cpu->cur = NULL;
-    cpu->want_link = NULL;
-    cpu->chain_miss = 0;
     switch (setjmp(cpu->jmp)) {
     case JMP_EXIT:
         rewind_insn(cpu);
@@ -153,6 +151,7 @@ void engine_run(sim_vcpu *cpu) {
         break;
     }
     cpu->want_link = NULL;
+    cpu->chain_miss = 0;
     update_step(cpu);
     for (;;) {
         struct block *b;
@@ -170,7 +169,12 @@ void engine_run(sim_vcpu *cpu) {
         jc = &cpu->jc[jc_hash(cpu->rip)];
         if (jc->ip == cpu->rip && jc->gen == cpu->map_gen)
             b = jc->block;
-        else {
+        else if (jc->ip == cpu->rip && jc->gen == cpu->entry_gen && cpu->map_gen == cpu->entry_gen + 1 &&
+                 memcmp(jc->block->copy, jc->block->host, jc->block->len) == 0) {
+            b = jc->block; /* of the last KVM_RUN, and nothing changed but perhaps the bytes */
+            b->epoch = cpu->epoch;
+            jc->gen = cpu->map_gen;
+        } else {
             b = code_lookup(cpu);
             if (!(b->flags & BF_CROSS)) {
                 jc->ip = cpu->rip;

@@ -110,6 +110,7 @@ static void slot_free(struct slot *s) {
         return;
     free((void *)s->dirty);
     free((void *)s->code);
+    free((void *)s->code_exact);
     free(s);
 }
 
@@ -245,9 +246,10 @@ static long set_user_memory_region(sim_vm *vm, const struct kvm_userspace_memory
         fresh->id = r->slot;
         fresh->flags = r->flags;
         fresh->code = calloc(r->memory_size / PAGE_SIZE, 8);
+        fresh->code_exact = calloc(r->memory_size / PAGE_SIZE * CODE_WORDS, 8); /* the host backs what is touched */
         if (r->flags & KVM_MEM_LOG_DIRTY_PAGES)
             fresh->dirty = new_dirty_map(r->memory_size);
-        if (!fresh->code || ((r->flags & KVM_MEM_LOG_DIRTY_PAGES) && !fresh->dirty)) {
+        if (!fresh->code || !fresh->code_exact || ((r->flags & KVM_MEM_LOG_DIRTY_PAGES) && !fresh->dirty)) {
             slot_free(fresh);
             return -ENOMEM;
         }
