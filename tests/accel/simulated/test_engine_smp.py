@@ -188,15 +188,17 @@ def test_a_spin_lock_is_handed_over(guest: Guest, vcpus: list[Vcpu]) -> None:
 def test_code_written_by_another_vcpu_is_always_seen(guest: Guest, vcpus: list[Vcpu], near: bool) -> None:
     """The second writes n into an instruction of the first, and goes on when the first has executed it."""
     answer = CODE + 0x800 if near else SHARED
-    # l: mov eax, imm32; mov [answer], eax; cmp eax, edi; jne l; hlt
-    guest.write(CODE, b"\xb8\0\0\0\0\xa3" + struct.pack("<I", answer) + bytes.fromhex("39f8 75f2 f4".replace(" ", "")))
+    # l: mov eax, imm32; mov [answer], eax; pause; cmp eax, edi; jne l; hlt
+    guest.write(
+        CODE, b"\xb8\0\0\0\0\xa3" + struct.pack("<I", answer) + bytes.fromhex("f390 39f8 75f0 f4".replace(" ", ""))
+    )
     # l: inc ecx; mov [CODE+1], ecx; m: pause; cmp [answer], ecx; jne m; cmp ecx, edi; jne l; hlt
     guest.write(
         OTHER,
         b"\x41\x89\x0d" + struct.pack("<I", CODE + 1) + b"\xf3\x90\x39\x0d" + struct.pack("<I", answer)
         + bytes.fromhex("75f6 39f9 75eb f4".replace(" ", "")),
     )  # fmt: skip
-    goal = times(20_000)
+    goal = times(5_000)
     guest.write(answer, bytes(4))
     vcpus[0].start(rip=CODE, rdi=goal)
     vcpus[1].start(rip=OTHER, rcx=0, rdi=goal)
