@@ -307,6 +307,18 @@ def test_lint0_passes_the_8259_on(board: Machine) -> None:
     assert board.pending() == [True, False]
 
 
+def test_lint0_is_intr_while_the_apic_is_disabled(board: Machine) -> None:
+    """Whatever its LVT entry said (11.4.3); a request that comes then wakes the processor."""
+    board.set(0, LINT0, MASKED)
+    board.apics[0].set_base(BASE)
+    board.pic.vector = 0x08
+    board.bus.line_in("pic").set(1)
+    assert board.pending() == [True, False]
+    assert board.apics[0].get_interrupt() == 0x08
+    board.bus.line_in("pic").set(0)
+    assert board.pending() == [False, False]
+
+
 def test_lint1_is_nmi(board: Machine) -> None:
     board.set(0, LINT1, 0x400)
     line = board.apics[0].line_in("lint1")
