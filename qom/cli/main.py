@@ -157,7 +157,7 @@ def _file_and_options(argv: list[str]) -> CommandLine:
     line = CommandLine()
     rest = list(argv)
     if rest and not rest[0].startswith("-"):
-        from qom.configfile import read_toml
+        from qom.config import read_toml
 
         read_toml(line.builder, rest.pop(0))
     return line.parse(rest)

@@ -129,7 +129,7 @@ def _name(line: CommandLine, text: str, origin: str) -> None:
 
 
 def _readconfig(line: CommandLine, text: str, origin: str) -> None:
-    from qom.configfile import read_ini
+    from qom.config import read_ini
 
     read_ini(line.builder, text)
 

@@ -10,8 +10,7 @@ import pytest
 
 from qom.cli.main import COMMANDS
 from qom.cli.options import CommandLine
-from qom.config import ConfigBuilder
-from qom.configfile import read_toml
+from qom.config import ConfigBuilder, read_toml
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]

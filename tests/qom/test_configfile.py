@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qom.cli.options import CommandLine
-from qom.config import ConfigBuilder, MachineConfig
-from qom.configfile import load, read_ini, toml_lines
+from qom.config import ConfigBuilder, MachineConfig, load, read_ini, toml_lines
 from qom.errors import ConfigError
 
 # The time an example takes is the machine's business, not the test's.
@@ -217,7 +216,7 @@ def test_repetition_and_inclusion(write: Write, tmp_path: Path) -> None:
 
 
 def test_options_come_on_top_of_a_file(write: Write) -> None:
-    from qom.configfile import read_toml
+    from qom.config import read_toml
 
     line = CommandLine()
     read_toml(line.builder, write(TOML))

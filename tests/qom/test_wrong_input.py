@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from qom.cli import main as qom_main
 from qom.cli import system
 from qom.cli.options import OPTIONS, CommandLine
-from qom.config import ConfigBuilder
-from qom.configfile import KEYS, read_ini, read_toml
+from qom.config import KEYS, ConfigBuilder, read_ini, read_toml
 from qom.errors import ConfigError
 
 # The time an example takes is the machine's business, not the test's.

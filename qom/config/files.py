@@ -23,7 +23,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from qom.config import SECTIONS, ConfigBuilder, MachineConfig
+from qom.config.builder import SECTIONS, ConfigBuilder
+from qom.config.model import MachineConfig
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Options, Origin, Taker
 

@@ -1,0 +1,194 @@
+"""The model: everything that can be said about a machine before it is built, as typed records.
+
+Every entry carries its `origin` ("vm.toml:12", "-device isa-serial,id=x") for errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from qom.options import Options
+
+LOG_CATEGORIES = {
+    "guest_errors": "what the guest did wrong",
+    "unimp": "what the guest used and is not modelled",
+    "int": "interrupts and exceptions",
+    "exec": "guest entries",
+    "exits": "exits from the guest to user space",
+    "mmu": "page walks",
+    "cpu_reset": "processor state at reset",
+    "io": "port accesses",
+    "reset": "machine and device resets",
+}
+"""Names that `-d` takes, and what each logs."""
+
+
+@attrs.define
+class Entry:
+    """The machine type and its properties."""
+
+    type: str
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class AccelChoice:
+    """One accelerator to try, with its options."""
+
+    name: str
+    options: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class CpuChoice:
+    """A processor model and the features switched on or off (or set to a value) on top of it."""
+
+    model: str
+    features: dict[str, bool | str] = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class Smp:
+    """Processors at start and the topology of all that there may be: sockets * cores * threads = maxcpus."""
+
+    cpus: int = 1
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+    maxcpus: int = 1
+    origin: str = ""
+
+
+@attrs.define
+class NumaNode:
+    """One NUMA node: its processors by index and its memory in bytes (None: an equal share)."""
+
+    nodeid: int
+    cpus: list[int] = attrs.field(factory=list)
+    mem: int | None = None
+    origin: str = ""
+
+
+@attrs.define
+class NumaDistance:
+    """How far node `dst` is from node `src`; 10 is a node from itself."""
+
+    src: int
+    dst: int
+    val: int
+    origin: str = ""
+
+
+@attrs.define
+class DeviceEntry:
+    """A device to add: `bus` is a bus's name or path, None for the first that fits."""
+
+    driver: str
+    id: str | None = None
+    bus: str | None = None
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class ObjectEntry:
+    """A user object to add under /objects."""
+
+    driver: str
+    id: str
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class ChardevEntry:
+    """A character back end to add under /chardevs, of type `chardev-<backend>`."""
+
+    backend: str
+    id: str
+    props: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
+class DriveEntry:
+    """A disk image.  interface: "ide" (the board puts it on its controller) or "none" (a device refers to it)."""
+
+    id: str
+    file: str
+    format: str = "raw"
+    interface: str = "ide"
+    index: int | None = None
+    bus: int | None = None
+    unit: int | None = None
+    media: str = "disk"
+    readonly: bool = False
+    snapshot: bool = False
+    origin: str = ""
+
+
+@attrs.define
+class GlobalEntry:
+    """A default for a property of every object of a type."""
+
+    driver: str
+    property: str
+    value: Any
+    origin: str = ""
+
+
+@attrs.define
+class Log:
+    """What to log (`LOG_CATEGORIES`) and where; no file: standard error."""
+
+    file: str | None = None
+    categories: list[str] = attrs.field(factory=list)
+    origin: str = ""
+
+
+@attrs.define
+class MachineConfig:
+    """Everything that can be said about a machine before it is built.
+
+    memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
+    the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
+    origins: where the plain values above were said, by name.
+    """
+
+    machine: Entry = attrs.field(factory=lambda: Entry("pc-i440fx"))
+    accelerators: list[AccelChoice] = attrs.field(factory=list)
+    cpu: CpuChoice | None = None
+    smp: Smp = attrs.field(factory=Smp)
+    memory: int | None = None
+    numa: list[NumaNode] = attrs.field(factory=list)
+    numa_distances: list[NumaDistance] = attrs.field(factory=list)
+    firmware: str | None = None
+    kernel: str | None = None
+    initrd: str | None = None
+    append: str | None = None
+    devices: list[DeviceEntry] = attrs.field(factory=list)
+    objects: list[ObjectEntry] = attrs.field(factory=list)
+    chardevs: list[ChardevEntry] = attrs.field(factory=list)
+    drives: list[DriveEntry] = attrs.field(factory=list)
+    serials: list[str | None] = attrs.field(factory=list)
+    debugcon: str | None = None
+    globals: list[GlobalEntry] = attrs.field(factory=list)
+    boot: Options = attrs.field(factory=dict)
+    paused: bool = False
+    no_reboot: bool = False
+    no_shutdown: bool = False
+    nographic: bool = False
+    nodefaults: bool = False
+    log: Log = attrs.field(factory=Log)
+    name: str | None = None
+    uuid: str | None = None
+    origins: dict[str, str] = attrs.field(factory=dict)
+
+    def origin_of(self, name: str) -> str:
+        """Where the plain value `name` ("memory", "firmware") was said; "" when nowhere."""
+        return self.origins.get(name, "")
