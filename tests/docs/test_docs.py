@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qom.cli.main import COMMANDS
+from qom.cli.commands import COMMANDS
 from qom.cli.options import CommandLine
 from qom.config import ConfigBuilder, read_toml
 

@@ -27,7 +27,7 @@ PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": qom_main.ma
          " did you mean 'isa-serial'?"),
         ("qom-system-x86_64", ["-readconfig", "/no/such/file"], "/no/such/file: cannot be read: No such file or directory"),
         ("qom", ["rum"], "unknown command 'rum'; did you mean 'run'?; `qom help` lists them"),
-        ("qom", ["run"], "run: no file: expected qom run FILE.toml [system options]"),
+        ("qom", ["run"], "run: no file: expected qom run FILE [system options]"),
         ("qom", ["run", "/no/such.toml"], "/no/such.toml: cannot be read: No such file or directory"),
         ("qom", ["types", "isa-seriall"], "no type 'isa-seriall'; did you mean 'isa-serial'"),
         ("qom", ["types", "--parent"], "types: --parent: an argument is missing: expected a type name"),

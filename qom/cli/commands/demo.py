@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plugins.firmware import DEMO_DISK, EMBEDDED
-from qom.cli.main import tree_lines
+from qom.cli.commands.tree import tree_lines
 from qom.cli.options import CommandLine
 from qom.cli.system import machine
 from qom.errors import ConfigError, QomError

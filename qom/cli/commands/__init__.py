@@ -1,0 +1,29 @@
+"""The commands of `qom`, one module each.
+
+A module has `main(argv) -> int`, which is called with the arguments after the command's name, may raise `QomError`, and
+returns the exit status.  It is imported when its command is used.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Command:
+    """One command: its arguments as the help shows them, and what it does."""
+
+    arguments: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command("FILE [system options]", "build the machine in the file and run it"),
+    "demo": Command("", "run the demonstration guest on the default machine"),
+    "tree": Command("[FILE] [--properties] [system options]", "show a machine's composition tree"),
+    "mtree": Command("[FILE] [-f] [system options]", "show a machine's memory and port map, or -f flat"),
+    "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
+    "plugins": Command("", "list what came from where, and what was refused and why"),
+    "version": Command("", "print the version"),
+}
+"""By name; the module is `qom.cli.commands.<name>`."""

@@ -1,0 +1,23 @@
+"""`qom run`: build the machine in a file and run it."""
+
+from __future__ import annotations
+
+from qom.cli.arguments import file_and_options
+from qom.cli.options import usage
+from qom.cli.system import answer, run
+from qom.errors import ConfigError
+
+PROGRAM = "qom"
+
+
+def main(argv: list[str]) -> int:
+    """The command; `argv` without its name."""
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "-help", "--help")):
+        raise ConfigError("run: no file: expected qom run FILE [system options]")
+    if argv[0].startswith("-"):
+        print(usage("qom run FILE"))
+        return 0
+    line = file_and_options(argv)
+    if line.help_for is not None:
+        return answer(line.help_for)
+    return run(line.builder.finish(), PROGRAM)
