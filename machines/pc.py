@@ -1,7 +1,7 @@
 """pc-i440fx: the PC with an i440FX host bridge and PIIX south bridges.
 
 The wiring is data: `PARTS` says which part sits on which bus, `WIRES` which output drives which input, in the vocabulary
-of machines/board.py.  What follows is what only the board knows: how RAM lies, where the firmware lies, what the firmware
+of `qom.board`.  What follows is what only the board knows: how RAM lies, where the firmware lies, what the firmware
 is told (CMOS, fw_cfg, tables).
 
 Stages 7 to 10 of the seed under QEMU's names: `pc_init1`, `pc_memory_init`, `pc_cpus_init`, `pc_new_cpu`, `pc_bios_init`.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from machines.board import Part, Wire, add_part, assemble
+from qom.board import Part, Wire, add_part, assemble
 from qom.errors import ConfigError, RealizeError, did_you_mean
 from qom.hw.device import Device
 from qom.hw.memory import Region

@@ -1,4 +1,4 @@
-"""Imports go one way: qom <- accel, plugins <- machines <- command line; and inside qom: core <- hw <- vm <- cli."""
+"""Imports go one way: qom <- accel, plugins <- machines <- command line; and inside qom: core <- hw <- vm <- board <- cli."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ MAY_IMPORT = {
     "qom": {"qom"},
     "qom.hw": {"qom", "qom.hw"},
     "qom.vm": {"qom", "qom.hw", "qom.vm"},
-    "qom.cli": {"qom", "qom.hw", "qom.vm", "qom.cli", "accel", "plugins", "machines"},
+    "qom.board": {"qom", "qom.hw", "qom.vm", "qom.board"},
+    "qom.cli": {"qom", "qom.hw", "qom.vm", "qom.board", "qom.cli", "accel", "plugins", "machines"},
     "accel": {"qom", "qom.hw", "qom.vm", "accel"},
     "plugins": {"qom", "qom.hw", "qom.vm", "plugins"},
-    "machines": {"qom", "qom.hw", "qom.vm", "accel", "plugins", "machines"},
+    "machines": {"qom", "qom.hw", "qom.vm", "qom.board", "accel", "plugins", "machines"},
 }
 TOPS = ("qom", "accel", "plugins", "machines")
 

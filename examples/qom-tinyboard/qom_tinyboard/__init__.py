@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from machines.board import Part, Wire, add_part, assemble
 from qom import ConfigError, Machine, RealizeError, Region, SysBusDevice, type_init
+from qom.board import Part, Wire, add_part, assemble
 
 QOM_API = "1.0"
 

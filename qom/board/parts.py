@@ -25,7 +25,7 @@ from qom.hw.irq import Line
 from qom.hw.isa import ISA_IRQS, IsaBus
 from qom.vm.machine import Machine
 
-__all__ = ["Part", "Wire", "assemble", "find_bus", "parse_line"]
+__all__ = ["Part", "Wire", "add_part", "assemble", "find_bus", "parse_line"]
 
 
 @attrs.frozen
