@@ -266,13 +266,28 @@ class Object:
 
     def add_auto(self, child: Object, place: str | None = None) -> str:
         """Take `child` in under a name made from its type and place; equals are counted as they are declared."""
-        where = place if place is not None else child.place()
+        name = self._auto_name(child, place if place is not None else child.place())
+        self.add_child(name, child)
+        return name
+
+    def name_by_place(self, child: Object) -> str:
+        """Give a child the name `add_auto` would give it now that it knows its place."""
+        where = child.place()
+        stem = child.type_name if where is None else f"{child.type_name}@{where}"
+        old = cast(str, child._name)
+        if old == stem or (old.startswith(f"{stem}[") and stem in self._children):
+            return old
+        del self._children[old]
+        child._name = name = self._auto_name(child, where)
+        self._children[name] = child
+        return name
+
+    def _auto_name(self, child: Object, where: str | None) -> str:
         stem = child.type_name if where is None else f"{child.type_name}@{where}"
         name, count = stem, 0
         while name in self._children:
             count += 1
             name = f"{stem}[{count}]"
-        self.add_child(name, child)
         return name
 
     def children(self) -> dict[str, Object]:

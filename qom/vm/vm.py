@@ -226,11 +226,11 @@ class VirtualMachine:
             device = self._new(entry.driver, "device")
             if not isinstance(device, Device) or not device.user_creatable:
                 raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
+            home = self.root.container("/machine/peripheral" if entry.id is not None else "/machine/peripheral-anon")
             if entry.id is not None:
-                self.root.container("/machine/peripheral").add_child(entry.id, device)
+                home.add_child(entry.id, device)
             else:
-                anon = self.root.container("/machine/peripheral-anon")
-                anon.add_child(_next_name(anon, entry.driver), device)
+                home.add_auto(device)
             try:
                 bus = self._bus_for(device, entry)
                 for name, value in entry.props.items():
@@ -238,6 +238,8 @@ class VirtualMachine:
                         device.set(name, self.reference(device, name, value))
                 device.plug(bus)
                 device.set("realized", True)
+                if entry.id is None:
+                    home.name_by_place(device)  # known at the latest now, and no matter of what else there is
             except BaseException:
                 device.unparent()
                 raise
@@ -498,12 +500,3 @@ def _cause(reason: str, what: str) -> dict[str, Any]:
 
 def _unheard(text: str) -> None:
     del text
-
-
-def _next_name(container: Object, driver: str) -> str:
-    """`driver[n]`, counting equals in the order in which the configuration declares them."""
-    taken = container.children()
-    n = 0
-    while f"{driver}[{n}]" in taken:
-        n += 1
-    return f"{driver}[{n}]"

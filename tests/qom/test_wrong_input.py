@@ -127,7 +127,7 @@ WRONG = {
     "-drive file=/dev/null,if=none,id=d -device ide-hd,drive=e": None,
     "-device isa-seriall": "-device isa-seriall: unknown device type 'isa-seriall'; did you mean 'isa-serial'?",
     "-device device": None,
-    "-device isa-serial,iobase=99999": "-device isa-serial,iobase=99999: /machine/peripheral-anon/isa-serial[0]: property"
+    "-device isa-serial,iobase=99999": "-device isa-serial,iobase=99999: /machine/peripheral-anon/isa-serial: property"
     " 'iobase' cannot be '99999': expected an integer in 0..65528",
     "-device isa-serial,chardev=x": None,
     "-device isa-serial,bus=nowhere": None,
