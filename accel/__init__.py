@@ -9,7 +9,7 @@ from accel.accel import Accel, AccelClass, configure_accelerator
 from accel.errors import HandleError, MissingExtension
 from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 
-QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel")
+QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel", "qtest.qtest_accel")
 """Where the plugin manager finds the types of this package."""
 
 __all__ = [

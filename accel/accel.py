@@ -19,6 +19,7 @@ from accel._kvmabi import lib
 from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 from accel.memory_slots import MemorySlots
 from qom.errors import AccelError, ConfigError, QomError, did_you_mean
+from qom.hw.clock import Clock, RunningClock
 from qom.object import Object
 from qom.registry import type_init
 
@@ -133,6 +134,10 @@ class Accel(Object):
     def chip_types(self) -> dict[str, str]:
         """Types of the interrupt controllers that go with this accelerator: "pic", "ioapic", "apic"."""
         return {"pic": "isa-i8259", "ioapic": "ioapic", "apic": "apic"}
+
+    def new_clock(self) -> Clock:
+        """The clock of a machine that this accelerator runs; asked once, before the board is built."""
+        return RunningClock()
 
     def exit_counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Exits per vCPU and reason: {"0": {"user": {...}, "inner": {...}}}; any thread, also while guests run."""

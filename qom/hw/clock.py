@@ -78,6 +78,12 @@ class Clock:
         """Guest nanoseconds since the machine was built."""
         raise NotImplementedError
 
+    def start(self) -> None:
+        """The machine runs: let time pass, if it passes by itself here."""
+
+    def stop(self) -> None:
+        """The machine stops: freeze time, if it passes by itself here."""
+
     def timer(self, callback: TimerCallback, name: str = "", owner: HasPath | None = None) -> Timer:
         """A new timer, not armed."""
         return Timer(self, callback, name or getattr(callback, "__name__", "timer"), owner)

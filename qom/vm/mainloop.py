@@ -151,10 +151,13 @@ class MainLoop:
                 with suppress(KeyError, OSError):  # the owner may have closed the descriptor first
                     self._selector.unregister(watch.fd)
 
-    def set_clock(self, clock: RunningClock) -> None:
-        """Serve this clock's timers from now on."""
+    def set_clock(self, clock: RunningClock | None) -> None:
+        """Serve this clock's timers from now on (None: no clock's), and no longer those of the clock before."""
+        if self._clock is not None:
+            self._clock.on_change = None
         self._clock = clock
-        clock.on_change = self._deadline_changed
+        if clock is not None:
+            clock.on_change = self._deadline_changed
 
     def _deadline_changed(self) -> None:
         # Called by whoever armed a timer, with the machine lock held.  Only a sleeping loop needs to hear of it.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
 from qom.errors import ConfigError, LifecycleError, QomError
 from qom.hw.bus import Bus
-from qom.hw.clock import RunningClock
+from qom.hw.clock import Clock, RunningClock
 from qom.hw.device import Device
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
@@ -64,9 +64,8 @@ class VirtualMachine:
         )
         self.lock = MachineLock()
         self.cpu_cond = threading.Condition(self.lock)  # type: ignore[arg-type]  # duck-typed, as documented
-        self.clock = RunningClock()
+        self.clock: Clock = RunningClock()  # until `build`; then as the accelerator wants it
         self.main_loop = MainLoop(self.lock, self.device_failed)
-        self.main_loop.set_clock(self.clock)
         self.run_state = RunState.PRELAUNCH
         self.root = Root(self.registry)
         self.machine: Machine
@@ -110,15 +109,23 @@ class VirtualMachine:
             except OSError as error:
                 raise ConfigError(f"log file {config.log.file}: {error.strerror}", config.log.origin) from None
         self.machine = self._new_machine()
-        self._make_backends()
         accel_class: Any = self.registry.class_of("accel")
-        self.machine.accel = accel_class.configure_accelerator(self.machine, config.accelerators)
+        accel: Any = accel_class.configure_accelerator(self.machine, config.accelerators)
+        self.machine.accel = accel
+        self._take_clock(accel.new_clock())
+        self._make_backends()
         self.machine.set("realized", True)
         for device in config.devices:
             self.add_device(device)
         self.machine.creation_done()
         self._built = True
         self._reset_devices()
+
+    def _take_clock(self, clock: Clock) -> None:
+        """The machine lives by `clock`; one that is stepped is served by whoever steps it."""
+        self.clock = clock
+        self.main_loop.set_clock(clock if isinstance(clock, RunningClock) else None)
+        self.machine.attach(self)
 
     def _new_machine(self) -> Machine:
         entry = self.config.machine

@@ -1,0 +1,1 @@
+"""The accelerator "qtest": a machine whose processors never run, for tests of devices."""
