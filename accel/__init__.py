@@ -7,19 +7,28 @@ except ImportError as error:
 
 from accel.accel import Accel, AccelClass, configure_accelerator
 from accel.errors import HandleError, MissingExtension
-from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
+from accel.exit_word import ExitWord
+from accel.handles import EXIT_NAMES, CpuidEntry, SystemHandle, VcpuHandle, VmHandle
+from accel.kvm.kvm_accel import KvmAccel, kvm_init
+from accel.simulated.simulated_accel import SimulatedAccel, simulated_init
 
 QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel", "qtest.qtest_accel")
 """Where the plugin manager finds the types of this package."""
 
 __all__ = [
+    "EXIT_NAMES",
     "Accel",
     "AccelClass",
     "CpuidEntry",
+    "ExitWord",
     "HandleError",
+    "KvmAccel",
     "MissingExtension",
+    "SimulatedAccel",
     "SystemHandle",
     "VcpuHandle",
     "VmHandle",
     "configure_accelerator",
+    "kvm_init",
+    "simulated_init",
 ]

@@ -18,13 +18,10 @@ from accel import loop, x86_state
 from accel._kvmabi import lib
 from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 from accel.memory_slots import MemorySlots
-from qom.errors import AccelError, ConfigError, QomError, did_you_mean
-from qom.hw.clock import Clock, RunningClock
-from qom.object import Object
-from qom.registry import type_init
+from qom import AccelError, Clock, ConfigError, Object, QomError, RunningClock, did_you_mean, type_init
 
 if TYPE_CHECKING:
-    from qom.vm.cpu import Cpu
+    from qom import Cpu
 
 SUFFIX = "-accel"
 DEFAULT = "simulated"

@@ -3,7 +3,7 @@
 import errno as errno_names
 import os
 
-from qom.errors import AccelError
+from qom import AccelError
 
 # What the kernel's documentation says about an errno of one call, where strerror() alone would mislead.
 MEANING = {

@@ -16,19 +16,10 @@ from typing import Any, Final
 
 from accel import x86_state
 from accel._kvmabi import ffi, lib
+from accel.exit_word import MMIO, PORT_SHIFT, REASON, SIZE_SHIFT, STRING, WRITE
 from accel.handles import EXIT_NAMES, VcpuHandle
 from accel.report import describe_exit, report
-from qom.errors import QomError
-from qom.hw.listener import MemoryListener
-from qom.vm.cpu import Cpu
-
-REASON: Final = lib.ABI_REASON_MASK
-MMIO: Final = lib.KVM_EXIT_MMIO
-WRITE: Final = lib.ABI_WRITE
-STRING: Final = lib.ABI_STRING
-PORT_SHIFT: Final = lib.ABI_PORT_SHIFT
-SIZE_SHIFT: Final = lib.ABI_SIZE_SHIFT
-INTERRUPTED: Final = lib.ABI_EXIT_INTERRUPTED
+from qom import Cpu, MemoryListener, QomError
 
 LEAVE: Final = -1
 """What an exit handler returns instead of a read's value (0 or more) when `cpu_exec` has to end."""

@@ -15,9 +15,7 @@ import attrs
 
 from accel._kvmabi import lib
 from accel.handles import PAGE_SIZE, VmHandle
-from qom.errors import AccelError
-from qom.hw.listener import MemoryListener, MemorySection
-from qom.hw.memory import RamBlock
+from qom import AccelError, MemoryListener, MemorySection, RamBlock
 
 
 @attrs.define(eq=False)

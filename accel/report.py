@@ -4,8 +4,7 @@ from typing import Any
 
 from accel._kvmabi import lib
 from accel.handles import EXIT_NAMES, VcpuHandle
-from qom.errors import QomError
-from qom.vm.cpu import Cpu
+from qom import Cpu, QomError
 
 CR0_PE, CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA = 1 << 0, 1 << 31, 1 << 5, 1 << 4, 1 << 10
 PRESENT, LARGE = 1 << 0, 1 << 7

@@ -12,9 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from qom.hw.bus import SysBusDevice
-from qom.hw.memory import Region
-from qom.registry import type_init
+from qom import Region, SysBusDevice, type_init
 
 __all__ = ["A20Gate"]
 

@@ -7,9 +7,7 @@ cascade of the 8259 pair and reaches nobody else.
 
 from __future__ import annotations
 
-from qom.hw.bus import SysBusDevice
-from qom.properties import state
-from qom.registry import type_init
+from qom import SysBusDevice, state, type_init
 
 __all__ = ["GsiLines"]
 

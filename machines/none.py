@@ -5,8 +5,7 @@ For looking at types, for tests, and for boards put together from the outside wi
 
 from __future__ import annotations
 
-from qom.registry import type_init
-from qom.vm.machine import Machine
+from qom import Machine, type_init
 
 __all__ = ["NoneMachine"]
 

@@ -16,17 +16,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from qom import (
+    ConfigError,
+    Device,
+    GlobalProperty,
+    Machine,
+    RealizeError,
+    Region,
+    did_you_mean,
+    placed,
+    prop,
+    type_init,
+)
 from qom.board import Part, Wire, add_part, assemble
-from qom.errors import ConfigError, RealizeError, did_you_mean
-from qom.hw.device import Device
-from qom.hw.memory import Region
-from qom.options import placed
-from qom.properties import prop
-from qom.registry import GlobalProperty, type_init
-from qom.vm.machine import Machine
 
 if TYPE_CHECKING:
-    from qom.config import DriveEntry, MachineConfig
+    from qom import DriveEntry, MachineConfig
 
 __all__ = ["PcI440FX", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 

@@ -10,8 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from plugins.firmware import acpi, fw_cfg, loader, smbios
-from qom.errors import ConfigError
-from qom.options import placed
+from qom import ConfigError, placed
 
 if TYPE_CHECKING:
     from machines.pc import PcI440FX

@@ -29,6 +29,7 @@ from qom.errors import (
     UnknownParent,
     UnknownProperty,
     UnknownType,
+    did_you_mean,
 )
 from qom.lifecycle import TRANSITIONS, Life
 from qom.object import Container, Object, Root, UserCreatable, check_id
@@ -48,7 +49,7 @@ from qom.properties import (
 from qom.registry import GlobalProperty, Interface, Type, TypeInfo, TypeRegistry, type_init
 
 if TYPE_CHECKING:
-    from qom.config import MachineConfig
+    from qom.config import ChardevEntry, ConfigBuilder, DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
     from qom.hookspecs import API_VERSION, hookimpl
     from qom.hw.address_space import AddressSpace
     from qom.hw.bus import Bus, SysBusDevice, SystemBus
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from qom.hw.pci import PciBus, PciDevice
     from qom.hw.reset import Reset, reset_tree
     from qom.hw.system import SystemControl
+    from qom.options import placed
     from qom.plugins import PluginManager, default_registry
     from qom.vm.block import BlockBackend
     from qom.vm.chardev import Chardev
@@ -74,11 +76,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATER = {
+    "ConfigBuilder": "qom.config",
+    "MachineConfig": "qom.config",
+    "ChardevEntry": "qom.config.model",
+    "DeviceEntry": "qom.config.model",
+    "DriveEntry": "qom.config.model",
+    "ObjectEntry": "qom.config.model",
     "API_VERSION": "qom.hookspecs",
     "hookimpl": "qom.hookspecs",
-    "PluginManager": "qom.plugins",
-    "default_registry": "qom.plugins",
-    "MachineConfig": "qom.config",
     "AddressSpace": "qom.hw.address_space",
     "Bus": "qom.hw.bus",
     "SysBusDevice": "qom.hw.bus",
@@ -104,6 +109,9 @@ _LATER = {
     "Reset": "qom.hw.reset",
     "reset_tree": "qom.hw.reset",
     "SystemControl": "qom.hw.system",
+    "placed": "qom.options",
+    "PluginManager": "qom.plugins",
+    "default_registry": "qom.plugins",
     "BlockBackend": "qom.vm.block",
     "Chardev": "qom.vm.chardev",
     "Cpu": "qom.vm.cpu",
@@ -126,12 +134,16 @@ __all__ = [
     "Bus",
     "CastError",
     "Chardev",
+    "ChardevEntry",
     "Clock",
+    "ConfigBuilder",
     "ConfigError",
     "Container",
     "Cpu",
     "Device",
+    "DeviceEntry",
     "DeviceFault",
+    "DriveEntry",
     "DuplicateType",
     "GlobalProperty",
     "Interface",
@@ -147,6 +159,7 @@ __all__ = [
     "MemorySection",
     "MissingProperty",
     "Object",
+    "ObjectEntry",
     "PathError",
     "PciBus",
     "PciDevice",
@@ -186,12 +199,14 @@ __all__ = [
     "check_id",
     "child",
     "default_registry",
+    "did_you_mean",
     "format_size",
     "hookimpl",
     "link",
     "object_property_set",
     "or_line",
     "parse_size",
+    "placed",
     "prop",
     "reset_tree",
     "state",

@@ -6,7 +6,7 @@ import struct
 from accel._kvmabi import ffi, lib
 from accel.errors import HandleError
 from accel.handles import Handle, SystemHandle, VcpuHandle, VmHandle
-from qom.errors import AccelError
+from qom import AccelError
 
 DEVICE = "/dev/kvm"
 

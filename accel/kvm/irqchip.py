@@ -14,10 +14,7 @@ from accel._kvmabi import ffi, lib
 from accel.accel import Accel
 from accel.handles import VmHandle
 from accel.kvm.kvm_accel import KvmAccel
-from qom.errors import RealizeError
-from qom.hw.bus import SysBusDevice
-from qom.properties import link, prop, state
-from qom.registry import type_init
+from qom import RealizeError, SysBusDevice, link, prop, state, type_init
 
 PIC_STATE_SIZE = ffi.sizeof("struct kvm_pic_state")
 IOAPIC_STATE_SIZE = ffi.sizeof("struct kvm_ioapic_state")

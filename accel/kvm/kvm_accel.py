@@ -9,8 +9,7 @@ from typing import Any, ClassVar, cast
 from accel._kvmabi import lib
 from accel.accel import Accel, AccelClass, IrqChip
 from accel.kvm.handles import KvmSystem
-from qom.properties import prop
-from qom.registry import type_init
+from qom import prop, type_init
 
 IOAPIC_PINS = lib.KVM_IOAPIC_NUM_PINS
 PIC_PINS = 8

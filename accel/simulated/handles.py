@@ -9,7 +9,7 @@ from typing import Any
 from accel._kvmabi import ffi, lib
 from accel.errors import HandleError
 from accel.handles import CData, Handle, SystemHandle, VcpuHandle, VmHandle
-from qom.errors import AccelError
+from qom import AccelError
 
 
 def _core() -> Any:

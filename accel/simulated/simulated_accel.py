@@ -8,8 +8,7 @@ from typing import Any
 from accel._kvmabi import lib
 from accel.accel import Accel, AccelClass
 from accel.simulated.handles import SimulatedSystem
-from qom.errors import AccelError
-from qom.registry import type_init
+from qom import AccelError, type_init
 
 
 @type_init("simulated-accel")

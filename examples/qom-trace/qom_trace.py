@@ -6,10 +6,7 @@ Not modelled: the data of string I/O, exits that the inner half serves itself.
 
 from threading import Lock
 
-from accel.accel import AccelClass
-from accel.handles import EXIT_NAMES
-from accel.loop import PORT_SHIFT, REASON, SIZE_SHIFT, STRING, WRITE
-from accel.simulated.simulated_accel import SimulatedAccel, simulated_init
+from accel import AccelClass, ExitWord, SimulatedAccel, simulated_init
 from qom import AccelError, prop, type_init
 
 QOM_API = "1.0"
@@ -77,12 +74,12 @@ class Tracer:
             self.accel.note(f"{self._read} value {value:#x}")
             self._read = None
         word = self._enter(c_vcpu, value)
-        name = EXIT_NAMES.get(word & REASON, f"exit {word & REASON}")
-        line = f"cpu{self.index} {name}"
-        if name in ("KVM_EXIT_IO", "KVM_EXIT_MMIO") and not word & STRING:
-            where = word >> PORT_SHIFT & 0xFFFF if name == "KVM_EXIT_IO" else c_vcpu.address
-            line += f" {'out' if word & WRITE else 'in'} {where:#x} size {word >> SIZE_SHIFT & 0xF}"
-            if not word & WRITE:
+        found = ExitWord.of(word)
+        line = f"cpu{self.index} {found.name}"
+        if found.name in ("KVM_EXIT_IO", "KVM_EXIT_MMIO") and not found.string:
+            where = found.port if found.name == "KVM_EXIT_IO" else c_vcpu.address
+            line += f" {'out' if found.write else 'in'} {where:#x} size {found.size}"
+            if not found.write:
                 self._read = line
                 return word
             line += f" value {c_vcpu.data:#x}"

@@ -25,8 +25,8 @@ from plugins.block.ide_bus import (
     DmaTransfer,
     IdeDevice,
 )
-from qom import RealizeError, link, prop, state, type_init
-from qom.vm.block import SECTOR, BlockBackend, BlockError
+from qom import BlockBackend, RealizeError, link, prop, state, type_init
+from qom.vm import SECTOR, BlockError
 
 LBA28_MAX, LBA48_MAX = 1 << 28, 1 << 48  # sectors
 MULTIPLE_MAX = 16  # sectors a DRQ block

@@ -15,8 +15,8 @@ import os
 import stat
 import struct
 
-from qom import REQUIRED, prop, type_init
-from qom.vm.block import SECTOR, BlockBackend, BlockError
+from qom import REQUIRED, BlockBackend, prop, type_init
+from qom.vm import SECTOR, BlockError
 
 CHUNK_SECTORS = 128  # granule of the snapshot overlay: 64 KiB
 CHUNK = CHUNK_SECTORS * SECTOR

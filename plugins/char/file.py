@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from qom import REQUIRED, prop, type_init
-from qom.vm.chardev import FdChardev
+from qom.vm import FdChardev
 
 
 @type_init("chardev-file")
@@ -25,24 +25,27 @@ class FileChardev(FdChardev):
         """Start with no error."""
         self.error = ""  # why output stopped (a full disk, say)
 
-    def _open(self) -> None:
+    def open_end(self) -> None:
+        """Open the output file, and the input file if there is one."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if self.append else os.O_TRUNC)
         try:
             fd_out = os.open(self.output_path, flags, 0o666)
         except OSError as error:
-            raise self._failed(f"open '{self.output_path}' for writing", error) from None
+            raise self.failure(f"open '{self.output_path}' for writing", error) from None
         fd_in = -1
         if self.input_path:
             try:
                 fd_in = os.open(self.input_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
                 os.close(fd_out)
-                raise self._failed(f"open '{self.input_path}' for reading", error) from None
-        self._attach(fd_in, fd_out)
+                raise self.failure(f"open '{self.input_path}' for reading", error) from None
+        self.attach_fds(fd_in, fd_out)
 
-    def _input_ended(self) -> None:
-        self._stop_input()
+    def input_ended(self) -> None:
+        """The input file was read; output goes on."""
+        self.stop_input()
 
-    def _output_failed(self, error: OSError) -> None:
-        self.error = str(self._failed(f"write to '{self.output_path}'", error))
-        self._stop_output()
+    def output_failed(self, error: OSError) -> None:
+        """Note why; input goes on."""
+        self.error = str(self.failure(f"write to '{self.output_path}'", error))
+        self.stop_output()

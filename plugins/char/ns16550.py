@@ -11,8 +11,8 @@ Guest view: eight 8-bit ports at `iobase`, level on ISA line `irq`.
 
 from __future__ import annotations
 
-from qom import IsaDevice, RealizeError, Region, link, prop, state, type_init
-from qom.vm.chardev import Chardev, Event
+from qom import Chardev, IsaDevice, RealizeError, Region, link, prop, state, type_init
+from qom.vm import ChardevEvent
 
 RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR = range(8)  # register offsets; the first two are DLL and DLM under DLAB
 
@@ -365,8 +365,8 @@ class IsaSerial(IsaDevice):
             self._rx_timer.arm(self._char_ns())
         self._update()
 
-    def _event(self, event: Event) -> None:
-        if event is Event.BREAK:
+    def _event(self, event: ChardevEvent) -> None:
+        if event is ChardevEvent.BREAK:
             self.lsr |= LSR_BI
             self._receive(b"\0")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from qom import type_init
-from qom.vm.chardev import Chardev
+from qom import Chardev, type_init
 
 
 @type_init("chardev-null")

@@ -11,7 +11,7 @@ import select
 import tty
 
 from qom import type_init
-from qom.vm.chardev import Alarm, FdChardev
+from qom.vm import Alarm, FdChardev
 
 PROBE_SECONDS = 1.0
 
@@ -31,11 +31,12 @@ class PtyChardev(FdChardev):
         self._master = -1
         self._probe: Alarm | None = None
 
-    def _open(self) -> None:
+    def open_end(self) -> None:
+        """Make the terminal and say its name."""
         try:
             self._master, slave = os.openpty()
         except OSError as error:
-            raise self._failed("create a pseudo terminal", error) from None
+            raise self.failure("create a pseudo terminal", error) from None
         tty.setraw(slave)
         self.device = os.ttyname(slave)
         os.set_blocking(self._master, False)
@@ -43,11 +44,12 @@ class PtyChardev(FdChardev):
         self.announce(f"{self.path} is {self.device}")
         self._look_for_peer()
 
-    def _close(self) -> None:
+    def close_end(self) -> None:
+        """Give the terminal back."""
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
-        self._detach()
+        self.detach_fds()
         if self._master >= 0:
             os.close(self._master)
             self._master, self.device = -1, ""
@@ -64,19 +66,20 @@ class PtyChardev(FdChardev):
         if self._hung_up():
             self._probe = self.poller.call_later(PROBE_SECONDS, self._look_for_peer)
         else:
-            self._attach(self._master, self._master, owned=False)
-            self._blocking_out = False
+            self.attach_fds(self._master, self._master, owned=False)
+            self.blocking_out = False
 
     def write(self, data: bytes) -> int:
         """Send without waiting; a terminal just opened is noticed here too."""
-        if self._out < 0 and self._master >= 0 and not self._hung_up():
+        if self.fd_out < 0 and self._master >= 0 and not self._hung_up():
             if self._probe is not None:
                 self._probe.cancel()
             self._look_for_peer()
-        elif self._out >= 0 and self._want_write and self._hung_up():
-            self._hangup()
+        elif self.fd_out >= 0 and self.stalled and self._hung_up():
+            self.hangup()
         return super().write(data)
 
-    def _hangup(self) -> None:
-        self._detach()
+    def hangup(self) -> None:
+        """Wait for the next one to open the other end."""
+        self.detach_fds()
         self._look_for_peer()

@@ -5,8 +5,8 @@ Used by tests, by monitors that read a console's recent output, and by demonstra
 
 from __future__ import annotations
 
-from qom import prop, type_init
-from qom.vm.chardev import Chardev, ChardevError, Poller
+from qom import Chardev, prop, type_init
+from qom.vm import ChardevError, Poller
 
 
 @type_init("chardev-ringbuf")
@@ -26,10 +26,11 @@ class RingbufChardev(Chardev):
         self._input = bytearray()
         self.dropped = 0  # bytes of output lost because nobody took them in time
 
-    def _open(self) -> None:
+    def open_end(self) -> None:
+        """Check the size; there is always a peer."""
         if self.size & (self.size - 1):
             raise ChardevError(f"{self.path}: property 'size' must be a power of two, got {self.size}")
-        super()._open()
+        super().open_end()
 
     def open(self, poller: Poller | None = None) -> None:
         """Open; this back end watches nothing, so no poller is needed."""

@@ -15,7 +15,7 @@ import socket
 import stat
 
 from qom import prop, type_init
-from qom.vm.chardev import Alarm, ChardevError, FdChardev, Handle
+from qom.vm import Alarm, ChardevError, FdChardev, FdWatch
 
 BACKLOG = 1
 PORT_MAX = 65535
@@ -42,14 +42,15 @@ class SocketChardev(FdChardev):
         """Start with no socket."""
         self.address = ""  # what this end is bound to, once open: a path, or host:port
         self._listener: socket.socket | None = None
-        self._listening: Handle | None = None
+        self._listening: FdWatch | None = None
         self._connecting: socket.socket | None = None
-        self._connect_watch: Handle | None = None
+        self._connect_watch: FdWatch | None = None
         self._retry: Alarm | None = None
 
     # --- opening
 
-    def _open(self) -> None:
+    def open_end(self) -> None:
+        """Listen, or connect."""
         if bool(self.socket_path) == bool(self.port):
             given = "both are" if self.port else "neither is"
             raise ChardevError(f"{self.path}: set either 'path' (unix) or 'port' (TCP): {given} set")
@@ -70,7 +71,7 @@ class SocketChardev(FdChardev):
             try:
                 self._connected(self._new_connection())
             except OSError as error:
-                raise self._failed(f"connect to {self._target()}", error) from None
+                raise self.failure(f"connect to {self._target()}", error) from None
 
     def _target(self) -> str:
         return f"'{self.socket_path}'" if self.socket_path else f"{self.host or 'localhost'}:{self.port}"
@@ -103,7 +104,7 @@ class SocketChardev(FdChardev):
         except OSError as error:
             if listener is not None:
                 listener.close()
-            raise self._failed(f"listen on {self._target()}", error) from None
+            raise self.failure(f"listen on {self._target()}", error) from None
         self._listener = listener
         self.address = self.socket_path or "{}:{}".format(*listener.getsockname()[:2])
 
@@ -125,7 +126,7 @@ class SocketChardev(FdChardev):
             peer, _ = self._listener.accept()
         except OSError as error:
             if blocking:
-                raise self._failed(f"accept a client on {self._target()}", error) from None
+                raise self.failure(f"accept a client on {self._target()}", error) from None
             return  # it left again before we looked
         if self._listening is not None:
             self._listening.remove()
@@ -147,7 +148,7 @@ class SocketChardev(FdChardev):
         if not self.server:
             self.address = self.socket_path or "{}:{}".format(*peer.getsockname()[:2])
         fd = peer.detach()
-        self._attach(fd, fd)
+        self.attach_fds(fd, fd)
 
     # --- a client that tries again, never waiting
 
@@ -194,14 +195,16 @@ class SocketChardev(FdChardev):
 
     # --- the end of a connection, and of everything
 
-    def _hangup(self) -> None:
-        self._detach()
+    def hangup(self) -> None:
+        """The peer is gone: wait for another, or try again."""
+        self.detach_fds()
         if self.server:
             self._await_client()
         else:
             self._try_again()
 
-    def _close(self) -> None:
+    def close_end(self) -> None:
+        """Close the connection and what listens or waits for one."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -212,7 +215,7 @@ class SocketChardev(FdChardev):
         if self._listening is not None:
             self._listening.remove()
             self._listening = None
-        self._detach()
+        self.detach_fds()
         if self._listener is not None:
             self._listener.close()
             self._listener = None

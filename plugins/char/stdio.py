@@ -14,7 +14,7 @@ import stat
 import termios
 
 from qom import prop, type_init
-from qom.vm.chardev import ChardevError, FdChardev
+from qom.vm import ChardevError, FdChardev
 
 STDIN, STDOUT = 0, 1
 
@@ -34,13 +34,14 @@ class StdioChardev(FdChardev):
         """State the facts of this class."""
         cls.desc = "Standard input and output"
 
-    def _open(self) -> None:
+    def open_end(self) -> None:
+        """Take standard input and output, once in a process, and put a terminal into raw mode."""
         if StdioChardev._in_use_by:
             raise ChardevError(f"{self.path}: standard input and output are already used by {StdioChardev._in_use_by}")
         try:
             os.fstat(STDOUT)
         except OSError as error:
-            raise self._failed("use standard output", error) from None
+            raise self.failure("use standard output", error) from None
         self._saved: list[object] | None = None
         self._terminal_out = -1
         StdioChardev._in_use_by = self.path
@@ -56,12 +57,13 @@ class StdioChardev(FdChardev):
                 self._terminal_out = os.open(
                     os.ttyname(STDOUT), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
                 )
-        self._attach(fd_in, self._terminal_out if self._terminal_out >= 0 else STDOUT, owned=False)
+        self.attach_fds(fd_in, self._terminal_out if self._terminal_out >= 0 else STDOUT, owned=False)
         if self._terminal_out >= 0 or stat.S_ISREG(os.fstat(STDOUT).st_mode):
-            self._blocking_out = False
+            self.blocking_out = False
 
-    def _close(self) -> None:
-        super()._close()
+    def close_end(self) -> None:
+        """Give them back and restore the terminal."""
+        super().close_end()
         self.restore_terminal()
         if self._terminal_out >= 0:
             os.close(self._terminal_out)
@@ -101,9 +103,11 @@ class StdioChardev(FdChardev):
                 termios.tcsetattr(STDIN, termios.TCSANOW, saved)  # type: ignore[arg-type]
             atexit.unregister(self.restore_terminal)
 
-    def _input_ended(self) -> None:
-        self._stop_input()
+    def input_ended(self) -> None:
+        """End of input: output goes on."""
+        self.stop_input()
 
-    def _output_failed(self, error: OSError) -> None:
+    def output_failed(self, error: OSError) -> None:
+        """Nobody reads any more: output is lost, input goes on."""
         del error  # nobody reads standard output any more (SIGPIPE's case); the guest goes on
-        self._stop_output()
+        self.stop_output()

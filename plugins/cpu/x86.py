@@ -15,14 +15,8 @@ from typing import Any, ClassVar
 import attrs
 
 from plugins.cpu.cpuid import FEATURES, MODELS, CpuidEntry, CpuModel, Topology, build_cpuid, missing_features
-from qom.errors import PropertyError, did_you_mean
-from qom.hw.address_space import AddressSpace
-from qom.hw.bus import SystemBus
-from qom.hw.memory import Region
-from qom.properties import prop
-from qom.registry import type_init
-from qom.vm.cpu import Cpu
-from qom.vm.vcpu import init_vcpu
+from qom import AddressSpace, Cpu, PropertyError, Region, SystemBus, did_you_mean, prop, type_init
+from qom.vm import init_vcpu
 
 __all__ = ["MaxCpu", "Qemu32Cpu", "Qemu64Cpu", "X86Cpu"]
 

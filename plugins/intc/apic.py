@@ -15,14 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from qom.hw.bus import SysBusDevice
-from qom.hw.memory import Region
-from qom.hw.reset import Reset
-from qom.properties import prop, state
-from qom.registry import type_init
+from qom import Region, Reset, SysBusDevice, prop, state, type_init
 
 if TYPE_CHECKING:
-    from qom.vm.cpu import Cpu
+    from qom import Cpu
 
 __all__ = ["Apic", "ApicBus"]
 

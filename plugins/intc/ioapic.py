@@ -12,11 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qom.hw.bus import SysBusDevice
-from qom.hw.memory import Region
-from qom.hw.reset import Reset
-from qom.properties import prop, state
-from qom.registry import type_init
+from qom import Region, Reset, SysBusDevice, prop, state, type_init
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

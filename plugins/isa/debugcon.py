@@ -8,8 +8,7 @@ Guest view: one 8-bit port at `iobase`.
 
 from __future__ import annotations
 
-from qom import IsaDevice, Region, link, prop, state, type_init
-from qom.vm.chardev import Chardev
+from qom import Chardev, IsaDevice, Region, link, prop, state, type_init
 
 KEPT_MAX = 1 << 16  # bytes
 BYTES = tuple(bytes((n,)) for n in range(256))

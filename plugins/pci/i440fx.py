@@ -18,7 +18,7 @@ from typing import Any
 
 from qom import RealizeError, type_init
 from qom.hw import PciBus, PciDevice, PciHostBridge, Region, SystemBus
-from qom.hw.pci import COMMAND, COMMAND_MASTER, COMMAND_MEMORY, STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK
+from qom.hw import pci_config as pci
 
 PAM0, PAM6, SMRAM = 0x59, 0x5F, 0x72  # configuration registers
 DRAM_CONTROL, DRAM_CONTROL_SIZE = 0x50, 9  # 50h..58h, timing and the like
@@ -96,8 +96,8 @@ class I440FX(PciDevice):
 
     def realize(self) -> None:
         """Declare the registers, lay the switchable windows over RAM."""
-        self.config_field(COMMAND, 2, COMMAND_MASTER | COMMAND_MEMORY, writable=0x0140)
-        self.config_field(STATUS, 2, STATUS_DEVSEL_MEDIUM | STATUS_FAST_BACK, cleared_by_one=0xF900)
+        self.config_field(pci.COMMAND, 2, pci.COMMAND_MASTER | pci.COMMAND_MEMORY, writable=0x0140)
+        self.config_field(pci.STATUS, 2, pci.STATUS_DEVSEL_MEDIUM | pci.STATUS_FAST_BACK, cleared_by_one=0xF900)
         for start, size in ((DRAM_CONTROL, DRAM_CONTROL_SIZE), (ROW_BOUNDARIES, ROW_BOUNDARIES_SIZE)):
             self.config_field(start, size, 0, writable=(1 << size * 8) - 1)
         self.config_field(PAM0, 7, 0, writable=0x33333333333330)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from qom import state, type_init
 from qom.hw import IsaBus, PciDevice, Region
-from qom.hw.pci import COMMAND, STATUS, STATUS_DEVSEL_MEDIUM
+from qom.hw import pci_config as pci
 
 PIRQRC, PIRQS = 0x60, 4
 NOT_ROUTED, ROUTE = 0x80, 0x0F  # PIRQRC bits
@@ -70,8 +70,8 @@ class Piix3(PciDevice):
 
     def realize(self) -> None:
         """Make the ISA bus, take the PCI bus's interrupt lines, declare the registers."""
-        self.config_field(COMMAND, 2, 0x0007, writable=0x0108)  # always I/O, memory and master
-        self.config_field(STATUS, 2, STATUS_DEVSEL_MEDIUM, cleared_by_one=0x7800)
+        self.config_field(pci.COMMAND, 2, 0x0007, writable=0x0108)  # always I/O, memory and master
+        self.config_field(pci.STATUS, 2, pci.STATUS_DEVSEL_MEDIUM, cleared_by_one=0x7800)
         for offset, value, writable in RESET_VALUES:
             self.config_field(offset, 1, value, writable=writable)
         self.config_field(PIRQRC, 4, 0x80808080, writable=0x8F8F8F8F)

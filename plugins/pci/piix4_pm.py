@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from qom import prop, state, type_init
 from qom.hw import NS_PER_SECOND, PciDevice, Region
-from qom.hw.pci import STATUS, STATUS_DEVSEL_MEDIUM, STATUS_FAST_BACK
+from qom.hw import pci_config as pci
 
 PMBASE, DEVACTB, PMREGMISC, SMBHSTBASE, SMBHSTCFG = 0x40, 0x58, 0x80, 0x90, 0xD2  # configuration
 PMIOSE, SMB_HST_EN, APMC_EN = 0x01, 0x01, 0x0200_0000
@@ -82,7 +82,7 @@ class Piix4Pm(PciDevice):
 
     def realize(self) -> None:
         """Declare the registers; the I/O spaces are mapped when the guest says where."""
-        self.config_field(STATUS, 2, STATUS_DEVSEL_MEDIUM | STATUS_FAST_BACK, cleared_by_one=0xF900)
+        self.config_field(pci.STATUS, 2, pci.STATUS_DEVSEL_MEDIUM | pci.STATUS_FAST_BACK, cleared_by_one=0xF900)
         self.config_field(0x44, 0x3C, 0, writable=(1 << 0x3C * 8) - 1)
         if not self.smm_enabled:
             self.config_field(DEVACTB, 4, APMC_EN, writable=0xFFFF_FFFF)

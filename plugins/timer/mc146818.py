@@ -17,8 +17,7 @@ import calendar
 import time
 from datetime import datetime
 
-from qom import Object, prop, state, type_init
-from qom.errors import PropertyError
+from qom import Object, PropertyError, prop, state, type_init
 from qom.hw import NS_PER_SECOND, IsaDevice, Region
 
 INDEX, DATA, INDEX2, DATA2 = 0, 1, 2, 3  # port offsets

@@ -1,5 +1,5 @@
 """Boards as data: parts, places, lines, and what builds a machine from them."""
 
-from qom.board.parts import Part, Wire, add_part, assemble, find_bus, parse_line
+from qom.board.parts import Part, Wire, add_part, assemble, parse_line
 
-__all__ = ["Part", "Wire", "add_part", "assemble", "find_bus", "parse_line"]
+__all__ = ["Part", "Wire", "add_part", "assemble", "parse_line"]

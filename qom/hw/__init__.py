@@ -5,13 +5,14 @@ No particular chip lives here.  A plugin uses what this package exports (most of
 
 from __future__ import annotations
 
+from qom.hw import pci_config
 from qom.hw.address_space import AddressSpace
 from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
 from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
 from qom.hw.device import Device, device_set_realized
 from qom.hw.fault import DeviceFault
 from qom.hw.irq import Line, LineHandler, Pin, SharedLine, or_line
-from qom.hw.isa import DmaProvider, IsaBus, IsaDevice, IsaSlot
+from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
 from qom.hw.mtree import format_mtree
@@ -22,6 +23,7 @@ from qom.hw.system import SystemControl
 QOM_MODULES = ("device", "bus", "isa", "pci")
 
 __all__ = [
+    "ISA_IRQS",
     "NS_PER_SECOND",
     "AddressSpace",
     "Bus",
@@ -59,6 +61,7 @@ __all__ = [
     "find_bus",
     "format_mtree",
     "or_line",
+    "pci_config",
     "reset_tree",
     "subtree",
 ]

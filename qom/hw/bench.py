@@ -29,6 +29,8 @@ from qom.hw.reset import Reset, reset_tree
 from qom.object import Object, Root
 from qom.registry import TypeRegistry, mark_of, type_init
 
+__all__ = ["IsaBench", "LineRecorder", "PciBench", "RecordingSystem", "SysBench", "hw_registry", "load_plugins"]
+
 
 @attrs.define
 class RecordingSystem:

@@ -1,3 +1,40 @@
-"""A running machine: life cycle, main loop, vCPU threads, run state."""
+"""A running machine: life cycle, main loop, vCPU threads, run state; and the back ends that connect it to the host.
+
+A plugin uses what this package exports (the names most plugins need are exported by `qom`, too).
+"""
+
+from __future__ import annotations
+
+from qom.vm.block import SECTOR, BlockBackend, BlockError
+from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
+from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController
+from qom.vm.lock import MachineLock
+from qom.vm.machine import Machine
+from qom.vm.mainloop import MainLoop
+from qom.vm.runstate import RunState
+from qom.vm.vcpu import init_vcpu
+from qom.vm.vm import VirtualMachine
 
 QOM_MODULES = ("chardev", "block", "cpu", "machine")
+
+__all__ = [
+    "SECTOR",
+    "Alarm",
+    "BlockBackend",
+    "BlockError",
+    "Chardev",
+    "ChardevError",
+    "ChardevEvent",
+    "Cpu",
+    "CpuAccelerator",
+    "FdChardev",
+    "FdWatch",
+    "InterruptController",
+    "Machine",
+    "MachineLock",
+    "MainLoop",
+    "Poller",
+    "RunState",
+    "VirtualMachine",
+    "init_vcpu",
+]

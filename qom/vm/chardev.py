@@ -32,7 +32,7 @@ class ChardevError(QomError):
     """A character device that cannot be opened, or one that is used twice."""
 
 
-class Event(enum.Enum):
+class ChardevEvent(enum.Enum):
     """What a back end tells its front end besides bytes."""
 
     OPENED = "opened"
@@ -40,7 +40,7 @@ class Event(enum.Enum):
     BREAK = "break"
 
 
-class Handle(Protocol):
+class FdWatch(Protocol):
     """A watched file descriptor."""
 
     def remove(self) -> None:
@@ -59,7 +59,7 @@ class Poller(Protocol):
 
     def add_fd(
         self, fd: int, read: Callable[[], None] | None = None, write: Callable[[], None] | None = None
-    ) -> Handle:
+    ) -> FdWatch:
         """Call `read` while `fd` is readable and `write` while it is writable."""
 
     def call_later(self, seconds: float, fn: Callable[[], None]) -> Alarm:
@@ -74,7 +74,7 @@ def _no_room() -> int:
     return 0
 
 
-def _ignore_event(event: Event) -> None:
+def _ignore_event(event: ChardevEvent) -> None:
     del event
 
 
@@ -113,7 +113,7 @@ class Chardev(Object):
         self,
         on_read: Callable[[bytes], None] | None = None,
         can_read: Callable[[], int] | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[ChardevEvent], None] | None = None,
         on_writable: Callable[[], None] | None = None,
         *,
         owner: str = "a front end",
@@ -131,7 +131,7 @@ class Chardev(Object):
         self.on_event = on_event or _ignore_event
         self.on_writable = on_writable or _nothing
         if self.connected:
-            self.on_event(Event.OPENED)
+            self.on_event(ChardevEvent.OPENED)
         self.accept_input()
 
     def unset_frontend(self) -> None:
@@ -161,7 +161,7 @@ class Chardev(Object):
         if self.poller is None:
             self.poller = poller
             try:
-                self._open()
+                self.open_end()
             except BaseException:
                 self.poller = None
                 raise
@@ -169,28 +169,37 @@ class Chardev(Object):
     def close(self) -> None:
         """Give everything back; a second call has no effect."""
         if self.poller is not None:
-            self._close()
+            self.close_end()
             self.poller = None
-            self._set_connected(False)
+            self.set_connected(False)
 
-    def _open(self) -> None:
-        self._set_connected(True)
+    # --- for a subclass: `open_end` and `close_end` are there to be overridden
 
-    def _close(self) -> None:
-        pass
+    def open_end(self) -> None:
+        """Open the outside end; by default there is none, and the peer is there at once.  Raises ChardevError."""
+        self.set_connected(True)
 
-    def _set_connected(self, connected: bool) -> None:
+    def close_end(self) -> None:
+        """Give the outside end back; for a subclass to override."""
+
+    def set_connected(self, connected: bool) -> None:
+        """A peer came, or went; tells the front end when that is new."""
         if connected != self.connected:
             self.connected = connected
-            self.on_event(Event.OPENED if connected else Event.CLOSED)
+            self.on_event(ChardevEvent.OPENED if connected else ChardevEvent.CLOSED)
 
-    def _failed(self, what: str, error: OSError) -> ChardevError:
+    def failure(self, what: str, error: OSError) -> ChardevError:
+        """The error to raise: this object cannot do `what`, because of `error`."""
         return ChardevError(f"{self.path}: cannot {what}: {error.strerror or error}")
 
 
 @type_init("chardev-fd", abstract=True)
 class FdChardev(Chardev):
-    """A back end over file descriptors; subclasses call `_attach` when there is a peer and override `_hangup`."""
+    """A back end over file descriptors; subclasses call `attach_fds` when there is a peer and override `hangup`.
+
+    fd_in, fd_out: the descriptors in use, -1 without one.  stalled: bytes were refused and wait for room.  blocking_out:
+    the output descriptor has no O_NONBLOCK and we may not set it; a subclass that knows better says so after `attach_fds`.
+    """
 
     @classmethod
     def class_init(cls) -> None:
@@ -199,26 +208,26 @@ class FdChardev(Chardev):
 
     def instance_init(self) -> None:
         """Start with no descriptor."""
-        self._in = self._out = -1
+        self.fd_in = self.fd_out = -1
         self._owned: set[int] = set()
-        self._blocking_out = False  # the output descriptor has no O_NONBLOCK and we may not set it
-        self._handles: dict[int, Handle] = {}
+        self.blocking_out = False
+        self._handles: dict[int, FdWatch] = {}
         self._interest: dict[int, tuple[bool, bool]] = {}
-        self._want_write = False
+        self.stalled = False
         self._feed: Alarm | None = None  # set while reading a descriptor that cannot be polled
 
-    def _attach(self, fd_in: int, fd_out: int, *, owned: bool = True) -> None:
+    def attach_fds(self, fd_in: int, fd_out: int, *, owned: bool = True) -> None:
         """A peer is there: read from `fd_in`, write to `fd_out` (-1: not at all); `owned`: close them at the end."""
-        self._in, self._out = fd_in, fd_out
+        self.fd_in, self.fd_out = fd_in, fd_out
         self._owned = {fd for fd in (fd_in, fd_out) if owned and fd >= 0}
-        self._blocking_out = fd_out >= 0 and not owned and not stat.S_ISREG(os.fstat(fd_out).st_mode)
+        self.blocking_out = fd_out >= 0 and not owned and not stat.S_ISREG(os.fstat(fd_out).st_mode)
         for fd in self._owned:
             os.set_blocking(fd, False)
-        self._want_write = False
-        self._set_connected(True)
+        self.stalled = False
+        self.set_connected(True)
         self.accept_input()
 
-    def _detach(self) -> None:
+    def detach_fds(self) -> None:
         """The peer is gone: stop watching, close what is ours."""
         for handle in self._handles.values():
             handle.remove()
@@ -230,71 +239,72 @@ class FdChardev(Chardev):
         for fd in self._owned:
             os.close(fd)
         self._owned = set()
-        self._in = self._out = -1
-        stalled, self._want_write = self._want_write, False
-        self._set_connected(False)
+        self.fd_in = self.fd_out = -1
+        stalled, self.stalled = self.stalled, False
+        self.set_connected(False)
         if stalled:
             self.on_writable()  # what waited for room is lost now; the front end must not wait for ever
 
-    def _close(self) -> None:
-        self._detach()
+    def close_end(self) -> None:
+        """Let go of the peer."""
+        self.detach_fds()
 
-    def _hangup(self) -> None:
+    def hangup(self) -> None:
         """The peer is gone; by default for good."""
-        self._detach()
+        self.detach_fds()
 
-    def _input_ended(self) -> None:
+    def input_ended(self) -> None:
         """The peer sends no more; for a connection that is its end."""
-        self._hangup()
+        self.hangup()
 
-    def _output_failed(self, error: OSError) -> None:
+    def output_failed(self, error: OSError) -> None:
         """The peer takes no more; for a connection that is its end."""
         del error
-        self._hangup()
+        self.hangup()
 
-    def _stop_input(self) -> None:
+    def stop_input(self) -> None:
         """Read no more, but go on writing."""
-        fd, self._in = self._in, -1
+        fd, self.fd_in = self.fd_in, -1
         self._watch()
-        if fd in self._owned and fd != self._out:
+        if fd in self._owned and fd != self.fd_out:
             self._owned.discard(fd)
             os.close(fd)
 
-    def _stop_output(self) -> None:
+    def stop_output(self) -> None:
         """Lose what is written from now on, but go on reading."""
-        fd, self._out = self._out, -1
-        self._want_write = False
+        fd, self.fd_out = self.fd_out, -1
+        self.stalled = False
         self._watch()
-        if fd in self._owned and fd != self._in:
+        if fd in self._owned and fd != self.fd_in:
             self._owned.discard(fd)
             os.close(fd)
 
     def write(self, data: bytes) -> int:
         """Send without waiting (see `Chardev.write`)."""
-        if self._out < 0:
+        if self.fd_out < 0:
             return len(data)
-        if self._want_write:
+        if self.stalled:
             return 0  # keep the order: nothing overtakes what waits for room
         try:
             sent = self._send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._output_failed(error)
+            self.output_failed(error)
             return len(data)
         if sent < len(data):
-            self._want_write = True
+            self.stalled = True
             self._watch()
         return sent
 
     def _send(self, data: bytes) -> int:
-        if not self._blocking_out:
-            return os.write(self._out, data)
+        if not self.blocking_out:
+            return os.write(self.fd_out, data)
         sent = 0  # a descriptor shared with other processes: O_NONBLOCK would change it for them too, so ask first
         poll = select.poll()
-        poll.register(self._out, select.POLLOUT)
+        poll.register(self.fd_out, select.POLLOUT)
         while sent < len(data) and poll.poll(0):
-            sent += os.write(self._out, data[sent : sent + PIPE_CHUNK])
+            sent += os.write(self.fd_out, data[sent : sent + PIPE_CHUNK])
         return sent
 
     def accept_input(self) -> None:
@@ -303,10 +313,10 @@ class FdChardev(Chardev):
 
     def _watch(self) -> None:
         wanted: dict[int, tuple[bool, bool]] = {}
-        if self._in >= 0 and self.can_read() > 0:
-            wanted[self._in] = (True, False)
-        if self._out >= 0 and self._want_write:
-            wanted[self._out] = (wanted.get(self._out, (False, False))[0], True)
+        if self.fd_in >= 0 and self.can_read() > 0:
+            wanted[self.fd_in] = (True, False)
+        if self.fd_out >= 0 and self.stalled:
+            wanted[self.fd_out] = (wanted.get(self.fd_out, (False, False))[0], True)
         for fd in [fd for fd, interest in self._interest.items() if wanted.get(fd) != interest]:
             del self._interest[fd]
             self._handles.pop(fd).remove()
@@ -326,7 +336,7 @@ class FdChardev(Chardev):
 
     def _feed_unpolled(self) -> None:
         self._feed = None
-        if self._in >= 0 and self.can_read() > 0:
+        if self.fd_in >= 0 and self.can_read() > 0:
             self._readable()
             self._watch()
 
@@ -336,20 +346,20 @@ class FdChardev(Chardev):
             self._watch()
             return
         try:
-            data = os.read(self._in, min(room, READ_CHUNK))
+            data = os.read(self.fd_in, min(room, READ_CHUNK))
         except BlockingIOError:
             return
         except OSError as error:
             if error.errno != errno.EINTR:
-                self._input_ended()
+                self.input_ended()
             return
         if not data:
-            self._input_ended()
+            self.input_ended()
             return
         self.on_read(data)
         self._watch()
 
     def _writable(self) -> None:
-        self._want_write = False
+        self.stalled = False
         self._watch()
         self.on_writable()

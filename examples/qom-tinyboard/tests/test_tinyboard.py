@@ -3,8 +3,7 @@
 import pytest
 from qom_tinyboard import TinyBoard, TinyIsaBridge
 
-from qom import ConfigError, RealizeError, VirtualMachine, default_registry
-from qom.config import ConfigBuilder
+from qom import ConfigBuilder, ConfigError, RealizeError, VirtualMachine, default_registry
 
 
 def builder(tmp_path):

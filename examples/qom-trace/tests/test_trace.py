@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from qom_trace import TraceAccel
 
-from qom import AccelError, VirtualMachine, default_registry
-from qom.config import ConfigBuilder
+from qom import AccelError, ConfigBuilder, VirtualMachine, default_registry
 
 CODE = bytes.fromhex(
     "b0 54 e6 80"  # mov $0x54,%al; out %al,$0x80

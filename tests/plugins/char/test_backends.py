@@ -16,7 +16,7 @@ from step_poller import LoopPoller, StepPoller
 
 from qom import TypeRegistry
 from qom.hw.bench import hw_registry, load_plugins
-from qom.vm.chardev import Chardev, ChardevError, Event
+from qom.vm.chardev import Chardev, ChardevError, ChardevEvent
 
 TREE = Path(__file__).resolve().parents[3]
 
@@ -27,7 +27,7 @@ class Port:
     def __init__(self, chardev: Chardev, room: int = 1 << 20) -> None:
         self.room = room
         self.got = b""
-        self.events: list[Event] = []
+        self.events: list[ChardevEvent] = []
         self.writable = 0
         chardev.set_frontend(self.read, lambda: self.room, self.events.append, self.can_write, owner="the port")
 
@@ -188,7 +188,7 @@ def test_tcp_server_serves_one_client_after_another(new: Any, poller: StepPoller
             assert peer.recv(100) == b"answer"
         poller.until(lambda: not chardev.connected)
     assert port.got == b"firstsecond"
-    assert port.events == [Event.OPENED, Event.CLOSED] * 2
+    assert port.events == [ChardevEvent.OPENED, ChardevEvent.CLOSED] * 2
 
 
 def test_unix_server_removes_its_socket_and_replaces_a_dead_one(new: Any, poller: StepPoller, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from plugins.char.ns16550 import (
 )
 from qom import RealizeError, Reset
 from qom.hw.bench import IsaBench
-from qom.vm.chardev import Chardev, Event
+from qom.vm.chardev import Chardev, ChardevEvent
 
 COM1, IRQ = 0x3F8, 4
 RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(COM1, COM1 + 8)
@@ -296,7 +296,7 @@ def test_turning_fifos_on_empties_the_receiver(bench: Uart) -> None:
 
 def test_break_is_a_zero_with_its_flag(bench: Uart) -> None:
     bench.outb(IER, IER_RLSI)
-    bench.peer.on_event(Event.BREAK)
+    bench.peer.on_event(ChardevEvent.BREAK)
     assert (bench.irq(), bench.iir()) == (1, IIR_RLSI)
     assert bench.inb(LSR) & (LSR_BI | LSR_DR) == LSR_BI | LSR_DR
     assert (bench.irq(), bench.inb(LSR) & LSR_BI, bench.inb(RBR)) == (0, 0, 0)
