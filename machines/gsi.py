@@ -7,7 +7,10 @@ cascade of the 8259 pair and reaches nobody else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from qom import SysBusDevice, state, type_init
+from qom.hw import Route
 
 __all__ = ["GsiLines"]
 
@@ -37,6 +40,16 @@ class GsiLines(SysBusDevice):
         self.gpio_in("board", IOAPIC_PINS, self._set_board)
         self._pic = self.gpio_out("pic", ISA_LINES)
         self._ioapic = self.gpio_out("ioapic", IOAPIC_PINS)
+
+    def routes(self) -> Iterator[Route]:
+        """Input n and board input n lead to the outputs of that number, 0 to the I/O APIC's second."""
+        for name in (None, "board"):
+            for n in range(IOAPIC_PINS):
+                line = self.line_in(name, n)
+                if n < ISA_LINES:
+                    yield Route(line, self._pic[n])
+                if n != CASCADE:
+                    yield Route(line, self._ioapic[n or CASCADE])
 
     def _set_input(self, n: int, level: int) -> None:
         bit = 1 << n

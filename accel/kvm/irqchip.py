@@ -8,6 +8,7 @@ Guest view: the kernel's, at ports 20h, A0h, 4D0h, 4D1h, memory FEC00000h and FE
 Not modelled: reset of the I/O APIC's id; edge detection across a state load.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from accel._kvmabi import ffi, lib
@@ -15,6 +16,7 @@ from accel.accel import Accel
 from accel.handles import VmHandle
 from accel.kvm.kvm_accel import KvmAccel
 from qom import RealizeError, SysBusDevice, link, prop, state, type_init
+from qom.hw import Route
 
 PIC_STATE_SIZE = ffi.sizeof("struct kvm_pic_state")
 IOAPIC_STATE_SIZE = ffi.sizeof("struct kvm_ioapic_state")
@@ -29,6 +31,11 @@ class _Inside(SysBusDevice):
     user_creatable: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("on",)
     accel: Accel | None
+
+    def routes(self) -> Iterator[Route]:
+        """What arrives goes into the kernel."""
+        if self.accel is not None:
+            yield Route(None, self.accel, "in the kernel")
 
     def vm(self) -> VmHandle:
         """The VM that holds the controller."""

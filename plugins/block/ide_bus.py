@@ -92,6 +92,10 @@ class IdeBus(Bus):
         self.units = [None if held is device else held for held in self.units]
         self.update_irq()
 
+    def where(self, device: Device) -> str:
+        """Its place on the cable: "unit 0"."""
+        return next((f"unit {n}" for n, held in enumerate(self.units) if held is device), "")
+
     @property
     def selected(self) -> IdeDevice | None:
         """The device that the DEV bit selects, if there is one."""

@@ -12,10 +12,11 @@ Source: Intel SDM Vol. 3A, chapter 11 ("Advanced Programmable Interrupt Controll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from qom import Region, Reset, SysBusDevice, prop, state, type_init
+from qom.hw import Route
 
 if TYPE_CHECKING:
     from qom import Cpu
@@ -93,6 +94,12 @@ class ApicBus(SysBusDevice):
         """Take messages that devices write to memory."""
         region = Region("msi", MSI_SIZE, None, self._write_message, (4, 4), owner=self)
         self.sysbus.map_memory(APIC_BASE, region)
+
+    def routes(self) -> Iterator[Route]:
+        """The 8259's line is every local APIC's LINT0; messages go to whichever they name."""
+        for apic in self.apics:
+            yield Route(self.line_in("pic"), apic, "LINT0")
+            yield Route(None, apic, "messages")
 
     def _pic_line(self, n: int, level: int) -> None:
         for apic in self.apics:
@@ -192,6 +199,10 @@ class Apic(SysBusDevice):
         self.map(self.view, APIC_BASE, self._page)
         self.apic_bus.apics.append(self)
         self.on_unrealize(lambda: self.apic_bus.apics.remove(self))
+
+    def routes(self) -> Iterator[Route]:
+        """It tells its processor, and through the bus the others."""
+        yield Route(None, self.cpu, "interrupt, NMI, INIT, start-up")
 
     def reset_hold(self, kind: Reset) -> None:
         """Power-up state (11.4.7.1); LINT0 of the first processor passes the 8259 on, as firmware expects of a PC."""

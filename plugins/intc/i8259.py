@@ -11,8 +11,10 @@ Sections: "8259A Programmable Interrupt Controller", Intel 231468-003; ELCR: PII
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from qom import link, prop, state, type_init
-from qom.hw import IsaDevice, Region
+from qom.hw import IsaDevice, Region, Route
 
 COMMAND, DATA = 0, 1  # port offsets
 
@@ -74,6 +76,10 @@ class I8259(IsaDevice):
         """Declare the lines."""
         self.gpio_in(None, 8, self.set_input)
         self._intr = self.gpio_out("intr")[0]
+
+    def routes(self) -> Iterator[Route]:
+        """Every input leads to INTR."""
+        yield Route(None, self._intr)
 
     def realize(self) -> None:
         """Take the ports."""

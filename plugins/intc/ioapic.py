@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from qom import Region, Reset, SysBusDevice, prop, state, type_init
+from qom.hw import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,10 @@ class IoApic(SysBusDevice):
         self.sysbus.map_memory(self.base, region)
         self.apic_bus.io_apics.append(self)
         self.on_unrealize(lambda: self.apic_bus.io_apics.remove(self))
+
+    def routes(self) -> Iterator[Route]:
+        """Every input becomes a message on the bus of the APICs."""
+        yield Route(None, self.apic_bus, "messages")
 
     def reset_hold(self, kind: Reset) -> None:
         """All pins masked; a line that is high stays a request once its pin is made level-triggered."""

@@ -11,8 +11,10 @@ Sections: "82371FB (PIIX) and 82371SB (PIIX3)" data sheet, Intel 290550.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from qom import state, type_init
-from qom.hw import IsaBus, PciDevice, Region
+from qom.hw import IsaBus, PciDevice, Region, Route
 from qom.hw import pci_config as pci
 
 PIRQRC, PIRQS = 0x60, 4
@@ -98,6 +100,13 @@ class Piix3(PciDevice):
         """PIRQRC may route an asserted PIRQ elsewhere."""
         if offset < PIRQRC + PIRQS and offset + size > PIRQRC:
             self._drive()
+
+    def routes(self) -> Iterator[Route]:
+        """Each PIRQ to the ISA line that PIRQRC names now."""
+        for n in range(PIRQS):
+            route = self.config[PIRQRC + n]
+            if not route & NOT_ROUTED:
+                yield Route(self.line_in("pirq", n), self._irqs[route & ROUTE])
 
     def _set_pirq(self, n: int, level: int) -> None:
         if level:

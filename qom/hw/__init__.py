@@ -11,7 +11,7 @@ from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
 from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
 from qom.hw.device import Device, device_set_realized
 from qom.hw.fault import DeviceFault
-from qom.hw.irq import Line, LineHandler, Pin, SharedLine, or_line
+from qom.hw.irq import Line, LineHandler, Pin, Route, SharedLine, or_line
 from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
@@ -49,6 +49,7 @@ __all__ = [
     "RegionOwner",
     "Reset",
     "Resettable",
+    "Route",
     "RunningClock",
     "SharedLine",
     "SteppedClock",

@@ -71,6 +71,10 @@ class Bus(Object, Resettable):
     def detach(self, device: Device) -> None:
         """`device` was unrealized, or its realize failed after `attach`."""
 
+    def where(self, device: Device) -> str:
+        """Where `device` sits, in the bus's own terms ("01.0", "unit 0"), for people to read; "" if all places are alike."""
+        return device.place() or ""
+
     def take_services(self, provider: Device) -> None:
         """Take over from the device that provides this bus what that device was handed, and hand it on."""
         clock = provider.__dict__.get("clock")
@@ -162,6 +166,18 @@ class SystemBus(Bus):
         """Say which clock and which system control the devices get; devices there already get them, too."""
         self.clock, self.system = clock, system
         self._hand_all()
+
+    def where(self, device: Device) -> str:
+        """What it shows directly in memory and in I/O space: "memory fec00000-fec00fff"."""
+        parts = []
+        for space, root in (("memory", self.memory), ("ports", self.io)):
+            spans = [
+                f"{r.offset:x}-{r.offset + r.size - 1:x}"
+                for r in sorted(root.subregions, key=lambda r: r.offset)
+                if r.owner is device and r.enabled and r.kind == "io"
+            ]
+            parts += [f"{space} {', '.join(spans)}"] if spans else []
+        return ", ".join(parts)
 
     def hand(self, device: Device) -> None:
         """Also its slot, as `device.sysbus`."""

@@ -13,13 +13,13 @@ Locking: everything here with the machine lock held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qom.errors import LifecycleError, QomError, RealizeError
 from qom.hw.clock import Clock, HasPath, Timer, TimerCallback
-from qom.hw.irq import Line, LineHandler, Pin
+from qom.hw.irq import Line, LineHandler, Pin, Route
 from qom.hw.memory import Region
 from qom.hw.reset import Reset, Resettable, reset_tree
 from qom.lifecycle import Life, check_move, move
@@ -332,6 +332,10 @@ class Device(Object, Resettable):
     def pins(self) -> dict[str, list[Pin]]:
         """All outputs by name ("" for the unnamed ones)."""
         return dict(self._pins)
+
+    def routes(self) -> Iterable[Route]:
+        """How the device passes on what it receives now, where no pin or line shows it; for those who look at the wiring."""
+        return ()
 
     def _line_name(self, name: str | None) -> str:
         return f"{self.type_name}:{name}" if name else self.type_name

@@ -11,6 +11,12 @@ Caller of everything here: whoever holds the machine lock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from qom.object import Object
 
 LineHandler = Callable[[int, int], None]
 """handler(n, level): line number `n` of the receiver goes to `level` (0, 1, or a wider value where both ends agree)."""
@@ -108,18 +114,25 @@ class SharedLine:
     that the receiver's view never depends on who else is on the line.
     """
 
-    __slots__ = ("_output", "_raised", "inputs", "name")
+    __slots__ = ("_output", "_raised", "inputs", "name", "sources")
 
     def __init__(self, output: Line | None = None, name: str = "") -> None:
         self._output = output
         self._raised: set[int] = set()
         self.inputs: dict[int, Line] = {}
+        self.sources: dict[int, Object] = {}
+        """Who asked for an input, by its number, where it was said."""
         self.name = name
 
     @property
     def level(self) -> int:
         """The wired-OR of all inputs."""
         return 1 if self._raised else 0
+
+    @property
+    def output(self) -> Line | None:
+        """The line it drives."""
+        return self._output
 
     def connect(self, output: Line | None) -> None:
         """Drive `output` from now on; a level already held is passed on, the old output is released."""
@@ -130,13 +143,15 @@ class SharedLine:
             if output is not None:
                 output.set(1)
 
-    def new_input(self, name: str = "") -> Line:
-        """A new source's end of the line."""
+    def new_input(self, name: str = "", source: Object | None = None) -> Line:
+        """A new source's end of the line; `source` is who drives it, for those who look at the wiring."""
         n = 0
         while n in self.inputs:
             n += 1
         line = Line(self._set, n, name or self.name)
         self.inputs[n] = line
+        if source is not None:
+            self.sources[n] = source
         return line
 
     def release(self, line: Line) -> None:
@@ -146,6 +161,7 @@ class SharedLine:
         if line.n in self._raised:
             line.set(0)
         del self.inputs[line.n]
+        self.sources.pop(line.n, None)
         line._handler = _nowhere
 
     def _set(self, n: int, level: int) -> None:
@@ -159,6 +175,20 @@ class SharedLine:
         output = self._output
         if output is not None:
             output.set(1 if level else 0)
+
+
+@attrs.frozen
+class Route:
+    """How a device passes on what it receives, where no wire shows it: for those who look at the wiring.
+
+    source: the input meant; None for all of them, or for what the device does by itself.
+    target: an output of the same device, a line, or the object that is told in another way.
+    note: how it is told, such as "messages".
+    """
+
+    source: Line | None
+    target: Line | Pin | Object
+    note: str = ""
 
 
 def _nowhere(n: int, level: int) -> None:

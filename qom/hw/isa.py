@@ -74,10 +74,15 @@ class IsaBus(Bus):
             where = device.path if device is not None else self.path
             raise RealizeError(f"{where}: no ISA interrupt line {n}: expected 0..{ISA_IRQS - 1}")
         shared = self._inputs[n]
-        line = shared.new_input(f"isa-irq{n}")
+        line = shared.new_input(f"isa-irq{n}", device)
         if device is not None:
             device.on_unrealize(lambda: shared.release(line))
         return line
+
+    @property
+    def irq_lines(self) -> tuple[SharedLine, ...]:
+        """The sixteen interrupt lines, with who drives them and where they lead."""
+        return tuple(self._inputs)
 
     def irq_level(self, n: int) -> int:
         """The level of interrupt line `n`."""
@@ -123,6 +128,18 @@ class IsaBus(Bus):
         if not 0 <= n < 8:
             raise RealizeError(f"{self.path}: no DMA channel {n}: expected 0..7")
         return self.dma_provider.dma_channel(n)
+
+    def where(self, device: Device) -> str:
+        """Its ports and interrupt lines: "ports 3f8-3ff, irq 4"."""
+        spans = []
+        for region in sorted(self.io.subregions, key=lambda r: r.offset):
+            if region.owner is device:
+                last = region.offset + region.size - 1
+                spans.append(f"{region.offset:x}" if region.size == 1 else f"{region.offset:x}-{last:x}")
+        irqs = [str(n) for n, shared in enumerate(self._inputs) if device in shared.sources.values()]
+        parts = [f"ports {', '.join(spans)}"] if spans else []
+        parts += [f"irq {', '.join(irqs)}"] if irqs else []
+        return ", ".join(parts)
 
     def hand(self, device: Device) -> None:
         """Also its slot, as `device.isa`."""

@@ -143,6 +143,16 @@ class PciBus(Bus):
         """Index of the host bridge's line that a pin drives."""
         return self._route(slot, pin)
 
+    @property
+    def irq_lines(self) -> tuple[Line, ...]:
+        """The lines its interrupt pins drive, as `connect_irqs` was given them."""
+        return tuple(self._lines)
+
+    def where(self, device: Device) -> str:
+        """Slot and function: "01.0"."""
+        number = next((n for n, held in self.functions.items() if held is device), None)
+        return "" if number is None else format_addr(number)
+
     def claim(self, device: PciDevice) -> int:
         """Give `device` the slot and function its `addr` asks for, or the first free slot; returns its devfn."""
         wanted = device.wanted_devfn()

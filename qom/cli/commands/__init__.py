@@ -20,7 +20,9 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "run": Command("FILE [system options]", "build the machine in the file and run it"),
     "demo": Command("", "run the demonstration guest on the default machine"),
-    "tree": Command("[FILE] [--properties] [system options]", "show a machine's composition tree"),
+    "tree": Command(
+        "[FILE] [--properties | --buses] [system options]", "show a machine's composition tree, or its buses"
+    ),
     "mtree": Command("[FILE] [-f] [system options]", "show a machine's memory and port map, or -f flat"),
     "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
     "plugins": Command("", "list what came from where, and what was refused and why"),

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from plugins.firmware import DEMO_DISK, EMBEDDED
-from qom.cli.commands.tree import tree_lines
 from qom.cli.options import CommandLine
 from qom.cli.system import machine
 from qom.errors import ConfigError, QomError
 from qom.hw.mtree import format_flat
+from qom.show import tree_text
 
 PROGRAM = "qom demo"
 TIME_LIMIT = 60.0  # seconds of host time; the guest needs about one
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     with machine(line.builder.finish(), PROGRAM) as vm:
         built = time.monotonic()
         _title("The machine, as a tree of objects (name, type)")
-        print("\n".join(tree_lines(vm.root)))
+        print(tree_text(vm.root))
         _title("Its memory, as the processor sees it")
         print(format_flat(vm.machine.system_bus.memory_space))
         console: Any = vm.root.resolve(f"/chardevs/{CONSOLE}")

@@ -1,0 +1,23 @@
+"""A machine shown to people: as text, and as pictures that need nothing but a browser.
+
+Four views, each both ways: the composition tree, the buses and what sits on them, the memory map, the interrupt wiring.
+Every function takes what is there and changes nothing; call them with the machine lock held, or while the machine
+stands still.  The pictures are complete SVG documents, legible on light and dark backgrounds, and equal for equal machines.
+"""
+
+from __future__ import annotations
+
+from qom.show.buses import bus_text
+from qom.show.memory import memory_text
+from qom.show.tree import tree_text
+from qom.show.wiring import Wire, WireEnd, wires, wiring_text
+
+__all__ = [
+    "Wire",
+    "WireEnd",
+    "bus_text",
+    "memory_text",
+    "tree_text",
+    "wires",
+    "wiring_text",
+]
