@@ -72,6 +72,7 @@ class Property:
     __slots__ = (
         "among",
         "attr",
+        "base",
         "child_props",
         "default",
         "desc",
@@ -106,6 +107,7 @@ class Property:
         self.min: int | None = facts.get("min")
         self.max: int | None = facts.get("max")
         self.unit: str | None = facts.get("unit")
+        self.base: int = facts.get("base", 10)
         self.mutable: bool = facts.get("mutable", False)
         self.volatile: bool = facts.get("volatile", False)
         self.get: Getter | None = facts.get("get")
@@ -215,6 +217,8 @@ class Property:
         }
         if self.unit:
             facts["unit"] = self.unit
+        if self.base != 10:
+            facts["base"] = self.base
         if (choices := self.choices) is not None:
             facts["among"] = choices
         elif self.kind in INT_RANGES or self.kind == "size":
@@ -351,6 +355,7 @@ def prop(
     min: int | None = None,
     max: int | None = None,
     unit: str | None = None,
+    base: int = 10,
     mutable: bool = False,
     get: Getter | None = None,
     set: Setter | None = None,
@@ -363,14 +368,15 @@ def prop(
     type: bool, int8..int64, uint8..uint64, size, str, enum, list, dict, `list<T>`; omitted: from the annotation
     (bool, int as int64, str, an Enum class, list, dict, each also `| None`).
     among: the allowed values.  min, max: inclusive bounds.  unit: what a number counts.
+    base: 16 for a number that people read in hexadecimal (ports, addresses, masks); it is shown so.
     mutable: may be set after realize.  name: the outer name where it is not the attribute's.
     set: called as set(object, checked value) in place of nothing; the value is stored after it returns.
     get: computes the value; then nothing is stored.  volatile: not configuration (`realized`), never written back.
     """
     cls = ComputedProperty if get is not None else WatchedProperty if set is not None else Property
     return cls(
-        type, default, desc, among=among, min=min, max=max, unit=unit, mutable=mutable, get=get, set=set, name=name,
-        volatile=volatile,
+        type, default, desc, among=among, min=min, max=max, unit=unit, base=base, mutable=mutable, get=get, set=set,
+        name=name, volatile=volatile,
     )  # fmt: skip
 
 
@@ -494,7 +500,7 @@ def to_text(prop: Property, value: Any) -> str:
         return str(value.value)
     if prop.kind == "size":
         return format_size(value)
-    if prop.kind == "uint64" and value > 0xFFFF:
+    if prop.kind in INT_RANGES and (prop.base == 16 or (prop.kind == "uint64" and value > 0xFFFF)):
         return hex(value)
     if prop.kind in ("list", "dict"):
         return json.dumps(value, default=str)

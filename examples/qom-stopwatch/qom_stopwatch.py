@@ -14,7 +14,7 @@ RUN, DONE = 0x01, 0x80  # CTRL bits; DONE is read-only
 
 @type_init("isa-stopwatch")
 class Stopwatch(IsaDevice):
-    iobase: int = prop(0x2A0, "First I/O port", type="uint16")
+    iobase: int = prop(0x2A0, "First I/O port", type="uint16", base=16)
     irq: int = prop(5, "ISA interrupt line", among=range(16))
     tick_ns: int = prop(1000, "Guest nanoseconds per tick", unit="ns")
     ctrl: int = state()

@@ -13,8 +13,8 @@ from qom import IsaDevice, prop, type_init
 class IsaIde(IsaDevice):
     """The AT's disk controller as its successors remember it."""
 
-    iobase: int = prop(0x1F0, "First port of the command block", type="uint32", max=0xFFF8)
-    iobase2: int = prop(0x3F6, "Port of the control block", type="uint32", max=0xFFFF)
+    iobase: int = prop(0x1F0, "First port of the command block", type="uint32", max=0xFFF8, base=16)
+    iobase2: int = prop(0x3F6, "Port of the control block", type="uint32", max=0xFFFF, base=16)
     irq: int = prop(14, "ISA interrupt line", type="uint32", max=15)
 
     @classmethod

@@ -44,7 +44,7 @@ class IsaSerial(IsaDevice):
 
     chardev: Chardev | None = link("chardev", "Back end that carries the bytes; none: output is lost")
     index: int | None = prop(None, "COM port number, 0 to 3; unset: the first one free", type="uint32", max=3)
-    iobase: int | None = prop(None, "First I/O port; unset: by index", type="uint16", max=0xFFF8)
+    iobase: int | None = prop(None, "First I/O port; unset: by index", type="uint16", max=0xFFF8, base=16)
     irq: int | None = prop(None, "ISA interrupt line; unset: by index", type="uint32", max=15)
     pacing: bool = prop(False, "Characters take their time on the virtual clock, by divisor and frame")
 

@@ -71,7 +71,7 @@ class Item:
 class FwCfgIo(IsaDevice):
     """The device; it carries no meaning of its own, only items."""
 
-    iobase: int = prop(0x510, "First I/O port", type="uint16", max=0xFFF4)
+    iobase: int = prop(0x510, "First I/O port", type="uint16", max=0xFFF4, base=16)
     dma_enabled: bool = prop(True, "Offer the DMA interface")
     file_slots: int = prop(
         0x20, "Number of named items it takes", type="uint16", min=0x10, max=0x3FDF, name="x-file-slots"

@@ -44,9 +44,9 @@ NONE = 8  # no level
 class I8259(IsaDevice):
     """One 8259A.  The board wires the slave's `intr` to input 2 of the master, and names it in the master's `slave`."""
 
-    iobase: int = prop(0x20, "First of two I/O ports", type="uint16")
-    elcr_addr: int = prop(0x4D0, "I/O port of the edge/level control register", type="uint16")
-    elcr_mask: int = prop(0xF8, "Inputs that may be level-triggered", type="uint8")
+    iobase: int = prop(0x20, "First of two I/O ports", type="uint16", base=16)
+    elcr_addr: int = prop(0x4D0, "I/O port of the edge/level control register", type="uint16", base=16)
+    elcr_mask: int = prop(0xF8, "Inputs that may be level-triggered", type="uint8", base=16)
     master: bool = prop(True, "Whether it is the first of a pair")
     slave: I8259 | None = link("isa-i8259", "The second controller, on input 2 of this one", strong=False)
 

@@ -37,7 +37,7 @@ WRITABLE: Final = 0xFF0000000001AFFF
 class IoApic(SysBusDevice):
     """One I/O APIC."""
 
-    base: int = prop(0xFEC00000, "Physical address of the registers", type="uint64")
+    base: int = prop(0xFEC00000, "Physical address of the registers", type="uint64", base=16)
 
     ioapic_id: int = state(desc="APIC ID, 4 bits")
     select: int = state(desc="IOREGSEL")

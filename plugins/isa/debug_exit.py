@@ -14,7 +14,7 @@ from qom import IsaDevice, Region, prop, type_init
 class IsaDebugExit(IsaDevice):
     """Ends the machine when written."""
 
-    iobase: int = prop(0x501, "First I/O port", type="uint16")
+    iobase: int = prop(0x501, "First I/O port", type="uint16", base=16)
     iosize: int = prop(2, "Number of I/O ports", type="uint32", min=1, max=8)
 
     @classmethod

@@ -19,8 +19,8 @@ class IsaDebugcon(IsaDevice):
     """What SeaBIOS and others call the Bochs debug port."""
 
     chardev: Chardev | None = link("chardev", "Back end that output goes to; none: output is lost")
-    iobase: int = prop(0xE9, "I/O port", type="uint16")
-    readback: int = prop(0xE9, "Value that a read of the port gives", type="uint8")
+    iobase: int = prop(0xE9, "I/O port", type="uint16", base=16)
+    readback: int = prop(0xE9, "Value that a read of the port gives", type="uint8", base=16)
 
     kept: bytearray = state(factory=bytearray)
     lost: int = state()

@@ -39,7 +39,7 @@ OUT_RESET, OUT_A20, OUT_OBF, OUT_AUX_OBF, OUT_HIGH = (
 class I8042(IsaDevice):
     """The keyboard controller."""
 
-    iobase: int = prop(0x60, "I/O port of the data register", type="uint16")
+    iobase: int = prop(0x60, "I/O port of the data register", type="uint16", base=16)
     kbd_irq: int = prop(1, "ISA interrupt line of the keyboard", type="uint8", max=15)
     mouse_irq: int = prop(12, "ISA interrupt line of the mouse", type="uint8", max=15)
     keyboard: Ps2Keyboard = child("ps2-kbd", "Keyboard on the first port")

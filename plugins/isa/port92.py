@@ -16,7 +16,7 @@ FAST_RESET, A20 = 0x01, 0x02
 class Port92(IsaDevice):
     """System control port A."""
 
-    iobase: int = prop(0x92, "I/O port", type="uint16")
+    iobase: int = prop(0x92, "I/O port", type="uint16", base=16)
 
     control: int = state()
 

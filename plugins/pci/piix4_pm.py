@@ -54,7 +54,7 @@ class Piix4Pm(PciDevice):
     subsystem_vendor_id, subsystem_id = 0x1AF4, 0x1100
 
     smm_enabled: bool = prop(False, "Whether there is system-management mode; else firmware finds it set up already")
-    smb_io_base: int = prop(0, "SMBus host base after reset (0: none)", type="uint16")
+    smb_io_base: int = prop(0, "SMBus host base after reset (0: none)", type="uint16", base=16)
 
     status: int = state(desc="PMSTS")
     enable: int = state(desc="PMEN")

@@ -128,7 +128,7 @@ class Counter:
 class I8254(IsaDevice):
     """The timer of a PC."""
 
-    iobase: int = prop(0x40, "First of four I/O ports", type="uint16")
+    iobase: int = prop(0x40, "First of four I/O ports", type="uint16", base=16)
 
     counters: list[Counter] = state(factory=lambda: [Counter(), Counter(), Counter(gate=False)])
 

@@ -59,7 +59,7 @@ def _check_base(device: Object, text: str) -> None:
 class Mc146818(IsaDevice):
     """Real-time clock of a PC."""
 
-    iobase: int = prop(0x70, "First I/O port", type="uint16")
+    iobase: int = prop(0x70, "First I/O port", type="uint16", base=16)
     irq: int = prop(8, "ISA interrupt line", type="uint8", max=15)
     base: str = prop("2000-01-01T00:00:00", "Date and time when guest time begins", set=_check_base)
     extended: bool = prop(False, "Whether there is a second bank of 128 bytes")

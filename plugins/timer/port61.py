@@ -23,7 +23,7 @@ REFRESH_NS = 15_085
 class Port61(IsaDevice):
     """NMI status and control."""
 
-    iobase: int = prop(0x61, "I/O port", type="uint16")
+    iobase: int = prop(0x61, "I/O port", type="uint16", base=16)
     pit: I8254 = link("isa-pit", "Timer whose counter 2 is gated and shown", required=True)
 
     control: int = state(desc="Bits 0-3")
