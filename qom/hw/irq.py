@@ -11,6 +11,7 @@ Caller of everything here: whoever holds the machine lock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import attrs
@@ -114,12 +115,13 @@ class SharedLine:
     that the receiver's view never depends on who else is on the line.
     """
 
-    __slots__ = ("_output", "_raised", "inputs", "name", "sources")
+    __slots__ = ("_free", "_output", "_raised", "inputs", "name", "sources")
 
     def __init__(self, output: Line | None = None, name: str = "") -> None:
         self._output = output
         self._raised: set[int] = set()
         self.inputs: dict[int, Line] = {}
+        self._free: list[int] = []  # a heap of the numbers taken back
         self.sources: dict[int, Object] = {}
         """Who asked for an input, by its number, where it was said."""
         self.name = name
@@ -145,9 +147,7 @@ class SharedLine:
 
     def new_input(self, name: str = "", source: Object | None = None) -> Line:
         """A new source's end of the line; `source` is who drives it, for those who look at the wiring."""
-        n = 0
-        while n in self.inputs:
-            n += 1
+        n = heappop(self._free) if self._free else len(self.inputs)
         line = Line(self._set, n, name or self.name)
         self.inputs[n] = line
         if source is not None:
@@ -161,6 +161,7 @@ class SharedLine:
         if line.n in self._raised:
             line.set(0)
         del self.inputs[line.n]
+        heappush(self._free, line.n)
         self.sources.pop(line.n, None)
         line._handler = _nowhere
 

@@ -16,13 +16,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
-from qom.errors import ConfigError, LifecycleError, QomError
+from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
 from qom.hw.device import Device
@@ -254,11 +255,7 @@ class VirtualMachine:
 
     def _bus_for(self, device: Device, entry: DeviceEntry) -> Bus:
         if entry.bus is not None:
-            for bus in self.buses():
-                if entry.bus in (bus.name, bus.path):
-                    return bus
-            names = ", ".join(str(bus.name) for bus in self.buses())
-            raise ConfigError(f"bus {entry.bus!r} not found; there are: {names}")
+            return self.find_bus(entry.bus)
         wanted = device.bus_type
         if wanted is None:
             return self.machine.system_bus
@@ -267,26 +264,57 @@ class VirtualMachine:
                 return bus
         raise ConfigError(f"{entry.driver}: this machine has no free bus of type {wanted!r}")
 
-    def buses(self) -> Iterator[Bus]:
-        """Every bus of the machine, depth first."""
+    def find_bus(self, name: str) -> Bus:
+        """The bus a configuration names: by path, by the id of its device and its name (`b0.pci.0`), or by its name.
 
-        def walk(obj: Object) -> Iterator[Bus]:
-            for child in obj.children().values():
-                if isinstance(child, Bus):
-                    yield child
-                yield from walk(child)
+        Raises:
+            ConfigError: there is none, or several have the name.
+        """
+        if "/" in name:
+            with suppress(PathError):
+                found = self.root.resolve(name)
+                if isinstance(found, Bus):
+                    return found
+        peripherals = self.root.container("/machine/peripheral")
+        for at, letter in enumerate(name):
+            provider = peripherals.get_child(name[:at]) if letter == "." else None
+            found = provider.get_child(name[at + 1 :]) if provider is not None else None
+            if isinstance(found, Bus):
+                return found
+        fits = [bus for bus in self.buses() if bus.name == name]
+        if not fits:
+            names = list(dict.fromkeys(self.name_of_bus(bus) for bus in self.buses()))
+            raise ConfigError(f"bus {name!r} not found{did_you_mean(name, names)}; there are: {', '.join(names)}")
+        if len(fits) > 1:
+            names = [self.name_of_bus(bus) for bus in fits]
+            raise ConfigError(f"bus {name!r} is the name of several: expected one of {', '.join(names)}")
+        return fits[0]
 
-        yield from walk(self.machine)
+    def name_of_bus(self, bus: Bus) -> str:
+        """The shortest name by which `find_bus` finds it: its own, its device's id and its own, or its path."""
+        assert bus.name is not None
+        if sum(other.name == bus.name for other in self.buses()) == 1:
+            return bus.name
+        provider = bus.parent
+        if provider is not None and provider.parent is self.root.container("/machine/peripheral"):
+            return f"{provider.name}.{bus.name}"
+        return bus.path
+
+    def buses(self) -> list[Bus]:
+        """Every bus of the machine, in the order they came."""
+        return self.root.listed("bus")
 
     def reference(self, obj: Object, name: str, value: Any) -> Any:
         """Turn the id of a back end into the object, for a link property; other values pass unchanged."""
-        prop = obj.properties().get(name)
-        if not isinstance(value, str) or prop is None or not prop.type.startswith("link<"):
+        if not isinstance(value, str):
+            return value
+        found = obj.class_properties.get(name) or obj.instance_property(name)
+        if found is None or found.kind != "link":
             return value
         for place in ("/chardevs", "/drives", "/objects", "/machine/peripheral"):
-            found = self.root.container(place).children().get(value)
-            if found is not None:
-                return found
+            target = self.root.container(place).get_child(value)
+            if target is not None:
+                return target
         return value
 
     # -- running ----------------------------------------------------------------------------------------------------
