@@ -16,17 +16,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
-from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you_mean
+from qom.errors import ConfigError, LifecycleError, QomError
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
 from qom.hw.device import Device
+from qom.hw.fault import Fault, passes, place_of, shown
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
 from qom.object import Object, Root
@@ -35,6 +35,7 @@ from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
+from qom.vm.observe import Observatory
 from qom.vm.runstate import RunState, check_transition
 from qom.vm.vcpu import pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
@@ -83,8 +84,11 @@ class VirtualMachine:
         self._log_file: TextIO | None = None
         self._categories = frozenset(config.log.categories)
         self._drives: dict[str, Object] = {}
+        self.observe = Observatory(self)
+        """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
+        self._call_hook("qom_machine_created")
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -120,6 +124,8 @@ class VirtualMachine:
             self.add_device(device)
         self.machine.creation_done()
         self._built = True
+        self.observe.built()
+        self._call_hook("qom_machine_built")
         self._reset_devices()
 
     def _take_clock(self, clock: Clock) -> None:
@@ -142,6 +148,8 @@ class VirtualMachine:
         assert isinstance(machine, Machine)
         self.root.add_child("machine", machine)
         machine.attach(self)
+        self.machine = machine
+        self.observe.begin()
         config = self.config
         with placed(entry.origin):
             for name, value in entry.props.items():
@@ -210,7 +218,9 @@ class VirtualMachine:
                 with placed(entry.origin, name):
                     obj.set(name, self.reference(obj, name, value))
             obj.configure()
-            obj.cast("user-creatable").complete()
+            creatable = obj.cast("user-creatable")
+            creatable.attach(self)
+            creatable.complete()
         except BaseException:
             obj.unparent()
             raise
@@ -255,7 +265,11 @@ class VirtualMachine:
 
     def _bus_for(self, device: Device, entry: DeviceEntry) -> Bus:
         if entry.bus is not None:
-            return self.find_bus(entry.bus)
+            for bus in self.buses():
+                if entry.bus in (bus.name, bus.path):
+                    return bus
+            names = ", ".join(str(bus.name) for bus in self.buses())
+            raise ConfigError(f"bus {entry.bus!r} not found; there are: {names}")
         wanted = device.bus_type
         if wanted is None:
             return self.machine.system_bus
@@ -264,57 +278,26 @@ class VirtualMachine:
                 return bus
         raise ConfigError(f"{entry.driver}: this machine has no free bus of type {wanted!r}")
 
-    def find_bus(self, name: str) -> Bus:
-        """The bus a configuration names: by path, by the id of its device and its name (`b0.pci.0`), or by its name.
+    def buses(self) -> Iterator[Bus]:
+        """Every bus of the machine, depth first."""
 
-        Raises:
-            ConfigError: there is none, or several have the name.
-        """
-        if "/" in name:
-            with suppress(PathError):
-                found = self.root.resolve(name)
-                if isinstance(found, Bus):
-                    return found
-        peripherals = self.root.container("/machine/peripheral")
-        for at, letter in enumerate(name):
-            provider = peripherals.get_child(name[:at]) if letter == "." else None
-            found = provider.get_child(name[at + 1 :]) if provider is not None else None
-            if isinstance(found, Bus):
-                return found
-        fits = [bus for bus in self.buses() if bus.name == name]
-        if not fits:
-            names = list(dict.fromkeys(self.name_of_bus(bus) for bus in self.buses()))
-            raise ConfigError(f"bus {name!r} not found{did_you_mean(name, names)}; there are: {', '.join(names)}")
-        if len(fits) > 1:
-            names = [self.name_of_bus(bus) for bus in fits]
-            raise ConfigError(f"bus {name!r} is the name of several: expected one of {', '.join(names)}")
-        return fits[0]
+        def walk(obj: Object) -> Iterator[Bus]:
+            for child in obj.children().values():
+                if isinstance(child, Bus):
+                    yield child
+                yield from walk(child)
 
-    def name_of_bus(self, bus: Bus) -> str:
-        """The shortest name by which `find_bus` finds it: its own, its device's id and its own, or its path."""
-        assert bus.name is not None
-        if sum(other.name == bus.name for other in self.buses()) == 1:
-            return bus.name
-        provider = bus.parent
-        if provider is not None and provider.parent is self.root.container("/machine/peripheral"):
-            return f"{provider.name}.{bus.name}"
-        return bus.path
-
-    def buses(self) -> list[Bus]:
-        """Every bus of the machine, in the order they came."""
-        return self.root.listed("bus")
+        yield from walk(self.machine)
 
     def reference(self, obj: Object, name: str, value: Any) -> Any:
         """Turn the id of a back end into the object, for a link property; other values pass unchanged."""
-        if not isinstance(value, str):
-            return value
-        found = obj.class_properties.get(name) or obj.instance_property(name)
-        if found is None or found.kind != "link":
+        prop = obj.properties().get(name)
+        if not isinstance(value, str) or prop is None or not prop.type.startswith("link<"):
             return value
         for place in ("/chardevs", "/drives", "/objects", "/machine/peripheral"):
-            target = self.root.container(place).get_child(value)
-            if target is not None:
-                return target
+            found = self.root.container(place).children().get(value)
+            if found is not None:
+                return found
         return value
 
     # -- running ----------------------------------------------------------------------------------------------------
@@ -327,6 +310,15 @@ class VirtualMachine:
     def set_run_state(self, new: RunState) -> None:
         """Go to another run state."""
         check_transition(self.run_state, new)
+        probe = self.registry.probe
+        if probe is not None and new is not self.run_state:
+            try:
+                failed = probe.step("run-state", getattr(self, "machine", None), new.value)
+            except Fault as error:  # an observer's: the machine ends by it, and still has to get there
+                self._fail(str(error))
+            else:
+                if failed is not None and new is RunState.RUNNING:
+                    raise LifecycleError(f"the machine cannot run: {failed}")
         self.run_state = new
         self._follow(Life.RUNNING if new is RunState.RUNNING else Life.REALIZED)
 
@@ -460,6 +452,23 @@ class VirtualMachine:
         text = str(error) if isinstance(error, QomError) else f"{type(error).__name__}: {error}"
         self._fail(text)
 
+    def _call_hook(self, name: str) -> None:
+        """Have every plugin hear of this machine; one that raises is reported, and the others hear of it too."""
+        if self.registry.hooks is None:
+            return
+        for plugin in getattr(self.registry.hooks.hook, name).get_hookimpls():
+            try:
+                plugin.function(*[self for _ in plugin.argnames])
+            except BaseException as error:
+                if passes(error):
+                    raise
+                self.complain(f"plugin '{plugin.plugin_name}': {name} raised {shown(error)}, at {place_of(error)}")
+
+    def complain(self, text: str) -> None:
+        """Report something wrong that the machine survives."""
+        print(f"qom: {self.config.name or 'machine'}: {text}", file=sys.stderr)
+        self.log_lines.append(text)
+
     def _fail(self, report: str) -> None:
         if self.failure is None:
             self.failure = report
@@ -489,6 +498,7 @@ class VirtualMachine:
             if self._closed:
                 return
             self._closed = True
+            self.observe.close()
         if self._loop_thread is not None:
             self.main_loop.quit()
             if self._loop_thread is not threading.current_thread():
@@ -514,6 +524,7 @@ class VirtualMachine:
             if machine is not None:
                 machine.unparent()
         self.main_loop.close()
+        self._call_hook("qom_machine_closed")
         if self._log_file is not None:
             self._log_file.close()
         self._ended.set()
