@@ -581,6 +581,34 @@ class VcpuHandle(Handle):
             values[name] = int(getattr(sregs, name))
         return values
 
+    def register_bits(self, name: str) -> int:
+        """How wide a register of `registers` is."""
+        if name in SEGMENTS:
+            return 16
+        if name.endswith(".limit"):
+            return 32 if name.partition(".")[0] in SEGMENTS else 16
+        return 64
+
+    def set_registers(self, values: Mapping[str, int]) -> None:
+        """Set registers under the names that `registers` gives; the vCPU stands still or this is its thread."""
+        general = {name: value for name, value in values.items() if name in GENERAL_REGISTERS}
+        if len(general) < len(values):
+            sregs = self.get_sregs()
+            for name, value in values.items():
+                first, _, part = name.partition(".")
+                if part:
+                    setattr(getattr(sregs, first), part, value)
+                elif name in SEGMENTS:
+                    getattr(sregs, name).selector = value
+                elif name not in general:
+                    setattr(sregs, name, value)
+            self.set_sregs(sregs)
+        if general:
+            regs = self.get_regs()
+            for name, value in general.items():
+                setattr(regs, name, value)
+            self.set_regs(regs)
+
 
 _EINVAL = 22
 

@@ -135,7 +135,8 @@ class MemorySlots(MemoryListener):
             raise AccelError(
                 f"{self.vm.where}: no memory slot left for {section.region.name} at {start:#x}: all {self.limit} are in use"
             )
-        logging = any(flat.start == section.start and flat.dirty_log for flat in section.space.flat_view)
+        shown = section.space.lookup(section.start)
+        logging = shown is not None and shown.dirty_log
         slot = Slot(number, start, end - start, block, offset, section.readonly, logging)
         try:
             self.vm.set_user_memory_region(number, start, slot.size, block.address + offset, slot.flags)

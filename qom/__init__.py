@@ -67,7 +67,9 @@ if TYPE_CHECKING:
     from qom.plugins import PluginManager, default_registry
     from qom.vm.block import BlockBackend
     from qom.vm.chardev import Chardev
+    from qom.vm.console import Console, ConsoleTimeout
     from qom.vm.cpu import Cpu
+    from qom.vm.launch import open_machine
     from qom.vm.machine import Machine
     from qom.vm.mainloop import MainLoop
     from qom.vm.runstate import RunState
@@ -114,11 +116,14 @@ _LATER = {
     "default_registry": "qom.plugins",
     "BlockBackend": "qom.vm.block",
     "Chardev": "qom.vm.chardev",
+    "Console": "qom.vm.console",
+    "ConsoleTimeout": "qom.vm.console",
     "Cpu": "qom.vm.cpu",
     "Machine": "qom.vm.machine",
     "MainLoop": "qom.vm.mainloop",
     "RunState": "qom.vm.runstate",
     "VirtualMachine": "qom.vm.vm",
+    "open_machine": "qom.vm.launch",
 }
 """Where a name exported by this package is found when first asked for."""
 
@@ -138,6 +143,8 @@ __all__ = [
     "Clock",
     "ConfigBuilder",
     "ConfigError",
+    "Console",
+    "ConsoleTimeout",
     "Container",
     "Cpu",
     "Device",
@@ -204,6 +211,7 @@ __all__ = [
     "hookimpl",
     "link",
     "object_property_set",
+    "open_machine",
     "or_line",
     "parse_size",
     "placed",

@@ -56,7 +56,11 @@ class Object:
         "_orphaned": False,
         "_strong": 0,
         "_weak": None,
+        "_auto_names": None,
     }
+
+    listed_as: ClassVar[str | None] = None
+    """Under what the root of the tree lists such objects (`Root.listed`)."""
 
     # Class facts, set by class_init
     desc: ClassVar[str] = ""
@@ -74,7 +78,8 @@ class Object:
     _instance_properties: dict[str, Property] | None
     _orphaned: bool
     _strong: int
-    _weak: list[tuple[Object, str]] | None
+    _weak: dict[tuple[int, str], Object] | None  # who links here without keeping it, by identity and attribute
+    _auto_names: dict[str, int] | None  # stem of an automatic name -> no number below this one is free
 
     @classmethod
     def class_init(cls) -> None:
@@ -153,9 +158,7 @@ class Object:
 
     def find_property(self, name: str) -> Property:
         """The property `name` (`a_b` is taken for `a-b`), or UnknownProperty with near misses."""
-        found = self.class_properties.get(name)
-        if found is None and self._instance_properties is not None:
-            found = self._instance_properties.get(name)
+        found = self.class_properties.get(name) or self.instance_property(name)
         if found is None and name in self._children:
             found = _child_property(name, self._children[name])
         if found is None and "_" in name:
@@ -166,6 +169,10 @@ class Object:
         if found is None:
             raise UnknownProperty(self.path, name, self.properties(), self.type_name)
         return found
+
+    def instance_property(self, name: str) -> Property | None:
+        """The property that this one instance has beyond its class's; types that make them on demand override this."""
+        return self._instance_properties.get(name) if self._instance_properties is not None else None
 
     def add_property(self, added: Property, name: str | None = None) -> Property:
         """Give this one instance a property, made by `prop()` and friends with `type=` and `name=`."""
@@ -205,10 +212,6 @@ class Object:
             if found.read(self) is None:
                 raise MissingProperty(self.path, found.name, f"{found.expected()} ({found.desc})")
         if self.life is not Life.CONFIGURED:
-            if self.registry.probe is not None:
-                failed = self.registry.probe.step("configured", self)
-                if failed is not None:
-                    raise LifecycleError(f"{self.path}: cannot be configured: {failed}")
             move(self, Life.CONFIGURED)
 
     def leave(self) -> None:
@@ -254,18 +257,21 @@ class Object:
         taken = self._children.get(name)
         if taken is not None:
             raise PathError(f"{self.path}: there is a child '{name}' already, of type '{taken.type_name}'")
-        clash = self.class_properties.get(name) or (self._instance_properties or {}).get(name)
+        clash = self.class_properties.get(name) or self.instance_property(name)
         if clash is not None and clash.kind != "child":
             raise PathError(f"{self.path}: '{name}' is a property of '{self.type_name}' and cannot name a child")
         if child.life is Life.FINALIZED or self.life is Life.FINALIZED:
             gone = child if child.life is Life.FINALIZED else self
             raise LifecycleError(f"{gone.path}: is finalized and cannot take part in a tree")
-        if child is self.top:
+        top = self.top
+        if child is top:
             raise PathError(f"{self.path}: '{name}' cannot be what it is part of")
         child.parent = self
         child._name = name
         child._orphaned = False
         self._children[name] = child
+        if isinstance(top, Root):
+            top.came(child)
         return child
 
     def add_auto(self, child: Object, place: str | None = None) -> str:
@@ -281,22 +287,37 @@ class Object:
         old = cast(str, child._name)
         if old == stem or (old.startswith(f"{stem}[") and stem in self._children):
             return old
-        del self._children[old]
+        self._forget_child(old)
         child._name = name = self._auto_name(child, where)
         self._children[name] = child
         return name
 
     def _auto_name(self, child: Object, where: str | None) -> str:
         stem = child.type_name if where is None else f"{child.type_name}@{where}"
-        name, count = stem, 0
-        while name in self._children:
+        if stem not in self._children:
+            return stem
+        if self._auto_names is None:
+            self._auto_names = {}
+        count = self._auto_names.get(stem, 1)
+        while f"{stem}[{count}]" in self._children:
             count += 1
-            name = f"{stem}[{count}]"
-        return name
+        self._auto_names[stem] = count
+        return f"{stem}[{count}]"
+
+    def _forget_child(self, name: str) -> None:
+        del self._children[name]
+        if self._auto_names and name.endswith("]"):
+            stem, _, number = name[:-1].rpartition("[")
+            if stem in self._auto_names and number.isdecimal():
+                self._auto_names[stem] = min(self._auto_names[stem], int(number))
 
     def children(self) -> dict[str, Object]:
         """Its children by name, in the order they came."""
         return dict(self._children)
+
+    def get_child(self, name: str) -> Object | None:
+        """The child `name`, if there is one."""
+        return self._children.get(name)
 
     def child(self, name: str) -> Any:
         """The child `name`, or PathError with near misses."""
@@ -316,7 +337,10 @@ class Object:
         self.leave()
         self._check_not_realized()
         if self.parent is not None:
-            del self.parent._children[cast(str, self._name)]
+            top = self.top
+            if isinstance(top, Root):
+                top.went(self)
+            self.parent._forget_child(cast(str, self._name))
             self.parent = None
             self._name = None
         self._orphaned = True
@@ -338,9 +362,7 @@ class Object:
         for hook in self.type.finalizers:
             hook(self)
         move(self, Life.FINALIZED)
-        if self.registry.probe is not None:
-            self.registry.probe.step("finalized", self)
-        for source, attr in self._weak or ():
+        for (_, attr), source in (self._weak or {}).items():
             if source.__dict__.get(attr) is self:
                 source.__dict__[attr] = None
         self._weak = None
@@ -356,7 +378,9 @@ class Object:
         if link.strong:
             self._strong += 1
         else:
-            self._weak = [*(self._weak or ()), (source, link.attr)]
+            if self._weak is None:
+                self._weak = {}
+            self._weak[id(source), link.attr] = source
 
     def link_dropped(self, source: Object, link: Property) -> None:
         """A link of `source` no longer refers to this object; the last strong one lets an unparented object go."""
@@ -365,7 +389,7 @@ class Object:
             if self._orphaned:
                 self._release()
         elif self._weak:
-            self._weak.remove((source, link.attr))
+            self._weak.pop((id(source), link.attr), None)
 
     # Paths
 
@@ -382,7 +406,7 @@ class Object:
                 continue
             found: Object | None = here._children.get(part)
             if found is None:
-                held = here.class_properties.get(part) or (here._instance_properties or {}).get(part)
+                held = here.class_properties.get(part) or here.instance_property(part)
                 value = held.read(here) if held is not None and held.kind in ("link", "alias") else None
                 found = value if isinstance(value, Object) else None
             if found is None:
@@ -454,9 +478,6 @@ class Object:
 class UserCreatable(Interface):
     """What a user may add under /objects (`-object`)."""
 
-    def attach(self, vm: Any) -> None:
-        """Be handed the virtual machine whose object this is; before `complete`."""
-
     def complete(self) -> None:
         """All properties are set: check them and begin; may raise."""
 
@@ -472,8 +493,25 @@ class Root(Container):
 
     def instance_init(self) -> None:
         """Make the containers that are always there."""
+        self._lists: dict[str, dict[Object, None]] = {}
         for name in ("objects", "chardevs"):
             self.add_child(name, self.registry.new("container"))
+
+    def listed(self, kind: str) -> list[Any]:
+        """The objects of the tree whose type says `listed_as = kind`, in the order they came, without a search."""
+        return list(self._lists.get(kind, ()))
+
+    def came(self, obj: Object) -> None:
+        """`obj` is part of the tree now, with all below it (`add_child` calls this)."""
+        for found in obj.walk() if obj._children else (obj,):
+            if found.listed_as is not None:
+                self._lists.setdefault(found.listed_as, {})[found] = None
+
+    def went(self, obj: Object) -> None:
+        """`obj` is about to leave the tree, with all below it (`unparent` calls this)."""
+        for found in obj.walk() if obj._children else (obj,):
+            if found.listed_as is not None:
+                self._lists[found.listed_as].pop(found, None)
 
     def container(self, path: str) -> Object:
         """The object at the absolute `path`; missing parts are made, as containers."""

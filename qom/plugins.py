@@ -249,7 +249,6 @@ def default_registry(*, load_external: bool = True, allow: Collection[str] | Non
     """
     manager = PluginManager(load_external=load_external, allow=allow)
     manager.registry.plugins = manager.load()
-    manager.registry.hooks = manager.pluggy
     return manager.registry
 
 

@@ -98,13 +98,13 @@ def parse_cpus(value: Any, take: Taker) -> list[int]:
 def parse_chardev_shorthand(text: str, id: str, origin: str = "") -> ChardevEntry | None:
     """What `-serial` and `-debugcon` take in place of an id; None for "none".
 
-    stdio, null, pty, ringbuf, none, file:PATH, unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,...].
+    stdio, null, pty, ringbuf, console, none, file:PATH, unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,...].
     """
     kind, _, rest = text.partition(":")
     if text == "none":
         return None
     plain, _, options = text.partition(",")
-    if plain in ("stdio", "null", "pty", "ringbuf"):
+    if plain in ("stdio", "null", "pty", "ringbuf", "console"):
         return ChardevEntry(plain, id, _legacy(parse_options(options, origin=origin)), origin)
     if kind == "file" and rest:
         return ChardevEntry("file", id, {"path": rest}, origin)
@@ -121,7 +121,7 @@ def parse_chardev_shorthand(text: str, id: str, origin: str = "") -> ChardevEntr
         props = {"host": host.strip("[]"), "port": port, **props}
         return ChardevEntry("socket", id, props, origin)
     raise ConfigError(
-        f"unknown character device '{text}': expected stdio, null, none, pty, ringbuf, file:PATH, unix:PATH,"
+        f"unknown character device '{text}': expected stdio, null, none, pty, ringbuf, console, file:PATH, unix:PATH,"
         " tcp:HOST:PORT or chardev:ID",
         origin,
     )

@@ -1,9 +1,10 @@
 """Address spaces: a region tree as the guest (or a DMA master) sees it.
 
-The tree is flattened into a sorted list of disjoint ranges, computed anew when something in it changed and the
-outermost transaction ended.  Accesses go through two tables keyed by (address, size) that hold ready-made callables; a
-commit empties them.  So a repeated access to a device costs a dictionary look-up and one extra call beyond the device's
-own callback.
+The tree is flattened into a sorted list of disjoint ranges.  When something in it changed and the outermost transaction
+ended, the stretches that changed are flattened anew and put in their place: the cost of a change is that of what it
+touches, not of all that is mapped.  Accesses go through two tables keyed by (address, size) that hold ready-made
+callables; a commit empties them.  So a repeated access to a device costs a dictionary look-up and one extra call beyond
+the device's own callback.
 
 What the guest's wrong accesses do: nothing at an address reads as all ones and ignores writes (counted), a straddling
 access is split at the boundary, a write to ROM is dropped.  An exception in a device becomes a `DeviceFault`.
@@ -13,17 +14,12 @@ Caller of everything here: whoever holds the machine lock, vCPU threads included
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-import attrs
-
+from qom.hw.flat_view import WHOLE, render, same_view
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import Region, RegionError
-
-if TYPE_CHECKING:
-    from qom.hw.probe import AccessProbe
 
 Reader = Callable[[], int]
 """A resolved read: returns the value, already cut to the size."""
@@ -52,22 +48,20 @@ class AddressSpace:
         self.dropped_writes = 0  # to ROM
         self.on_unassigned: Callable[[int, int, bool], object] | None = None
         """Called as (address, size, is_write) for every access to nothing, for a log."""
-        self.probe: AccessProbe | None = None
-        """Who watches accesses, while anybody does (see probe.py)."""
         self._starts: list[int] = []
         self._listeners: list[MemoryListener] = []  # ascending priority
         self._held = 0
-        self._dirty = False
+        self._changed: list[tuple[int, int]] = []  # stretches [low, high) to be flattened anew
         self._committing = False
-        root._spaces.append(self)
-        self._commit()
+        root._spaces = (*root._spaces, self)
+        self._note([(0, WHOLE)])
+        self._settle()
 
     def close(self) -> None:
         """Tell the listeners that everything is gone, and follow the root no more."""
         for listener in tuple(self._listeners):
             self.remove_listener(listener)
-        if self in self.root._spaces:
-            self.root._spaces.remove(self)
+        self.root._spaces = tuple(space for space in self.root._spaces if space is not self)
         self.flat_view, self._starts = [], []
         self.readers.clear()
         self.writers.clear()
@@ -91,8 +85,6 @@ class AddressSpace:
     def reader(self, addr: int, size: int) -> Reader:
         """The callable that reads `size` bytes at `addr`; good until `generation` changes."""
         handler = self._make_reader(addr, size)
-        if self.probe is not None and self._run(addr, size)[1] >= size:  # else its parts are observed
-            handler = self.probe.reader(addr, size, handler)
         table = self.readers
         if len(table) >= TABLE_LIMIT:
             table.clear()
@@ -102,8 +94,6 @@ class AddressSpace:
     def writer(self, addr: int, size: int) -> Writer:
         """The callable that writes `size` bytes at `addr`; good until `generation` changes."""
         handler = self._make_writer(addr, size)
-        if self.probe is not None and self._run(addr, size)[1] >= size:
-            handler = self.probe.writer(addr, size, handler)
         table = self.writers
         if len(table) >= TABLE_LIMIT:
             table.clear()
@@ -114,14 +104,12 @@ class AddressSpace:
         """`count` reads of `size` bytes at one address, as REP INS does them; little-endian, one after the other."""
         data = b""
         found = self.lookup(addr)
-        if self.probe is not None and self.probe.concerns(addr, size, False):
-            found = None  # one by one, as the observers want them
         if found is not None and found.region.read_burst is not None and addr + size <= found.end:
             region, offset = found.region, addr - found.start + found.offset
             try:
                 data = found.region.read_burst(offset, size, count)
-            except BaseException as error:
-                region.blame(offset, size, False, error)
+            except Exception as error:
+                raise region.fault(offset, size, False, error) from error
         rest = count - len(data) // size
         if rest > 0:  # through the table each time: a device may change the map
             data += b"".join([self.read(addr, size).to_bytes(size, "little") for _ in range(rest)])
@@ -131,14 +119,12 @@ class AddressSpace:
         """Writes of `size` bytes at one address until `data` is used up, as REP OUTS does them."""
         at = 0
         found = self.lookup(addr)
-        if self.probe is not None and self.probe.concerns(addr, size, True):
-            found = None
         if found is not None and found.region.write_burst is not None and addr + size <= found.end:
             region, offset = found.region, addr - found.start + found.offset
             try:
                 at = found.region.write_burst(offset, size, data)
-            except BaseException as error:
-                region.blame(offset, size, True, error)
+            except Exception as error:
+                raise region.fault(offset, size, True, error) from error
         for start in range(at, len(data), size):
             self.write(addr, int.from_bytes(data[start : start + size], "little"), size)
 
@@ -153,11 +139,6 @@ class AddressSpace:
 
     def read_bytes(self, addr: int, length: int) -> bytes:
         """Read `length` bytes at `addr`, as DMA does: RAM at once, devices in the pieces they take."""
-        if self.probe is not None and length and self.probe.concerns(addr, length, False):
-            return self.probe.read_bytes(addr, length, self._read_bytes)
-        return self._read_bytes(addr, length)
-
-    def _read_bytes(self, addr: int, length: int) -> bytes:
         found = self.lookup(addr)
         if found is not None and found.region.ram_block is not None and addr + length <= found.end:
             at = addr - found.start + found.offset
@@ -184,12 +165,6 @@ class AddressSpace:
     def write_bytes(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` at `addr`, as DMA does: RAM at once, devices in the pieces they take, ROM not at all."""
         view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
-        if self.probe is not None and len(view) and self.probe.concerns(addr, len(view), True):
-            self.probe.write_bytes(addr, bytes(view), self._write_bytes)
-        else:
-            self._write_bytes(addr, view)
-
-    def _write_bytes(self, addr: int, view: bytes | memoryview) -> None:
         done, length = 0, len(view)
         while done < length:
             found, run = self._run(addr + done, length - done)
@@ -218,7 +193,7 @@ class AddressSpace:
         at = sum(1 for other in self._listeners if other.priority <= listener.priority)
         self._listeners.insert(at, listener)
         listener.begin()
-        for flat in self.flat_view:
+        for flat in tuple(self.flat_view):
             section = self._section(flat)
             listener.region_add(section)
             if flat.dirty_log:
@@ -231,19 +206,12 @@ class AddressSpace:
             raise RegionError(f"address space '{self.name}': the listener is not registered")
         self._listeners.remove(listener)
         listener.begin()
-        for flat in self.flat_view:
+        for flat in tuple(self.flat_view):
             section = self._section(flat)
             if flat.dirty_log:
                 listener.log_stop(section)
             listener.region_del(section)
         listener.commit()
-
-    def flush(self) -> None:
-        """Have every access resolved anew, also those that listeners keep: somebody else is to hear of them."""
-        self.generation += 1
-        self.readers.clear()
-        self.writers.clear()
-        self._tell(self.flat_view, self.flat_view)
 
     # -- for Region
 
@@ -252,16 +220,19 @@ class AddressSpace:
 
     def _release(self) -> None:
         self._held -= 1
-        if self._dirty and not self._held:
-            self._commit()
+        self._settle()
 
-    def _touch(self) -> None:
-        self._dirty = True
-        if not self._held:
+    def _note(self, stretches: list[tuple[int, int]]) -> None:
+        """What shows in these stretches may be something else; `_settle` looks."""
+        self._changed += stretches
+
+    def _settle(self) -> None:
+        """Bring the view up to date, unless a transaction is open."""
+        if not self._held and not self._committing:  # a listener changed the map: the commit under way goes round again
             self._commit()
 
     def _sync_dirty(self, region: Region) -> None:
-        for flat in self.flat_view:
+        for flat in tuple(self.flat_view):
             if flat.region is region and flat.dirty_log:
                 section = self._section(flat)
                 for listener in self._listeners:
@@ -270,50 +241,86 @@ class AddressSpace:
     # -- the view
 
     def _commit(self) -> None:
-        if self._committing:
-            return  # a listener changed the map: the commit under way goes round again
         self._committing = True
         try:
-            self._dirty = True
-            while self._dirty:
-                self._dirty = False
-                old, new = self.flat_view, render(self.root)
-                if new == old and all(map(_same_facts, old, new)):
+            while self._changed:
+                stretches, self._changed = self._changed, []
+                changes = []
+                for first, last, low, high in self._whole_ranges(stretches):
+                    old, new = self.flat_view[first:last], render(self.root, low, high)
+                    if not same_view(old, new):
+                        changes.append((first, last, old, new))
+                if not changes:
                     continue
-                self.flat_view = new
-                self._starts = [flat.start for flat in new]
+                for first, last, _, new in reversed(changes):
+                    self.flat_view[first:last] = new
+                    self._starts[first:last] = [flat.start for flat in new]
                 self.generation += 1
                 self.readers.clear()
                 self.writers.clear()
                 if self._listeners:
-                    self._tell(old, new)
+                    self._tell([(old, new) for _, _, old, new in changes])
         finally:
             self._committing = False
 
-    def _tell(self, old: list[FlatRange], new: list[FlatRange]) -> None:
-        stayed = {flat.start: flat for flat in new}
+    def _whole_ranges(self, stretches: list[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+        """The stretches, ascending and disjoint, each widened to whole ranges of the present view, neighbours included.
+
+        With the neighbours, what continues a range is merged with it, and outside of the stretch nothing changes.
+
+        Returns:
+            (first, last, low, high): ranges [first, last) of the view, which with the gaps between them and beside them
+            are addresses [low, high).
+        """
+        view, starts = self.flat_view, self._starts
+        found: list[tuple[int, int, int, int]] = []
+        for low, high in sorted(stretches):
+            first = bisect_left(starts, low)
+            if first and view[first - 1].end >= low:
+                first -= 1
+                low = view[first].start
+            if found and low <= found[-1][3]:
+                first, _, low, before = found.pop()
+                high = max(high, before)
+            last = bisect_right(starts, high, first)
+            if last > first:
+                high = max(high, view[last - 1].end)
+            found.append((first, last, low, high))
+        return found
+
+    def _tell(self, changes: list[tuple[list[FlatRange], list[FlatRange]]]) -> None:
+        """Tell the listeners what is in place of what."""
         listeners = tuple(self._listeners)
-        before: dict[int, FlatRange] = {}
+        stayed: dict[int, FlatRange] = {}
+        gone: list[FlatRange] = []
+        added: set[int] = set()
+        for old, new in changes:
+            now = {flat.start: flat for flat in new}
+            for flat in old:
+                if now.get(flat.start) == flat:
+                    stayed[flat.start] = flat
+                else:
+                    gone.append(flat)
+            added.update(start for start in now if start not in stayed)
         for listener in listeners:
             listener.begin()
-        for flat in old:
-            if stayed.get(flat.start) == flat:
-                before[flat.start] = flat
-                continue
+        for flat in gone:
             section = self._section(flat)
             for listener in reversed(listeners):
                 if flat.dirty_log:
                     listener.log_stop(section)
                 listener.region_del(section)
-        for flat in new:
+        curious = {listener for listener in listeners if listener.hears_nops}
+        for flat in tuple(self.flat_view) if curious else [flat for _, new in changes for flat in new]:
             section = self._section(flat)
-            was = before.get(flat.start)
+            was = stayed.get(flat.start)
+            is_new = flat.start in added
             for listener in listeners:
-                if was is None:
+                if is_new:
                     listener.region_add(section)
-                else:
+                elif listener in curious:
                     listener.region_nop(section)
-                logged = was is not None and was.dirty_log
+                logged = was.dirty_log if was is not None else not is_new and flat.dirty_log
                 if flat.dirty_log and not logged:
                     listener.log_start(section)
                 elif logged and not flat.dirty_log:
@@ -397,8 +404,8 @@ class AddressSpace:
         def direct() -> int:
             try:
                 return callback(offset, size) & mask
-            except BaseException as error:
-                region.blame(offset, size, False, error)
+            except Exception as error:
+                raise region.fault(offset, size, False, error) from error
 
         return direct
 
@@ -454,77 +461,10 @@ class AddressSpace:
         def direct(value: int) -> None:
             try:
                 callback(offset, value & mask, size)
-            except BaseException as error:
-                region.blame(offset, size, True, error)
+            except Exception as error:
+                raise region.fault(offset, size, True, error) from error
 
         return direct
 
     def __repr__(self) -> str:
         return f"<AddressSpace {self.name} of {self.root.name}, {len(self.flat_view)} ranges>"
-
-
-def _same_facts(a: FlatRange, b: FlatRange) -> bool:
-    return a.dirty_log == b.dirty_log and a.reach == b.reach
-
-
-def render(root: Region) -> list[FlatRange]:
-    """Flatten a region tree: disjoint ranges in ascending order, neighbours that continue each other merged."""
-    starts: list[int] = []
-    ends: list[int] = []
-    shown: list[tuple[Region, int, bool, int]] = []  # region, address of its byte 0 (may be negative), readonly, reach
-
-    def fill(region: Region, base: int, low: int, high: int, readonly: bool) -> None:
-        """Show `region` in [low, high) where nothing of more priority is."""
-        reach = high
-        i = bisect_right(starts, low)
-        if i and ends[i - 1] > low:
-            low = ends[i - 1]
-        while low < high:
-            gap_end = min(high, starts[i]) if i < len(starts) else high
-            if low < gap_end:
-                starts.insert(i, low)
-                ends.insert(i, gap_end)
-                shown.insert(i, (region, base, readonly, reach))
-                i += 1
-            if i >= len(starts):
-                return
-            low = ends[i]
-            i += 1
-
-    def visit(region: Region, base: int, low: int, high: int, readonly: bool) -> None:
-        """Show `region`, its byte 0 at `base`, as far as it lies in [low, high)."""
-        if not region.enabled:
-            return
-        low = max(low, base)
-        high = min(high, base + region.size)
-        if low >= high:
-            return
-        readonly = readonly or region.readonly
-        target = region.target
-        if target is not None:
-            visit(target, base - region.alias_offset, low, high, readonly)
-            return
-        for child in region.subregions:
-            at = base + child.offset
-            if child.enabled and at < high and low < at + child.size:
-                visit(child, at, low, high, readonly)
-        if region.terminates:
-            fill(region, base, low, high, readonly)
-
-    visit(root, 0, 0, 1 << 64, False)
-    view: list[FlatRange] = []
-    for start, end, (region, base, readonly, reach) in zip(starts, ends, shown, strict=True):
-        if view:
-            last = view[-1]
-            if (
-                last.start + last.size == start
-                and last.region is region
-                and last.readonly == readonly
-                and last.start - last.offset == base
-            ):
-                view[-1] = attrs.evolve(last, size=end - last.start, reach=max(reach, last.reach))
-                continue
-        block = region.ram_block
-        logged = block is not None and block.logging
-        view.append(FlatRange(start, end - start, region, start - base, readonly, logged, reach))
-    return view

@@ -9,6 +9,7 @@ Locking: everything here with the machine lock held.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qom.errors import ConfigError, LifecycleError, PropertyError, RealizeError
@@ -17,8 +18,8 @@ from qom.hw.clock import Clock
 from qom.hw.device import Device, DeviceClock
 from qom.hw.memory import Region
 from qom.hw.reset import Resettable
-from qom.object import Object
-from qom.properties import ComputedProperty
+from qom.object import Object, Root
+from qom.properties import ComputedProperty, Property, inner_name
 from qom.registry import type_init
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Bus(Object, Resettable):
     """Base of all buses."""
 
     max_devices: ClassVar[int | None] = None
+    listed_as = "bus"
     hotplug: bool
-    devices: list[Device]
     clock: Clock | None
     dma: AddressSpace | None
     system: SystemControl | None
@@ -40,7 +41,14 @@ class Bus(Object, Resettable):
 
     def instance_init(self) -> None:
         """Start empty."""
-        self.devices = []
+        self._numbers: dict[Device, int] = {}  # N of `child[N]`, by device, in the order they came
+        self._by_number: dict[int, Device] = {}
+        self._free: list[int] = []  # a heap of the numbers given back
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices on the bus, in the order they came."""
+        return list(self._numbers)
 
     # -- for subclasses to override
 
@@ -54,7 +62,7 @@ class Bus(Object, Resettable):
 
     def has_room(self, device: Device | None = None) -> bool:
         """Whether one more device (this one, if given) fits."""
-        return self.max_devices is None or len(self.devices) < self.max_devices
+        return self.max_devices is None or len(self._numbers) < self.max_devices
 
     def hand(self, device: Device) -> None:
         """Give `device` what it may use: clock, memory to master, system control.  Subclasses add its slot."""
@@ -87,27 +95,36 @@ class Bus(Object, Resettable):
     # -- devices
 
     def insert(self, device: Device) -> None:
-        """Take in `device` (`Device.plug` calls this)."""
-        self.devices.append(device)
-        taken = {p for p in self._instance_properties or () if p.startswith("child[")}
-        n = 0
-        while f"child[{n}]" in taken:
-            n += 1
-        self.add_property(_child_link(device, n))
+        """Take in `device` (`Device.plug` calls this); it gets the lowest free number."""
+        n = heappop(self._free) if self._free else len(self._numbers)
+        self._numbers[device] = n
+        self._by_number[n] = device
         self.hand(device)
 
     def eject(self, device: Device) -> None:
         """Let `device` go (`Device` calls this when it leaves the bus)."""
-        if device not in self.devices:
-            return
-        self.devices.remove(device)
-        for name, held in list((self._instance_properties or {}).items()):
-            if name.startswith("child[") and held.read(self) is device:
-                self.remove_property(name)
+        n = self._numbers.pop(device, None)
+        if n is not None:
+            del self._by_number[n]
+            heappush(self._free, n)
+
+    def instance_property(self, name: str) -> Property | None:
+        """`child[N]` is made when it is asked for."""
+        if name.startswith("child[") and name.endswith("]"):
+            number = name[len("child[") : -1]
+            device = self._by_number.get(int(number)) if number.isdecimal() and number.isascii() else None
+            if device is not None and name == f"child[{self._numbers[device]}]":
+                return _child_link(self, device)
+        return super().instance_property(name)
+
+    def properties(self) -> dict[str, Property]:
+        """Also its devices, as links `child[N]`."""
+        links = {f"child[{n}]": _child_link(self, device) for device, n in self._numbers.items()}
+        return {**super().properties(), **links}
 
     def leave(self) -> None:
         """Before the bus leaves the tree, what sits on it is unrealized and unplugged."""
-        for device in reversed(list(self.devices)):
+        for device in reversed(self.devices):
             device.leave()
 
     def _hand_all(self) -> None:
@@ -116,19 +133,23 @@ class Bus(Object, Resettable):
             device._hand_on()
 
 
-def _child_link(device: Device, n: int) -> ComputedProperty:
+def _child_link(bus: Bus, device: Device) -> Property:
     def refuse(bus: Bus, name: str, value: Any) -> None:
         raise PropertyError(bus.path, name, getattr(value, "path", value), "nothing: plug the device instead")
 
-    return ComputedProperty(
-        "link", None, "Device on this bus", name=f"child[{n}]", target="device", get=lambda bus: device, check=refuse
-    )  # fmt: skip
+    name = f"child[{bus._numbers[device]}]"
+    made = ComputedProperty(
+        "link", None, "Device on this bus", name=name, target="device", get=lambda bus: device, check=refuse
+    )
+    made.attr = inner_name(name)
+    made.bind(bus.type_name)
+    return made
 
 
 def find_bus(root: Object, bus_type: str, device: Device | None = None) -> Bus:
-    """The first bus of that type at or below `root` with room (for `device`), in the order of the tree."""
+    """The first bus of that type at or below `root` with room (for `device`), in the order they came."""
     full: list[str] = []
-    for found in root.walk():
+    for found in root.listed("bus") if isinstance(root, Root) else root.walk():
         if isinstance(found, Bus) and found.is_a(bus_type):
             if found.has_room(device):
                 return found

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 
-from qom.hw.fault import DeviceFault, Fault, passes
+from qom.hw.fault import DeviceFault
 
 NS_PER_SECOND = 1_000_000_000
 
@@ -139,13 +139,11 @@ class Clock:
                 fired += 1
                 try:
                     timer._callback()
-                except Fault:
+                except DeviceFault:
                     raise
-                except BaseException as error:
-                    if passes(error):
-                        raise
+                except Exception as error:
                     path = timer.owner.path if timer.owner is not None else timer.name
-                    raise DeviceFault(path, error, doing=f"timer {timer.name}", owner=timer.owner) from error
+                    raise DeviceFault(path, error, doing=f"timer {timer.name}") from error
         finally:
             self._running_due = False
             for entry in waiting:

@@ -11,11 +11,10 @@ Caller of everything here: whoever holds the machine lock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 import attrs
-
-from qom.hw.fault import DeviceFault, Fault, passes
 
 if TYPE_CHECKING:
     from qom.object import Object
@@ -24,52 +23,36 @@ LineHandler = Callable[[int, int], None]
 """handler(n, level): line number `n` of the receiver goes to `level` (0, 1, or a wider value where both ends agree)."""
 
 
-class HasPath(Protocol):
-    """Who owns a line: only its canonical path is asked for, and only to report a fault."""
-
-    @property
-    def path(self) -> str: ...  # noqa: D102 -- protocol
-
-
 class Line:
-    """One input: `handler(n, level)` is called on every `set`; an observer puts itself in its place (probe.py)."""
+    """One input: `handler(n, level)` is called on every `set`."""
 
-    __slots__ = ("handler", "level", "n", "name", "owner")
+    __slots__ = ("_handler", "level", "n", "name")
 
-    def __init__(self, handler: LineHandler, n: int = 0, name: str = "", owner: HasPath | None = None) -> None:
-        self.handler = handler
+    def __init__(self, handler: LineHandler, n: int = 0, name: str = "") -> None:
+        self._handler = handler
         self.n = n
         self.name = name
-        self.owner = owner  # the receiver, to be named when its handler raises
         self.level = 0
 
     def set(self, level: int) -> None:
         """Drive the line to `level` and tell the receiver."""
         self.level = level
-        try:
-            self.handler(self.n, level)
-        except BaseException as error:
-            self._blame(error)
+        self._handler(self.n, level)
 
     def raise_(self) -> None:
         """Drive the line to 1."""
-        self.set(1)
+        self.level = 1
+        self._handler(self.n, 1)
 
     def lower(self) -> None:
         """Drive the line to 0."""
-        self.set(0)
+        self.level = 0
+        self._handler(self.n, 0)
 
     def pulse(self) -> None:
         """Drive the line to 1 and back to 0."""
         self.set(1)
         self.set(0)
-
-    def _blame(self, error: BaseException) -> NoReturn:
-        owner = self.owner
-        if owner is None or isinstance(error, Fault) or passes(error):
-            raise error
-        doing = f"input {self.name}[{self.n}] going to {self.level}"
-        raise DeviceFault(owner.path, error, doing=doing, owner=owner) from error
 
     def __repr__(self) -> str:
         return f"<Line {self.name or '?'}[{self.n}] level={self.level}>"
@@ -132,12 +115,13 @@ class SharedLine:
     that the receiver's view never depends on who else is on the line.
     """
 
-    __slots__ = ("_output", "_raised", "inputs", "name", "sources")
+    __slots__ = ("_free", "_output", "_raised", "inputs", "name", "sources")
 
     def __init__(self, output: Line | None = None, name: str = "") -> None:
         self._output = output
         self._raised: set[int] = set()
         self.inputs: dict[int, Line] = {}
+        self._free: list[int] = []  # a heap of the numbers taken back
         self.sources: dict[int, Object] = {}
         """Who asked for an input, by its number, where it was said."""
         self.name = name
@@ -163,9 +147,7 @@ class SharedLine:
 
     def new_input(self, name: str = "", source: Object | None = None) -> Line:
         """A new source's end of the line; `source` is who drives it, for those who look at the wiring."""
-        n = 0
-        while n in self.inputs:
-            n += 1
+        n = heappop(self._free) if self._free else len(self.inputs)
         line = Line(self._set, n, name or self.name)
         self.inputs[n] = line
         if source is not None:
@@ -179,8 +161,9 @@ class SharedLine:
         if line.n in self._raised:
             line.set(0)
         del self.inputs[line.n]
+        heappush(self._free, line.n)
         self.sources.pop(line.n, None)
-        line.handler = _nowhere
+        line._handler = _nowhere
 
     def _set(self, n: int, level: int) -> None:
         raised = self._raised

@@ -76,7 +76,6 @@ class IsaBus(Bus):
         shared = self._inputs[n]
         line = shared.new_input(f"isa-irq{n}", device)
         if device is not None:
-            device.drives("isa-irq", n, line)
             device.on_unrealize(lambda: shared.release(line))
         return line
 
@@ -97,9 +96,8 @@ class IsaBus(Bus):
             raise RealizeError(f"{where}: ports {wanted} must lie in 0..{ISA_PORTS - 1:#x}")
         if region.parent is not None:
             raise RealizeError(f"{where}: '{region.name}' is mapped already, in {region.parent.name}")
-        for other in self.io.subregions:
-            overlap = other.offset < base + region.size and base < other.offset + other.size
-            if overlap and other.priority == priority and other.enabled and other.terminates:
+        for other in self.io.inside.within(base, base + region.size):
+            if other.priority == priority and other.enabled and other.terminates:
                 owner = getattr(other.owner, "path", other.name)
                 span = f"{other.offset:#x}..{other.offset + other.size - 1:#x}"
                 raise RealizeError(f"{where}: ports {wanted} are taken: {owner} has {span} ({other.name})")

@@ -2,10 +2,10 @@
 
 An accelerator's memory slots follow from a listener.  A commit of an address space calls, on every listener: `begin`,
 then `region_del` for each section that is gone (listeners in descending priority), then, section by section in
-ascending address, `region_add` for new ones and `region_nop` for those that stayed (listeners in ascending priority),
-then `commit`.  A section that only changed in place is a `del` and an `add`.  `log_start` follows the `add` of RAM with
-a dirty log, or tells that a section that stayed has one now; `log_stop` the opposite; `log_sync` asks for the pages
-written so far.
+ascending address, `region_add` for new ones and `region_nop` for those that stayed (listeners in ascending priority;
+only who overrides `region_nop` hears it, since it costs a call for all that is mapped), then `commit`.  A section that
+only changed in place is a `del` and an `add`.  `log_start` follows the `add` of RAM with a dirty log, or tells that a
+section that stayed has one now; `log_stop` the opposite; `log_sync` asks for the pages written so far.
 
 A new listener hears the present view as `region_add`s between `begin` and `commit`; one that is removed hears
 `region_del`s. Called with the machine lock held.  An exception leaves the address space with its new view and goes to
@@ -72,6 +72,7 @@ class MemoryListener:
 
     def __init__(self, priority: int = 0) -> None:
         self.priority = priority
+        self.hears_nops = type(self).region_nop is not MemoryListener.region_nop
 
     def begin(self) -> None:
         """A commit starts."""

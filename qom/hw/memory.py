@@ -7,8 +7,8 @@ read-only (as an alias may make its window).  An I/O region answers its own acce
 container answers nothing itself, so whatever lies below it in priority shows through.
 
 `AddressSpace` (address_space.py) flattens such a tree.  Every region knows who shows it (its container, aliases of it,
-address spaces rooted in it), so a change finds the address spaces it concerns by walking up; no list of all spaces
-exists.
+address spaces rooted in it), so a change finds the address spaces it concerns, and the addresses in them, by walking
+up; no list of all spaces exists.
 
 Guest RAM is a `RamBlock`: an anonymous private mapping without reserved swap, so a page costs memory only once it is
 touched; Python sees it as a memoryview without copying, C as a host address.
@@ -24,11 +24,12 @@ import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
-from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from weakref import WeakSet
 
 from qom.errors import QomError
-from qom.hw.fault import DeviceFault, Fault, passes
+from qom.hw.fault import DeviceFault
+from qom.hw.siblings import NOTHING, Siblings
 
 if TYPE_CHECKING:
     from qom.hw.address_space import AddressSpace
@@ -214,15 +215,15 @@ class Region:
         self.priority = 0
         self.offset = 0  # within the container
         self.parent: Region | None = None
-        self.subregions: tuple[Region, ...] = ()  # in the order in which they win
+        self.inside: Siblings = NOTHING  # its sub-regions
         self.ram_block: RamBlock | None = None
         self.target: Region | None = None  # of an alias
         self.alias_offset = 0
         self.rejected = 0  # accesses refused as too narrow
         self.read_burst: BurstRead | None = None  # optional: repeated accesses at one offset (REP INS), all at once
         self.write_burst: BurstWrite | None = None
-        self._aliases: WeakSet[Region] = WeakSet()
-        self._spaces: list[AddressSpace] = []  # rooted here
+        self._aliases: WeakSet[Region] | None = None
+        self._spaces: tuple[AddressSpace, ...] = ()  # rooted here
 
     # -- the other kinds
 
@@ -272,6 +273,8 @@ class Region:
         region.readonly = readonly
         region.target = target
         region.alias_offset = offset
+        if target._aliases is None:
+            target._aliases = WeakSet()
         target._aliases.add(region)
         return region
 
@@ -284,6 +287,11 @@ class Region:
         return region
 
     # -- composition
+
+    @property
+    def subregions(self) -> tuple[Region, ...]:
+        """The regions in it, in the order in which they win."""
+        return self.inside.ordered()
 
     def add(self, offset: int, region: Region, priority: int = 0) -> Region:
         """Put `region` at `offset` of this one; returns it.  What reaches beyond this region is hidden."""
@@ -298,29 +306,43 @@ class Region:
         region.parent = self
         region.offset = offset
         region.priority = priority
-        self._order(region)
-        self._changed()
+        if self.inside is NOTHING:
+            self.inside = Siblings()
+        self.inside.add(region)
+        if region.enabled:
+            self._changed((offset, offset + region.size))
         return region
 
     def remove(self, region: Region) -> None:
         """Take `region` out again."""
         if region.parent is not self:
             raise RegionError(f"region '{region.name}' is not in '{self.name}'")
-        self.subregions = tuple(r for r in self.subregions if r is not region)
+        self.inside.remove(region)
         region.parent = None
-        self._changed()
+        if region.enabled:
+            self._changed((region.offset, region.offset + region.size))
 
     def set_enabled(self, enabled: bool) -> None:
         """Show or hide the region and all in it."""
         if self.enabled != enabled:
+            self.enabled = True  # either way what changes is what shows while it is enabled
+            stretches = self._stretches((0, self.size))
             self.enabled = enabled
-            self._changed()
+            _commit(stretches)
 
     def set_offset(self, offset: int) -> None:
         """Move the region within its container."""
-        if self.offset != offset:
+        if self.offset == offset:
+            return
+        was, parent = self.offset, self.parent
+        if parent is None:
             self.offset = offset
-            self._changed()
+            return
+        rank = parent.inside.remove(self)
+        self.offset = offset
+        parent.inside.add(self, rank)
+        if self.enabled:
+            parent._changed((was, was + self.size), (offset, offset + self.size))
 
     def set_priority(self, priority: int) -> None:
         """Change who wins against siblings; among equals this one wins now."""
@@ -329,9 +351,10 @@ class Region:
         self.priority = priority
         parent = self.parent
         if parent is not None:
-            parent.subregions = tuple(r for r in parent.subregions if r is not self)
-            parent._order(self)
-            parent._changed()
+            parent.inside.remove(self)
+            parent.inside.add(self)
+            if self.enabled:
+                parent._changed((self.offset, self.offset + self.size))
 
     def set_alias_offset(self, offset: int) -> None:
         """Move an alias's window on its target."""
@@ -339,7 +362,7 @@ class Region:
             raise RegionError(f"region '{self.name}' is no alias: it has no alias offset")
         if self.alias_offset != offset:
             self.alias_offset = offset
-            self._changed()
+            self._changed((0, self.size))
 
     def set_size(self, size: int) -> None:
         """Change the extent of an alias, container or I/O region; RAM has the size it was made with."""
@@ -347,15 +370,22 @@ class Region:
             raise RegionError(f"region '{self.name}' is {self.kind}: its size is fixed")
         if not 0 < size <= 1 << 64:
             raise RegionError(f"region '{self.name}' cannot have size {size:#x}: expected 1 to 2^64")
-        if self.size != size:
-            self.size = size
-            self._changed()
+        was, parent = self.size, self.parent
+        if was == size:
+            return
+        rank = parent.inside.remove(self) if parent is not None else None
+        self.size = max(was, size)  # what shows with either
+        stretches = self._stretches((0, self.size))
+        self.size = size
+        if parent is not None:
+            parent.inside.add(self, rank)
+        _commit(stretches)
 
     def set_readonly(self, readonly: bool) -> None:
         """Drop (True) or allow the guest's writes to RAM, or to RAM through an alias."""
         if self.readonly != readonly:
             self.readonly = readonly
-            self._changed()
+            self._changed((0, self.size))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -377,11 +407,6 @@ class Region:
                 found[id(space)] = space
         return list(found.values())
 
-    def _order(self, region: Region) -> None:
-        before = [r for r in self.subregions if r.priority > region.priority]
-        after = self.subregions[len(before) :]
-        self.subregions = (*before, region, *after)
-
     def _upward(self) -> Iterator[Region]:
         """This region and all that show it, each once."""
         seen = {id(self)}
@@ -390,17 +415,36 @@ class Region:
             region = pending.pop()
             yield region
             shown_by = [region.parent] if region.parent is not None else []
-            for above in (*shown_by, *region._aliases):
+            for above in (*shown_by, *(region._aliases or ())):
                 if id(above) not in seen:
                     seen.add(id(above))
                     pending.append(above)
 
     def _shows(self, other: Region) -> bool:
+        if self.target is None and not self.inside:
+            return other is self
         return any(region is self for region in other._upward())
 
-    def _changed(self) -> None:
-        for space in self.address_spaces():
-            space._touch()
+    def _changed(self, *stretches: tuple[int, int]) -> None:
+        """What bytes [low, high) of this region show may look different now."""
+        _commit(self._stretches(*stretches))
+
+    def _stretches(self, *stretches: tuple[int, int]) -> dict[AddressSpace, list[tuple[int, int]]]:
+        """Where in which address space bytes [low, high) of this region may be seen."""
+        found: dict[AddressSpace, list[tuple[int, int]]] = {}
+        pending = [(self, low, high) for low, high in stretches]
+        while pending:
+            region, low, high = pending.pop()
+            low, high = max(low, 0), min(high, region.size)
+            if low >= high or not region.enabled:
+                continue
+            for space in region._spaces:
+                found.setdefault(space, []).append((low, high))
+            if region.parent is not None:
+                pending.append((region.parent, low + region.offset, high + region.offset))
+            for alias in region._aliases or ():
+                pending.append((alias, low - alias.alias_offset, high - alias.alias_offset))
+        return found
 
     # -- dirty logging
 
@@ -410,7 +454,7 @@ class Region:
         was = block.logging
         block.set_logging(client, on)
         if block.logging != was:
-            self._changed()
+            self._changed((0, self.size))
 
     def take_dirty(self, client: str) -> list[int]:
         """Page numbers (4 KiB, within this region) written since `client` last asked, by the guest or by devices."""
@@ -452,29 +496,12 @@ class Region:
             self._write_piece(at, value & ((1 << piece * 8) - 1), piece)
             value >>= piece * 8
 
-    def blame(self, offset: int, size: int, is_write: bool, error: BaseException) -> NoReturn:
-        """Raise the report for an exception that a callback of this region raised; what is none of its own as it is."""
-        if isinstance(error, Fault) or passes(error):
-            raise error  # of a device further in, reached by DMA; of an observer; the user's Ctrl-C
+    def fault(self, offset: int, size: int, is_write: bool, error: Exception) -> DeviceFault:
+        """The report for an exception that a callback of this region raised."""
+        if isinstance(error, DeviceFault):
+            return error  # of a device further in, reached by DMA
         path = self.owner.path if self.owner is not None else self.name
-        raise DeviceFault(
-            path,
-            error,
-            region=self.name,
-            offset=offset,
-            size=size,
-            is_write=is_write,
-            address=self._address(offset),
-            owner=self.owner,
-        ) from error
-
-    def _address(self, offset: int) -> int | None:
-        """Where byte `offset` is in the address space the region is mapped into; None if nowhere, or through aliases."""
-        here: Region = self
-        while here.parent is not None:
-            offset += here.offset
-            here = here.parent
-        return offset if here._spaces and here is not self else None
+        return DeviceFault(path, error, region=self.name, offset=offset, size=size, is_write=is_write)
 
     def _read_piece(self, offset: int, size: int) -> int:
         if size < self.min_size:
@@ -488,8 +515,8 @@ class Region:
             return mask
         try:
             value = read(offset, size) & mask
-        except BaseException as error:
-            self.blame(offset, size, False, error)
+        except Exception as error:
+            raise self.fault(offset, size, False, error) from error
         if self.big_endian and size > 1:
             value = int.from_bytes(value.to_bytes(size, "big"), "little")
         return value
@@ -510,8 +537,8 @@ class Region:
             value = int.from_bytes(value.to_bytes(size, "big"), "little")
         try:
             write(offset, value, size)
-        except BaseException as error:
-            self.blame(offset, size, True, error)
+        except Exception as error:
+            raise self.fault(offset, size, True, error) from error
 
     def _may_widen(self, verb: str, offset: int, size: int, low: int) -> bool:
         if self.widen and low + self.min_size <= self.size:
@@ -524,6 +551,14 @@ class Region:
 
     def __repr__(self) -> str:
         return f"<Region {self.name} {self.kind} {self.size:#x}>"
+
+
+def _commit(stretches: dict[AddressSpace, list[tuple[int, int]]]) -> None:
+    for space, changed in stretches.items():
+        space._note(changed)
+    with ExitStack() as all_of_them:  # whatever a listener of one of them raises
+        for space in reversed(stretches):
+            all_of_them.callback(space._settle)
 
 
 def mask_of(size: int) -> int:

@@ -23,12 +23,13 @@ from qom.hw.device import Device
 from qom.hw.reset import Reset
 from qom.properties import prop
 from qom.registry import type_init
+from qom.vm.guest import Registers
 from qom.vm.lock import MachineLock
 
 if TYPE_CHECKING:
     from qom.hw.address_space import AddressSpace
 
-__all__ = ["Cpu", "CpuAccelerator", "InterruptController", "this_cpu"]
+__all__ = ["Cpu", "CpuAccelerator", "InterruptController"]
 
 T = TypeVar("T")
 
@@ -115,6 +116,11 @@ class Cpu(Device):
     def place(self) -> str:
         """Named after its index."""
         return str(self.index)
+
+    @property
+    def registers(self) -> Registers:
+        """The registers by name, to read and to set from any thread."""
+        return Registers(self)
 
     # -- what a model may say
 
@@ -204,12 +210,6 @@ class Cpu(Device):
                 return
             self.cond.wait()
 
-    def reenter(self) -> None:
-        """Make the processor leave `cpu_exec` soon and enter it anew: what it found on entry has changed."""
-        if self.vcpu is not None:
-            self._work.append(_Work(_nothing))
-            self.kick()
-
     # -- for the vCPU's thread; the machine lock is held
 
     def begin_thread(self) -> None:
@@ -269,15 +269,6 @@ class Cpu(Device):
         self.halted = self.waits_for_sipi = False
         if self.vcpu is not None:
             self.accel.reset_vcpu(self)
-
-
-def this_cpu() -> Cpu | None:
-    """The processor whose thread the caller is, if it is one."""
-    return getattr(_here, "cpu", None)
-
-
-def _nothing() -> None:
-    pass
 
 
 class _Work:

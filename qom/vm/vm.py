@@ -16,28 +16,29 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
-from qom.errors import ConfigError, LifecycleError, QomError
+from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
 from qom.hw.device import Device
-from qom.hw.fault import Fault, passes, place_of, shown
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
-from qom.object import Object, Root
+from qom.object import Object, Root, check_id
 from qom.options import placed
 from qom.registry import GlobalProperty, TypeRegistry
+from qom.vm.console import Console, ConsoleChardev
+from qom.vm.guest import GuestMemory, GuestPorts
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
-from qom.vm.observe import Observatory
 from qom.vm.runstate import RunState, check_transition
-from qom.vm.vcpu import pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
+from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
 if TYPE_CHECKING:
     from qom.vm.cpu import Cpu
@@ -84,11 +85,9 @@ class VirtualMachine:
         self._log_file: TextIO | None = None
         self._categories = frozenset(config.log.categories)
         self._drives: dict[str, Object] = {}
-        self.observe = Observatory(self)
-        """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
+        self._consoles: dict[str, Console] = {}
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
-        self._call_hook("qom_machine_created")
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -124,8 +123,6 @@ class VirtualMachine:
             self.add_device(device)
         self.machine.creation_done()
         self._built = True
-        self.observe.built()
-        self._call_hook("qom_machine_built")
         self._reset_devices()
 
     def _take_clock(self, clock: Clock) -> None:
@@ -148,8 +145,6 @@ class VirtualMachine:
         assert isinstance(machine, Machine)
         self.root.add_child("machine", machine)
         machine.attach(self)
-        self.machine = machine
-        self.observe.begin()
         config = self.config
         with placed(entry.origin):
             for name, value in entry.props.items():
@@ -218,9 +213,7 @@ class VirtualMachine:
                 with placed(entry.origin, name):
                     obj.set(name, self.reference(obj, name, value))
             obj.configure()
-            creatable = obj.cast("user-creatable")
-            creatable.attach(self)
-            creatable.complete()
+            obj.cast("user-creatable").complete()
         except BaseException:
             obj.unparent()
             raise
@@ -265,11 +258,7 @@ class VirtualMachine:
 
     def _bus_for(self, device: Device, entry: DeviceEntry) -> Bus:
         if entry.bus is not None:
-            for bus in self.buses():
-                if entry.bus in (bus.name, bus.path):
-                    return bus
-            names = ", ".join(str(bus.name) for bus in self.buses())
-            raise ConfigError(f"bus {entry.bus!r} not found; there are: {names}")
+            return self.find_bus(entry.bus)
         wanted = device.bus_type
         if wanted is None:
             return self.machine.system_bus
@@ -278,27 +267,145 @@ class VirtualMachine:
                 return bus
         raise ConfigError(f"{entry.driver}: this machine has no free bus of type {wanted!r}")
 
-    def buses(self) -> Iterator[Bus]:
-        """Every bus of the machine, depth first."""
+    def find_bus(self, name: str) -> Bus:
+        """The bus a configuration names: by path, by the id of its device and its name (`b0.pci.0`), or by its name.
 
-        def walk(obj: Object) -> Iterator[Bus]:
-            for child in obj.children().values():
-                if isinstance(child, Bus):
-                    yield child
-                yield from walk(child)
+        Raises:
+            ConfigError: there is none, or several have the name.
+        """
+        if "/" in name:
+            with suppress(PathError):
+                found = self.root.resolve(name)
+                if isinstance(found, Bus):
+                    return found
+        peripherals = self.root.container("/machine/peripheral")
+        for at, letter in enumerate(name):
+            provider = peripherals.get_child(name[:at]) if letter == "." else None
+            found = provider.get_child(name[at + 1 :]) if provider is not None else None
+            if isinstance(found, Bus):
+                return found
+        fits = [bus for bus in self.buses() if bus.name == name]
+        if not fits:
+            names = list(dict.fromkeys(self.name_of_bus(bus) for bus in self.buses()))
+            raise ConfigError(f"bus {name!r} not found{did_you_mean(name, names)}; there are: {', '.join(names)}")
+        if len(fits) > 1:
+            names = [self.name_of_bus(bus) for bus in fits]
+            raise ConfigError(f"bus {name!r} is the name of several: expected one of {', '.join(names)}")
+        return fits[0]
 
-        yield from walk(self.machine)
+    def name_of_bus(self, bus: Bus) -> str:
+        """The shortest name by which `find_bus` finds it: its own, its device's id and its own, or its path."""
+        assert bus.name is not None
+        if sum(other.name == bus.name for other in self.buses()) == 1:
+            return bus.name
+        provider = bus.parent
+        if provider is not None and provider.parent is self.root.container("/machine/peripheral"):
+            return f"{provider.name}.{bus.name}"
+        return bus.path
+
+    def buses(self) -> list[Bus]:
+        """Every bus of the machine, in the order they came."""
+        return self.root.listed("bus")
 
     def reference(self, obj: Object, name: str, value: Any) -> Any:
         """Turn the id of a back end into the object, for a link property; other values pass unchanged."""
-        prop = obj.properties().get(name)
-        if not isinstance(value, str) or prop is None or not prop.type.startswith("link<"):
+        if not isinstance(value, str):
+            return value
+        found = obj.class_properties.get(name) or obj.instance_property(name)
+        if found is None or found.kind != "link":
             return value
         for place in ("/chardevs", "/drives", "/objects", "/machine/peripheral"):
-            found = self.root.container(place).children().get(value)
-            if found is not None:
-                return found
+            target = self.root.container(place).get_child(value)
+            if target is not None:
+                return target
         return value
+
+    # -- for the program that runs it, from any thread ----------------------------------------------------------------
+
+    def start(self) -> VirtualMachine:
+        """Let the machine run, served by a main loop in a thread of its own; returns at once.
+
+        Raises:
+            LifecycleError: the machine has ended or was closed.
+        """
+        self.start_loop()
+        self.cont()
+        return self
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The guest's physical memory."""
+        return GuestMemory(self.machine.system_bus.memory_space, self.lock)
+
+    @property
+    def ports(self) -> GuestPorts:
+        """The guest's I/O ports."""
+        return GuestPorts(self.machine.system_bus.io_space, self.lock)
+
+    @property
+    def consoles(self) -> dict[str, Console]:
+        """The consoles in memory by the id of their back end (`-chardev console,id=...`)."""
+        backends = self.root.container("/chardevs").children()
+        for name, backend in backends.items():
+            if isinstance(backend, ConsoleChardev) and name not in self._consoles:
+                self._consoles[name] = Console(backend, self.lock, self._silent_for_ever)
+        return dict(self._consoles)
+
+    def console(self, id: str = "serial0") -> Console:
+        """One of `consoles`.
+
+        Raises:
+            PathError: there is no console in memory of that id.
+        """
+        found = self.consoles.get(id)
+        if found is None:
+            there = ", ".join(self._consoles) or "none"
+            raise PathError(f"no console {id!r}{did_you_mean(id, self._consoles)}; consoles in memory: {there}")
+        return found
+
+    def _silent_for_ever(self) -> str | None:
+        if self.failure is not None:
+            return f"the machine failed: {self.failure}"
+        if self._ended.is_set():
+            return f"the machine has ended ({self.shutdown_reason or 'closed'})"
+        if self.run_state is RunState.PRELAUNCH:
+            return "the machine was never started"
+        return None
+
+    def add(self, driver: str, id: str | None = None, bus: str | None = None, **props: Any) -> Device:
+        """Add a device to the machine as it is, also while it runs (`device_add`).
+
+        Args:
+            driver: its type.
+            id: its name under /machine/peripheral; without one it is named after its place.
+            bus: the name or path of its bus; None for the first that fits.
+            props: its properties; `tick_ns` means `tick-ns`.
+
+        Raises:
+            QomError: no such type, bus or property, or the device cannot be added; nothing of it remains.
+        """
+        if id is not None:
+            check_id(id)
+        return self.add_device(DeviceEntry(driver, id, bus, props))
+
+    def remove(self, device: Device | str) -> None:
+        """Take a device out of the machine (`device_del`).
+
+        Args:
+            device: the device, its id, or its path.
+
+        Raises:
+            PathError: there is no such device.
+            LifecycleError: the device or its bus does not allow it while the machine exists.
+        """
+        with self.lock:
+            if isinstance(device, str):
+                place = "" if device.startswith("/") else "/machine/peripheral/"
+                found = self.root.resolve(place + device)
+                if not isinstance(found, Device):
+                    raise PathError(f"{found.path}: is a {found.type_name}, no device")
+                device = found
+            device.unplug()
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -310,15 +417,6 @@ class VirtualMachine:
     def set_run_state(self, new: RunState) -> None:
         """Go to another run state."""
         check_transition(self.run_state, new)
-        probe = self.registry.probe
-        if probe is not None and new is not self.run_state:
-            try:
-                failed = probe.step("run-state", getattr(self, "machine", None), new.value)
-            except Fault as error:  # an observer's: the machine ends by it, and still has to get there
-                self._fail(str(error))
-            else:
-                if failed is not None and new is RunState.RUNNING:
-                    raise LifecycleError(f"the machine cannot run: {failed}")
         self.run_state = new
         self._follow(Life.RUNNING if new is RunState.RUNNING else Life.REALIZED)
 
@@ -431,7 +529,7 @@ class VirtualMachine:
         if self.config.no_shutdown and self.failure is None and cause["guest"]:
             self.shutdown_reason = None
             return
-        self._ended.set()
+        self._end()
         self.main_loop.quit()
 
     def request_powerdown(self) -> None:
@@ -451,23 +549,6 @@ class VirtualMachine:
         """A device or a back end raised: stop the machine with a report (any thread)."""
         text = str(error) if isinstance(error, QomError) else f"{type(error).__name__}: {error}"
         self._fail(text)
-
-    def _call_hook(self, name: str) -> None:
-        """Have every plugin hear of this machine; one that raises is reported, and the others hear of it too."""
-        if self.registry.hooks is None:
-            return
-        for plugin in getattr(self.registry.hooks.hook, name).get_hookimpls():
-            try:
-                plugin.function(*[self for _ in plugin.argnames])
-            except BaseException as error:
-                if passes(error):
-                    raise
-                self.complain(f"plugin '{plugin.plugin_name}': {name} raised {shown(error)}, at {place_of(error)}")
-
-    def complain(self, text: str) -> None:
-        """Report something wrong that the machine survives."""
-        print(f"qom: {self.config.name or 'machine'}: {text}", file=sys.stderr)
-        self.log_lines.append(text)
 
     def _fail(self, report: str) -> None:
         if self.failure is None:
@@ -498,36 +579,54 @@ class VirtualMachine:
             if self._closed:
                 return
             self._closed = True
-            self.observe.close()
         if self._loop_thread is not None:
             self.main_loop.quit()
             if self._loop_thread is not threading.current_thread():
                 self._loop_thread.join()
-        with self.lock:
+        with ExitStack() as steps:  # done from the last to the first, each also when another has failed
+            steps.callback(self._end)
+            if self._log_file is not None:
+                steps.callback(self._log_file.close)
+            steps.callback(self.main_loop.close)
+            steps.enter_context(self.lock)
             machine = getattr(self, "machine", None)
             if machine is not None:
+                steps.callback(machine.unparent)
+            steps.callback(self._close_backends)
+            if machine is not None:
+                steps.callback(self._drop_accel)
+                steps.callback(self._join_vcpus)
                 pause_all_vcpus(machine.cpus, self.cpu_cond)
                 self.clock.stop()
                 if machine.life is Life.RUNNING:
                     move(machine, Life.REALIZED)
                 if machine.get("realized"):
                     machine.set("realized", False)
-                if machine.accel is not None:
-                    machine.accel.unparent()
-                    machine.accel = None
-            for place in ("/chardevs", "/drives", "/objects"):
-                for child in reversed(list(self.root.container(place).children().values())):
+
+    def _join_vcpus(self) -> None:
+        """End the threads of processors that could not be unrealized; the others' have ended."""
+        for cpu in self.machine.cpus:
+            join_vcpu(cpu)
+
+    def _drop_accel(self) -> None:
+        accel, self.machine.accel = self.machine.accel, None
+        if accel is not None:
+            accel.unparent()
+
+    def _close_backends(self) -> None:
+        with ExitStack() as steps:
+            for place in ("/objects", "/drives", "/chardevs"):
+                for child in self.root.container(place).children().values():
+                    steps.callback(child.unparent)
                     close = getattr(child, "close", None)
                     if close is not None:
-                        close()
-                    child.unparent()
-            if machine is not None:
-                machine.unparent()
-        self.main_loop.close()
-        self._call_hook("qom_machine_closed")
-        if self._log_file is not None:
-            self._log_file.close()
+                        steps.callback(close)
+
+    def _end(self) -> None:
+        """Whoever waits for the machine, or for something from it, waits no longer."""
         self._ended.set()
+        for console in tuple(self._consoles.values()):
+            console.wake()
 
     def __enter__(self) -> VirtualMachine:
         return self

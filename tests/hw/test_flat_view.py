@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qom.hw.address_space import AddressSpace, render
+from qom.hw.address_space import AddressSpace
+from qom.hw.flat_view import render, same_view
 from qom.hw.listener import MemoryListener, MemorySection
 from qom.hw.memory import Region, RegionError
 
@@ -84,7 +86,7 @@ def apply(forest: Forest, step: tuple) -> None:
         elif kind == "container":
             region = Region.container(name, size)
         else:
-            region = Region(name, size)
+            region = Region(name, size, sizes=(1, 1))  # a wider access would reach its bytes behind others
         if forest.place(regions[parent % len(regions)], offset, region, priority):
             regions.append(region)
         return
@@ -158,6 +160,7 @@ class Mirror(MemoryListener):
 
 def check_view(forest: Forest, space: AddressSpace) -> None:
     view = space.flat_view
+    assert same_view(view, render(space.root)), "what was put together piece by piece is what all at once gives"
     for a, b in pairwise(view):
         assert a.end <= b.start, "ranges overlap or are out of order"
         joined = (
@@ -178,6 +181,43 @@ def test_flat_view_is_what_a_search_per_byte_finds(changes: list[tuple]) -> None
     for change in changes:
         apply(forest, change)
         check_view(forest, space)
+
+
+class Ears(Mirror):
+    """Hears only of changes: no nops, so its sections must follow from these alone."""
+
+    region_nop = MemoryListener.region_nop
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(steps, min_size=1, max_size=4), max_size=12), st.integers(-8, 40), st.integers(1, SPAN))
+def test_every_view_of_a_region_follows_its_changes(transactions: list[list[tuple]], offset: int, size: int) -> None:
+    """As each processor sees memory: through an alias in a space of its own, with something of its own in front."""
+    forest = Forest()
+    whole = AddressSpace("whole", forest.root)
+    other = Region.container("other", SPAN)
+    window = other.add(5, Region.alias("window", forest.root, offset, size))
+    other.add(20, Region("own page", 8), 1)
+    through = AddressSpace("through", other)
+    mirrors = [Ears(whole), Ears(through)]
+    for mirror in mirrors:
+        mirror.space.add_listener(mirror)
+    for changes in transactions:
+        with other.transaction() if len(changes) > 2 else nullcontext():
+            for change in changes:
+                apply(forest, change)
+        check_view(forest, whole)
+        assert same_view(through.flat_view, render(other))
+        for address in range(SPAN):
+            direct = whole.lookup(address - 5 + offset) if 0 <= address - 5 < size else None
+            found = through.lookup(address)
+            if 20 <= address < 28:
+                assert found is not None and found.region.name == "own page"
+            else:
+                assert (found and found.region) is (direct and direct.region)
+    other.remove(window)
+    assert [flat.region.name for flat in through.flat_view] == ["own page"]
+    assert [section.region.name for section in mirrors[1].sections.values()] == ["own page"]
 
 
 @settings(max_examples=200, deadline=None)

@@ -22,7 +22,7 @@ ACCELERATORS = ("simulated", "kvm")
 PATIENCE = 120.0  # seconds of host time before a test gives a guest up
 
 
-@type_init("chardev-console")
+@type_init("chardev-waiting")
 class Console(Chardev):
     """A back end whose output a test waits for; anybody's thread."""
 
@@ -119,8 +119,8 @@ def pc(*words: str, bios: str | None = None, types: TypeRegistry | None = None) 
 def _words(words: Sequence[str], bios: str | None) -> list[str]:
     return [
         "-nodefaults", "-bios", bios or str(EMBEDDED), "-d", "guest_errors,unimp", "-D", os.devnull,
-        "-chardev", "console,id=serial", "-serial", "chardev:serial",
-        "-chardev", "console,id=debug", "-device", "isa-debugcon,iobase=0x402,chardev=debug",
+        "-chardev", "waiting,id=serial", "-serial", "chardev:serial",
+        "-chardev", "waiting,id=debug", "-device", "isa-debugcon,iobase=0x402,chardev=debug",
         "-device", "isa-debug-exit,iobase=0x501,iosize=2",
         *words,
     ]  # fmt: skip

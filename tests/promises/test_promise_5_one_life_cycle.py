@@ -105,7 +105,7 @@ def test_an_illegal_step_names_both_phases_and_what_is_legal() -> None:
 
 def test_a_machine_is_taken_apart_and_put_together_again_and_boots() -> None:
     words = ["-M", "pc", "-accel", "simulated", "-m", "16", "-nodefaults", "-bios", str(EMBEDDED)]
-    words += ["-chardev", "console,id=serial", "-serial", "chardev:serial"]
+    words += ["-chardev", "waiting,id=serial", "-serial", "chardev:serial"]
     with VirtualMachine(CommandLine().parse(words).builder.finish(), registry()).build() as vm:
         board: Any = vm.machine
         before = [(o.path, o.type_name) for o in vm.root.walk()]
