@@ -6,7 +6,8 @@ A comma inside a value is written twice.  `key` alone is `key=on`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+import datetime
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
 
 from qom.errors import ConfigError, QomError, did_you_mean
@@ -17,17 +18,28 @@ Options = dict[str, Any]
 
 
 class Origin(str):
-    """Where an entry was written ("vm.toml:12"), and where each of its options was."""
+    """Where an entry was written ("vm.toml:12:3"), and where each of its options was."""
 
-    __slots__ = ("parts",)
+    __slots__ = ("column", "file", "line", "parts", "path")
 
-    def __new__(cls, where: str, parts: dict[str, str]) -> Self:
-        """`parts`: the place of each option that has one of its own."""
+    def __new__(
+        cls, where: str, parts: dict[str, str], path: str = "", file: str = "", line: int = 0, column: int = 0
+    ) -> Self:
+        """`parts`: the place of each option that has one of its own; the rest is `where` in pieces.
+
+        path: what stands there, by keys from the top of the file ("device[2].iobase").  file, line, column: counted
+        from 1; "" and 0 when there is no file.
+        """
         made = super().__new__(cls, where)
-        made.parts = parts
+        made.parts, made.path = parts, path
+        made.file, made.line, made.column = file, line, column
         return made
 
     parts: dict[str, str]
+    path: str
+    file: str
+    line: int
+    column: int
 
 
 def at(origin: str, name: str | None) -> str:
@@ -89,27 +101,45 @@ def format_options(options: Options, first: str | None = None) -> str:
     return ",".join(parts)
 
 
+Report = Callable[[ConfigError], None]
+"""Takes an error that was found; either raises it, or notes it so that the search for errors goes on."""
+
+
+def raise_it(error: ConfigError) -> None:
+    """The `Report` that stops at the first error."""
+    raise error
+
+
 class Taker:
     """Takes known options out of a dict one by one, checking each, and complains about what is left over.
 
-    what: how the thing is called in errors ("drive").  origin: where it was written.
+    what: how the thing is called in errors ("drive").  origin: where it was written.  report: told of what is wrong;
+    when it returns, a wrong option counts as absent and `failed` is true.
     """
 
-    def __init__(self, options: Options, what: str, origin: str) -> None:
+    def __init__(self, options: Options, what: str, origin: str, report: Report = raise_it) -> None:
         self.options = dict(options)
         self.what, self.origin = what, origin
         self.known: list[str] = []
+        self.failed = False
+        self._report = report
 
     def error(self, message: str, name: str | None = None) -> ConfigError:
         """A ConfigError about this thing, or about its option `name`."""
         return ConfigError(f"{self.what}: {message}", at(self.origin, name))
+
+    def report(self, message: str, name: str | None = None) -> None:
+        """Report an error about this thing, or about its option `name`."""
+        self.failed = True
+        self._report(self.error(message, name))
 
     def raw(self, *names: str) -> Any:
         """The value under the first of `names` that is there, or None."""
         self.known += names
         values = [(n, self.options.pop(n)) for n in names if n in self.options]
         if len(values) > 1:
-            raise self.error(f"'{values[0][0]}' and '{values[1][0]}' say the same thing: expected one of them")
+            (first, _), (second, _) = values[:2]
+            self.report(f"'{first}' and '{second}' say the same thing: expected one of them", second)
         return values[0][1] if values else None
 
     def text(self, *names: str) -> str | None:
@@ -117,12 +147,17 @@ class Taker:
         value = self.raw(*names)
         if value is None or isinstance(value, str):
             return value
-        if isinstance(value, bool | float | list | dict):
-            raise self.error(f"'{names[0]}' cannot be {value!r}: expected a string", names[0])
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.report(f"'{names[0]}' cannot be {shown(value)}: expected a string", names[0])
+            return None
         return str(value)
 
     def needed(self, *names: str) -> str:
-        """A string that must be there."""
+        """A string that must be there.
+
+        Raises:
+            ConfigError: it is not; the thing makes no sense without it.
+        """
         value = self.text(*names)
         if not value:
             raise self.error(f"'{names[0]}' is required")
@@ -134,7 +169,9 @@ class Taker:
         if value is None:
             return default
         if value not in among:
-            raise self.error(f"'{name}' cannot be {value!r}: expected one of {', '.join(repr(a) for a in among)}", name)
+            words = ", ".join(repr(a) for a in among)
+            self.report(f"'{name}' cannot be {value!r}: expected one of {words}{did_you_mean(value, among)}", name)
+            return default
         return value
 
     def number(self, *names: str, low: int = 0, high: int | None = None) -> int | None:
@@ -150,7 +187,8 @@ class Taker:
                 raise ValueError
         except ValueError:
             bound = f"in {low}..{high}" if high is not None else f"from {low} on"
-            raise self.error(f"'{names[0]}' cannot be {value!r}: expected an integer {bound}", names[0]) from None
+            self.report(f"'{names[0]}' cannot be {shown(value)}: expected an integer {bound}", names[0])
+            return None
         return number
 
     def size(self, name: str, suffix: str = "", low: int = 0) -> int | None:
@@ -159,11 +197,14 @@ class Taker:
         if value is None:
             return None
         try:
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise ValueError
             number = parse_size(str(value), suffix)
-            if isinstance(value, bool | float) or number < low:
+            if number < low:
                 raise ValueError
         except ValueError:
-            raise self.error(f"'{name}' cannot be {value!r}: expected a size, such as 512M or 1.5G", name) from None
+            self.report(f"'{name}' cannot be {shown(value)}: expected a size, such as 512M or 1.5G", name)
+            return None
         return number
 
     def switch(self, name: str, default: bool = False) -> bool:
@@ -171,9 +212,9 @@ class Taker:
         value = self.raw(name)
         if value is None:
             return default
-        return self.as_switch(name, value)
+        return self.as_switch(name, value, default)
 
-    def as_switch(self, name: str, value: Any) -> bool:
+    def as_switch(self, name: str, value: Any, default: bool = False) -> bool:
         """`value` as on or off; `name` for the error."""
         if isinstance(value, bool):
             return value
@@ -181,15 +222,29 @@ class Taker:
             str(value).lower()
         )
         if found is None:
-            raise self.error(f"'{name}' cannot be {value!r}: expected on or off", name)
+            self.report(f"'{name}' cannot be {shown(value)}: expected on or off", name)
+            return default
         return found
 
     def done(self) -> None:
-        """Raise if anything is left that nobody took."""
+        """Complain about what is left that nobody took."""
         for name in self.options:
-            raise self.error(f"unknown option '{name}'{did_you_mean(name, self.known)}", name)
+            self.report(f"unknown option '{name}'{did_you_mean(name, self.known)}", name)
 
     def rest(self) -> Options:
         """What nobody took: properties."""
         out, self.options = self.options, {}
         return out
+
+
+def shown(value: Any) -> str:
+    """A wrong value as an error shows it: dates as they are written, long ones cut."""
+    text = value.isoformat() if isinstance(value, datetime.date | datetime.time) else _repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer of thousands of digits, which Python will not print
+        return hex(value) if isinstance(value, int) else "what cannot be shown"

@@ -7,14 +7,15 @@ from qom.config import MachineConfig
 
 
 def file_and_options(argv: list[str]) -> CommandLine:
-    """`[FILE.toml] [system options]`: the file first, then what the options add or replace."""
-    line = CommandLine()
-    rest = list(argv)
-    if rest and not rest[0].startswith("-"):
-        from qom.config import read_toml
+    """`[FILE] [--var NAME=VALUE]... [system options]`: the file first, then what the options add or replace.
 
-        read_toml(line.builder, rest.pop(0))
-    return line.parse(rest)
+    Raises:
+        ConfigError: the file or an option is wrong.
+    """
+    line = CommandLine()
+    if argv and not argv[0].startswith("-"):
+        line.file, argv = argv[0], argv[1:]
+    return line.parse(argv)
 
 
 def quiet(argv: list[str]) -> MachineConfig:

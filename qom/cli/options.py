@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 
@@ -37,13 +38,17 @@ class CommandLine:
     help_for: tuple[str, str] | None = None  # ("device", "") lists them, ("device", "isa-serial") describes one
     show: str = ""  # "help" or "version"
 
+    file: str | None = None  # a configuration file to read before anything else
+    variables: dict[str, str] = attrs.field(factory=dict)  # values for what the files declare
+
     def parse(self, argv: Sequence[str]) -> CommandLine:
-        """Take in all arguments; a bare one is a disk image.  Raises ConfigError."""
+        """Take in all arguments, the files of `-readconfig` first; a bare one is a disk image.  Raises ConfigError."""
+        said: list[tuple[Handler, str, str]] = []
         rest = list(argv)
         while rest:
             word = rest.pop(0)
             if not word.startswith("-") or word == "-":
-                self.builder.drive({"file": word, "index": 0, "media": "disk"}, word)
+                said.append((_disk(0), word, word))
                 continue
             name = word[2:] if word.startswith("--") else word[1:]
             option = _BY_NAME.get(name)
@@ -54,8 +59,26 @@ class CommandLine:
                 if not rest:
                     raise ConfigError(f"an argument is missing: expected {option.argument}", word)
                 value = rest.pop(0)
-            option.handler(self, value, f"{word} {value}".rstrip())
+            said.append((option.handler, value, f"{word} {value}".rstrip()))
+        for handler, value, origin in said:
+            if handler is _variable:
+                handler(self, value, origin)
+        if self.file is not None:
+            self.read(self.file)
+        elif self.variables and not any(handler is _readconfig for handler, _, _ in said):
+            name, value = next(iter(self.variables.items()))
+            raise ConfigError("there is no file to declare this variable", f"--var {name}={value}")
+        for handler, value, origin in sorted(said, key=lambda one: one[0] is not _readconfig):
+            if handler is not _variable:
+                handler(self, value, origin)
         return self
+
+    def read(self, path: str) -> None:
+        """Take in a configuration file; what comes afterwards comes on top of it.  Raises ConfigError."""
+        from qom.config import read_file
+
+        read_file(self.builder, path, self.variables)
+        self.builder.on_top()
 
 
 def _section(name: str) -> Handler:
@@ -128,10 +151,24 @@ def _name(line: CommandLine, text: str, origin: str) -> None:
     line.builder.plain("name", guest, origin)
 
 
+def _variable(line: CommandLine, text: str, origin: str) -> None:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError("expected NAME=VALUE", origin)
+    if name in line.variables:
+        raise ConfigError(f"the variable '{name}' is given twice", origin)
+    line.variables[name] = value
+
+
 def _readconfig(line: CommandLine, text: str, origin: str) -> None:
     from qom.config import read_ini
+    from qom.config.document import SUFFIXES
 
-    read_ini(line.builder, text)
+    if Path(text).suffix.lower() in SUFFIXES:
+        line.read(text)
+    else:
+        read_ini(line.builder, text)
+        line.builder.on_top()
 
 
 def _only_none(what: str) -> Handler:
@@ -187,7 +224,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-reboot", "", "end instead of rebooting", _switch("no_reboot")),
     Option("no-shutdown", "", "stop instead of ending when the guest shuts down", _switch("no_shutdown")),
     Option("S", "", "do not start the processors", _switch("paused")),
-    Option("readconfig", "FILE", "read sections from an INI file", _readconfig),
+    Option("readconfig", "FILE", "read a configuration file first: QEMU's INI, or .toml, .json, .yaml", _readconfig),
+    Option("var", "NAME=VALUE", "value of a variable that the file declares", _variable),
     Option("D", "FILE", "write the log there", lambda line, text, origin: line.builder.log_file(text, origin)),
     Option("d", "CATEGORY[,CATEGORY]", "log these; `-d help` lists them", _log),
     Option("enable-kvm", "", "the same as -accel kvm",

@@ -1,7 +1,9 @@
 """The configuration of a machine: one typed model (`model`), what collects it (`builder`), what reads files (`files`)."""
 
 from qom.config.builder import SECTIONS, ConfigBuilder, parse_chardev_shorthand, parse_cpu, parse_cpus, parse_smp
-from qom.config.files import KEYS, load, read_ini, read_toml, toml_lines
+from qom.config.document import Document, read_document
+from qom.config.files import KEYS, load, read_file
+from qom.config.ini import read_ini
 from qom.config.model import (
     LOG_CATEGORIES,
     AccelChoice,
@@ -28,6 +30,7 @@ __all__ = [
     "ConfigBuilder",
     "CpuChoice",
     "DeviceEntry",
+    "Document",
     "DriveEntry",
     "Entry",
     "GlobalEntry",
@@ -42,7 +45,7 @@ __all__ = [
     "parse_cpu",
     "parse_cpus",
     "parse_smp",
+    "read_document",
+    "read_file",
     "read_ini",
-    "read_toml",
-    "toml_lines",
 ]

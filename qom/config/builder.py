@@ -6,8 +6,9 @@ things does not matter.  Whether a driver or a property exists is for whoever bu
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from qom.config.model import (
@@ -26,7 +27,7 @@ from qom.config.model import (
 )
 from qom.errors import ConfigError, PathError, did_you_mean
 from qom.object import check_id
-from qom.options import Options, Taker, at, format_options, parse_options
+from qom.options import Options, Report, Taker, at, format_options, parse_options, raise_it, shown
 
 MIB = 1 << 20
 
@@ -34,15 +35,17 @@ MIB = 1 << 20
 # Small languages inside option values
 
 
-def parse_smp(options: Options, origin: str = "") -> Smp:
+def parse_smp(options: Options, origin: str = "", report: Report = raise_it) -> Smp:
     """`-smp`: what is left out follows from the rest, as in QEMU (cores before sockets before threads)."""
-    take = Taker(options, "smp", origin)
+    take = Taker(options, "smp", origin, report)
     names = ("cpus", "sockets", "cores", "threads", "maxcpus")
     given = {name: take.number(name, low=1, high=4096) for name in names}
     for fixed in ("dies", "clusters", "books", "drawers", "modules"):
         if (take.number(fixed, low=1) or 1) != 1:
-            raise take.error(f"'{fixed}' must be 1: this processor topology has sockets, cores and threads")
+            take.report(f"'{fixed}' must be 1: this processor topology has sockets, cores and threads", fixed)
     take.done()
+    if take.failed:
+        return Smp(origin=origin)
     cpus, sockets, cores, threads, maxcpus = (given[name] or 0 for name in names)
     maxcpus = maxcpus or cpus
     if not maxcpus:
@@ -90,7 +93,7 @@ def parse_cpus(value: Any, take: Taker) -> list[int]:
     for part in parts:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part).strip())
         if match is None or (match[2] and int(match[2]) < int(match[1])) or int(match[2] or match[1]) > 4095:
-            raise take.error(f"'cpus' cannot be {value!r}: expected FIRST or FIRST-LAST")
+            raise take.error(f"'cpus' cannot be {shown(value)}: expected FIRST or FIRST-LAST", "cpus")
         out += range(int(match[1]), int(match[2] or match[1]) + 1)
     return out
 
@@ -136,32 +139,53 @@ def _legacy(props: Options) -> Options:
 
 
 class ConfigBuilder:
-    """Collects what was said, in any order; `finish()` checks how it fits together and gives the `MachineConfig`."""
+    """Collects what was said, in any order; `finish()` checks how it fits together and gives the `MachineConfig`.
 
-    def __init__(self) -> None:
+    Args:
+        report: told of every error.  The default raises the first one; one that returns is told of all of them, and
+            what was wrong is left out of the configuration.
+    """
+
+    def __init__(self, report: Report = raise_it) -> None:
         self.config = MachineConfig()
+        self.report = report
         self._smp: tuple[Options, str] | None = None
         self._numa_cpus: list[tuple[Options, str]] = []
         self._serials: list[tuple[str, str]] = []
         self._debugcon: tuple[str, str] | None = None
         self._irqchip: tuple[Any, str] | None = None
         self._snapshot = False
+        self._accels_replaced = False
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Report what goes wrong inside instead of letting it out."""
+        try:
+            yield
+        except ConfigError as error:
+            self.report(error)
+
+    def on_top(self) -> None:
+        """What is told from now on comes on top of a file: the accelerators named next replace the file's."""
+        self._accels_replaced = True
 
     # Sections; each takes option dicts, and the first positional one under the name QEMU gives it
 
     def machine(self, options: Options, origin: str) -> None:
         """`-machine TYPE[,accel=A:B][,prop=value]`; given again, it adds."""
-        take = Taker(options, "machine", origin)
+        take = self._take(options, "machine", origin)
         name = take.text("type")
         if name is not None:
-            if not name:
-                raise take.error("'type' is empty: expected a machine type; `-M help` lists them")
-            self.config.machine.type = name
+            if name:
+                self.config.machine.type = name
+            else:
+                take.report("'type' is empty: expected a machine type; `-M help` lists them", "type")
         if (accel := take.raw("accel")) is not None:
-            self.accel({"accel": accel}, at(origin, "accel"))
+            with self.gathering():
+                self.accel({"accel": accel}, at(origin, "accel"))
         for key in ("kernel-irqchip", "kernel_irqchip"):
             if (chip := take.raw(key)) is not None:
-                self._irqchip = (chip, origin)
+                self._irqchip = (chip, at(origin, key))
         if (memory := take.raw("memory")) is not None:
             self.memory({"size": memory}, at(origin, "memory"))
         self.config.machine.props.update(take.rest())
@@ -169,12 +193,15 @@ class ConfigBuilder:
 
     def accel(self, options: Options, origin: str) -> None:
         """`-accel NAME[:NAME][,option=value]`; several are tried in the order given."""
-        take = Taker(options, "accelerator", origin)
+        take = self._take(options, "accelerator", origin)
         names = take.raw("accel", "name")
         parts = names if isinstance(names, list) else str(names or "").split(":")
         if not parts or not all(isinstance(p, str) and p for p in parts):
-            raise take.error(f"cannot be {names!r}: expected NAME or NAME:NAME, such as kvm:simulated")
+            raise take.error(f"cannot be {shown(names)}: expected NAME or NAME:NAME, such as kvm:simulated", "accel")
         rest = take.rest()
+        if self._accels_replaced:
+            self.config.accelerators.clear()
+            self._accels_replaced = False
         self.config.accelerators += [AccelChoice(name, dict(rest), origin) for name in parts]
 
     def cpu(self, text: str, origin: str) -> None:
@@ -187,49 +214,60 @@ class ConfigBuilder:
 
     def memory(self, options: Options, origin: str) -> None:
         """`-m [size=]SIZE`; a bare number is in MiB."""
-        take = Taker(options, "memory", origin)
+        take = self._take(options, "memory", origin)
         size = take.size("size", "m", low=1)
         for name in ("slots", "maxmem"):
             if take.raw(name) is not None:
-                raise take.error(f"'{name}': memory hotplug is not modelled: expected size only")
+                take.report(f"'{name}': memory hotplug is not modelled: expected size only", name)
         take.done()
         if size is not None:
             self.config.memory = size
-            self.config.origins["memory"] = origin
+            self.config.origins["memory"] = at(origin, "size")
 
     def numa(self, options: Options, origin: str) -> None:
         """`-numa node,...` and `-numa dist,...`."""
-        take = Taker(options, "numa", origin)
+        take = self._take(options, "numa", origin)
         kind = take.choice("type", ("node", "dist", "cpu"), "node")
         if kind == "cpu":
             self._numa_cpus.append((take.rest(), origin))
+        elif kind == "dist":
+            self._numa_distance(take)
+        else:
+            self._numa_node(take)
+
+    def _numa_distance(self, take: Taker) -> None:
+        src, dst, val = (take.number(n, high=h) for n, h in (("src", 127), ("dst", 127), ("val", 255)))
+        take.done()
+        if take.failed:
             return
-        if kind == "dist":
-            src, dst, val = (take.number(n, high=h) for n, h in (("src", 127), ("dst", 127), ("val", 255)))
-            if src is None or dst is None or val is None:
-                raise take.error("dist: expected src=NODE,dst=NODE,val=DISTANCE")
-            if val < 10 or (src == dst) != (val == 10):
-                raise take.error(f"dist: 'val' cannot be {val}: expected 10 from a node to itself, else 11..255")
-            take.done()
-            self.config.numa_distances.append(NumaDistance(src, dst, val, origin))
-            return
+        if src is None or dst is None or val is None:
+            raise take.error("dist: expected src=NODE,dst=NODE,val=DISTANCE")
+        if val < 10 or (src == dst) != (val == 10):
+            raise take.error(f"dist: 'val' cannot be {val}: expected 10 from a node to itself, else 11..255", "val")
+        self.config.numa_distances.append(NumaDistance(src, dst, val, take.origin))
+
+    def _numa_node(self, take: Taker) -> None:
         nodeid = take.number("nodeid", high=127)
         cpus = take.raw("cpus")
         mem = take.size("mem", "m")
         if take.raw("memdev") is not None:
-            raise take.error("'memdev': memory back ends are not modelled: expected mem=SIZE")
+            take.report("'memdev': memory back ends are not modelled: expected mem=SIZE", "memdev")
         take.done()
+        used = {n.nodeid for n in self.config.numa}
         if nodeid is None:
-            used = {n.nodeid for n in self.config.numa}
-            nodeid = next(n for n in range(128) if n not in used)
-        if any(n.nodeid == nodeid for n in self.config.numa):
-            raise take.error(f"'nodeid' {nodeid} is given twice")
-        numbers = parse_cpus(cpus, take) if cpus is not None else []
-        self.config.numa.append(NumaNode(nodeid, numbers, mem, origin))
+            nodeid = next((n for n in range(128) if n not in used), None)
+            if nodeid is None:
+                raise take.error("there is room for 128 nodes")
+        if nodeid in used:
+            raise take.error(f"'nodeid' {nodeid} is given twice", "nodeid")
+        numbers: list[int] = []
+        with self.gathering():
+            numbers = parse_cpus(cpus, take) if cpus is not None else []
+        self.config.numa.append(NumaNode(nodeid, numbers, mem, take.origin))
 
     def device(self, options: Options, origin: str) -> None:
         """`-device DRIVER[,id=ID][,bus=BUS][,prop=value]`."""
-        take = Taker(options, "device", origin)
+        take = self._take(options, "device", origin)
         driver = take.needed("driver")
         entry = DeviceEntry(driver, self._id(take), take.text("bus"), {}, origin)
         entry.props = take.rest()
@@ -237,25 +275,21 @@ class ConfigBuilder:
 
     def object(self, options: Options, origin: str) -> None:
         """`-object TYPE,id=ID[,prop=value]`."""
-        take = Taker(options, "object", origin)
+        take = self._take(options, "object", origin)
         driver = take.needed("qom-type", "type", "driver")
-        id = self._id(take)
-        if id is None:
-            raise take.error("'id' is required")
-        self.config.objects.append(ObjectEntry(driver, id, take.rest(), origin))
+        id = self._id(take, required=True)
+        self.config.objects.append(ObjectEntry(driver, id or "", take.rest(), origin))
 
     def chardev(self, options: Options, origin: str) -> None:
         """`-chardev BACKEND,id=ID[,prop=value]`."""
-        take = Taker(options, "chardev", origin)
+        take = self._take(options, "chardev", origin)
         backend = take.needed("backend")
-        id = self._id(take)
-        if id is None:
-            raise take.error("'id' is required")
-        self.config.chardevs.append(ChardevEntry(backend, id, _legacy(take.rest()), origin))
+        id = self._id(take, required=True)
+        self.config.chardevs.append(ChardevEntry(backend, id or "", _legacy(take.rest()), origin))
 
     def drive(self, options: Options, origin: str) -> None:
         """`-drive file=PATH[,if=ide|none][,index=N][,format=raw][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`."""
-        take = Taker(options, "drive", origin)
+        take = self._take(options, "drive", origin)
         file = take.needed("file")
         interface = take.choice("if", ("ide", "none"), "ide")
         entry = DriveEntry(
@@ -273,19 +307,20 @@ class ConfigBuilder:
         )
         take.done()
         if entry.index is not None and (entry.bus is not None or entry.unit is not None):
-            raise take.error("'index' cannot be combined with 'bus' and 'unit'")
+            take.report("'index' cannot be combined with 'bus' and 'unit'", "index")
+            entry.bus = entry.unit = None
         if interface == "none" and not entry.id:
-            raise take.error("'id' is required with if=none, for a device to refer to")
+            take.report("'id' is required with if=none, for a device to refer to")
         self.config.drives.append(entry)
 
     def global_(self, options: Options, origin: str) -> None:
         """`-global DRIVER.PROPERTY=VALUE`, as driver=, property=, value=."""
-        take = Taker(options, "global", origin)
+        take = self._take(options, "global", origin)
         driver, name = take.needed("driver"), take.needed("property")
         value = take.raw("value")
+        take.done()
         if value is None:
             raise take.error("'value' is required")
-        take.done()
         self.config.globals.append(GlobalEntry(driver, name, value, origin))
 
     def global_text(self, text: str, origin: str) -> None:
@@ -308,11 +343,13 @@ class ConfigBuilder:
 
     def boot(self, options: Options, origin: str) -> None:
         """`-boot [order=]LETTERS[,once=LETTERS][,menu=on][,splash-time=MS][,strict=on]`."""
-        take = Taker(options, "boot", origin)
+        take = self._take(options, "boot", origin)
         for name in ("order", "once"):
             if (letters := take.text(name)) is not None:
                 if not letters or not set(letters) <= set("acdn") or len(set(letters)) != len(letters):
-                    raise take.error(f"'{name}' cannot be {letters!r}: expected letters out of a, c, d, n, each once")
+                    expected = "expected letters out of a, c, d, n, each once"
+                    take.report(f"'{name}' cannot be {letters!r}: {expected}", name)
+                    continue
                 self.config.boot[name] = letters
         for name in ("menu", "strict"):
             if name in take.options:
@@ -328,11 +365,9 @@ class ConfigBuilder:
         for name in value if isinstance(value, list) else value.split(","):
             if name not in LOG_CATEGORIES:
                 known = ", ".join(LOG_CATEGORIES)
-                raise ConfigError(
-                    f"unknown log category '{name}': expected some of {known}{did_you_mean(name, LOG_CATEGORIES)}",
-                    origin,
-                )
-            if name not in self.config.log.categories:
+                hint = did_you_mean(name, LOG_CATEGORIES)
+                self.report(ConfigError(f"unknown log category '{name}': expected some of {known}{hint}", origin))
+            elif name not in self.config.log.categories:
                 self.config.log.categories.append(name)
         self.config.log.origin = origin
 
@@ -350,14 +385,20 @@ class ConfigBuilder:
         """`-snapshot`: every drive keeps what is written in memory."""
         self._snapshot = True
 
-    def _id(self, take: Taker) -> str | None:
+    def _take(self, options: Options, what: str, origin: str) -> Taker:
+        return Taker(options, what, origin, self.report)
+
+    def _id(self, take: Taker, *, required: bool = False) -> str | None:
         id = take.text("id")
-        if id is not None:
-            try:
-                check_id(id)
-            except PathError as error:
-                raise take.error(str(error)) from None
-        return id
+        if id is None:
+            if required:
+                take.report("'id' is required")
+            return None
+        try:
+            return check_id(id)
+        except PathError as error:
+            take.report(str(error), "id")
+            return None
 
     # The whole
 
@@ -365,29 +406,35 @@ class ConfigBuilder:
         """Check what only shows when all is known, and fill in what follows: back ends of ports, ids, shares."""
         config = self.config
         if self._smp is not None:
-            config.smp = parse_smp(*self._smp)
-        if self._irqchip is not None:
-            self._give_irqchip()
-        self._place_drives()
-        self._make_ports()
-        self._check_ids()
-        self._check_numa()
-        if config.kernel is None:
-            for name in ("initrd", "append"):
-                if getattr(config, name) is not None:
-                    raise ConfigError(
-                        f"'{name}' is only of use with a kernel: expected -kernel too", config.origin_of(name)
-                    )
+            with self.gathering():
+                config.smp = parse_smp(*self._smp, self.report)
+        for step in (
+            self._give_irqchip,
+            self._place_drives,
+            self._make_ports,
+            self._check_ids,
+            self._check_numa,
+            self._check_plain,
+        ):
+            with self.gathering():
+                step()
+        return config
+
+    def _check_plain(self) -> None:
+        config = self.config
+        for name in ("initrd", "append") if config.kernel is None else ():
+            if getattr(config, name) is not None:
+                text = f"'{name}' is only of use with a kernel: expected -kernel too"
+                self.report(ConfigError(text, config.origin_of(name)))
         if config.uuid is not None and not re.fullmatch(
             r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", config.uuid
         ):
-            raise ConfigError(
-                f"uuid cannot be {config.uuid!r}: expected 8-4-4-4-12 hexadecimal digits", config.origin_of("uuid")
-            )
-        return config
+            text = f"uuid cannot be {config.uuid!r}: expected 8-4-4-4-12 hexadecimal digits"
+            self.report(ConfigError(text, config.origin_of("uuid")))
 
     def _give_irqchip(self) -> None:
-        assert self._irqchip is not None
+        if self._irqchip is None:
+            return
         chip, origin = self._irqchip
         choices = [a for a in self.config.accelerators if a.name == "kvm"]
         if not choices:
@@ -405,14 +452,15 @@ class ConfigBuilder:
             if drive.index is not None:
                 if drive.index in taken:
                     other = taken[drive.index].origin
-                    raise ConfigError(f"drive: index {drive.index} is taken already, by {other}", drive.origin)
-                taken[drive.index] = drive
+                    self.report(ConfigError(f"drive: index {drive.index} is taken already, by {other}", drive.origin))
+                taken.setdefault(drive.index, drive)
         for drive in ide:
             if drive.index is None:
                 places = (2, 0, 1, 3) if drive.media == "cdrom" else (0, 1, 2, 3)
                 free = [n for n in places if n not in taken]
                 if not free:
-                    raise ConfigError("drive: the IDE controller has room for 4 drives", drive.origin)
+                    self.report(ConfigError("drive: the IDE controller has room for 4 drives", drive.origin))
+                    continue
                 drive.index = free[0]
                 taken[drive.index] = drive
             drive.bus, drive.unit = divmod(drive.index, 2)
@@ -438,9 +486,12 @@ class ConfigBuilder:
             wanted = text.removeprefix("chardev:")
             known = [c.id for c in self.config.chardevs]
             if wanted not in known:
-                raise ConfigError(f"no character device '{wanted}'{did_you_mean(wanted, known)}", origin)
+                self.report(ConfigError(f"no character device '{wanted}'{did_you_mean(wanted, known)}", origin))
+                return None
             return wanted
-        entry = parse_chardev_shorthand(text, id, origin)
+        entry = None
+        with self.gathering():
+            entry = parse_chardev_shorthand(text, id, origin)
         if entry is None:
             return None
         self.config.chardevs.append(entry)
@@ -459,32 +510,50 @@ class ConfigBuilder:
             for entry in entries:
                 if entry.id in seen:
                     other = f", first by {seen[entry.id]}" if seen[entry.id] else ""
-                    raise ConfigError(f"{what}: the id '{entry.id}' is given twice{other}", entry.origin)
-                if entry.id:
+                    self.report(ConfigError(f"{what}: the id '{entry.id}' is given twice{other}", entry.origin))
+                elif entry.id:
                     seen[entry.id] = entry.origin
 
     def _check_numa(self) -> None:
         config = self.config
         for options, origin in self._numa_cpus:
-            self._numa_cpu(options, origin)
-        if not config.numa:
-            if config.numa_distances:
-                raise ConfigError("numa: dist needs nodes: expected -numa node too", config.numa_distances[0].origin)
-            return
+            with self.gathering():
+                self._numa_cpu(options, origin)
+        if config.numa:
+            self._check_numa_cpus()
+            self._check_numa_memory()
+        elif config.numa_distances:
+            raise ConfigError("numa: dist needs nodes: expected -numa node too", config.numa_distances[0].origin)
+        ids = {n.nodeid for n in config.numa}
+        for dist in config.numa_distances:
+            for name, nodeid in (("src", dist.src), ("dst", dist.dst)):
+                if nodeid not in ids:
+                    self.report(ConfigError(f"numa: dist: no node {nodeid}", at(dist.origin, name)))
+
+    def _check_numa_cpus(self) -> None:
+        """Every processor is in one node; when nobody says which, they are dealt out in turn."""
+        config = self.config
         owner: dict[int, int] = {}
         for node in config.numa:
+            where = at(node.origin, "cpus")
             for cpu in node.cpus:
                 if cpu >= config.smp.maxcpus:
-                    raise ConfigError(f"numa: no processor {cpu}: there are {config.smp.maxcpus}", node.origin)
+                    self.report(ConfigError(f"numa: no processor {cpu}: there are {config.smp.maxcpus}", where))
+                    break
                 if cpu in owner:
-                    raise ConfigError(f"numa: processor {cpu} is in node {owner[cpu]} already", node.origin)
+                    self.report(ConfigError(f"numa: processor {cpu} is in node {owner[cpu]} already", where))
+                    break
                 owner[cpu] = node.nodeid
         if owner and len(owner) < config.smp.maxcpus:
             missing = next(n for n in range(config.smp.maxcpus) if n not in owner)
-            raise ConfigError(f"numa: processor {missing} is in no node", config.numa[-1].origin)
+            self.report(ConfigError(f"numa: processor {missing} is in no node", config.numa[-1].origin))
         if not owner:
             for cpu in range(config.smp.maxcpus):
                 config.numa[cpu % len(config.numa)].cpus.append(cpu)
+
+    def _check_numa_memory(self) -> None:
+        """All nodes say how much memory they have, or none does; together they have the machine's."""
+        config = self.config
         given = [n for n in config.numa if n.mem is not None]
         if given and len(given) != len(config.numa):
             without = next(n for n in config.numa if n.mem is None)
@@ -492,19 +561,14 @@ class ConfigBuilder:
         if given and config.memory is not None and (total := sum(n.mem or 0 for n in config.numa)) != config.memory:
             raise ConfigError(
                 f"numa: the nodes have {total} bytes of memory: expected {config.memory}, as of the machine",
-                given[0].origin,
+                at(given[0].origin, "mem"),
             )
         if given and config.memory is None:
             config.memory = sum(n.mem or 0 for n in config.numa)
-            config.origins["memory"] = given[0].origin
-        ids = {n.nodeid for n in config.numa}
-        for dist in config.numa_distances:
-            for nodeid in (dist.src, dist.dst):
-                if nodeid not in ids:
-                    raise ConfigError(f"numa: dist: no node {nodeid}", dist.origin)
+            config.origins["memory"] = at(given[0].origin, "mem")
 
     def _numa_cpu(self, options: Options, origin: str) -> None:
-        take = Taker(options, "numa", origin)
+        take = self._take(options, "numa", origin)
         smp = self.config.smp
         nodeid = take.number("node-id", "nodeid")
         where = [take.number(f"{n}-id", high=h - 1) for n, h in (("socket", smp.sockets), ("core", smp.cores), ("thread", smp.threads))]  # fmt: skip  # noqa: E501

@@ -1,4 +1,4 @@
-"""Configuration files: TOML, and QEMU's `-readconfig` INI; both become the same `MachineConfig` as a command line.
+"""Configuration files: what the keys of TOML, JSON and YAML files mean, and which reader a file name asks for.
 
     [machine]
     type = "pc-i440fx"
@@ -8,27 +8,26 @@
     driver = "isa-stopwatch"
     irq = 5
 
-TOML knows two things more.  `include = ["other.toml"]` at the top takes in other files (found beside this one) first.
-`repeat = 4` in a `[[section]]` makes the entry four times, with `{n}` in its strings counting from 0.  References are
-ids, as everywhere.  File names are relative to where the program runs, as on a command line.
-
-Every entry remembers its line.  tomllib gives no positions, so `toml_lines` finds them by a pass of its own over text
-that tomllib has already accepted.
+The three formats are spellings of one document (`qom.config.document`); `.cfg`, `.ini` and `.conf` are QEMU's
+`-readconfig` format (`qom.config.ini`).  Names of images and kernels are relative to where the program runs, as on a
+command line; names in `include` are relative to the file.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qom.config.builder import SECTIONS, ConfigBuilder
+from qom.config.compose import compose
+from qom.config.document import SUFFIXES, Document, Node
+from qom.config.ini import read_ini
 from qom.config.model import MachineConfig
 from qom.errors import ConfigError, did_you_mean
-from qom.options import Options, Origin, Taker
+from qom.options import Taker
 
-Path_ = tuple[str | int, ...]
+__all__ = ["INI_SUFFIXES", "KEYS", "load", "read_document_into", "read_file"]
 
 _PLAIN = {
     "name": "name",
@@ -47,332 +46,155 @@ _SWITCHES = {
     "nodefaults": "nodefaults",
 }
 _LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel"})
-_OTHER = ("include", "cpu", "serial", "debugcon", "global", "log", "snapshot")
-KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER)
+_TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
+_OF_THE_FILE = ("include", "remove", "variables")
+_OTHER = ("cpu", "serial", "debugcon", "global", "log", "snapshot")
+KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 """What the top level of a configuration file may hold."""
 
+INI_SUFFIXES = (".cfg", ".ini", ".conf")
 
-def load(path: str | Path) -> MachineConfig:
-    """The configuration in a TOML file."""
+
+def load(path: str | Path, variables: Mapping[str, str] | None = None) -> MachineConfig:
+    """The configuration in a file.
+
+    Args:
+        path: the file; its suffix says its format.
+        variables: values for the variables that it declares, as text.
+
+    Raises:
+        ConfigError: the first thing wrong, with "file:line:column".
+    """
     builder = ConfigBuilder()
-    read_toml(builder, path)
+    read_file(builder, path, variables)
     return builder.finish()
 
 
-# TOML
+def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, str] | None = None) -> None:
+    """Tell `builder` what the file at `path` says; arguments and errors as for `load`.
+
+    A builder whose `report` does not raise is told of every error.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in INI_SUFFIXES:
+        for name, value in (variables or {}).items():
+            text = f"{path} can declare no variables: it is a -readconfig file"
+            builder.report(ConfigError(text, f"--var {name}={value}"))
+        with builder.gathering():
+            read_ini(builder, path)
+    elif suffix in SUFFIXES:
+        document = compose(path, variables, builder.report)
+        if document is not None:
+            read_document_into(builder, document)
+    else:
+        known = ", ".join((*SUFFIXES, *INI_SUFFIXES))
+        builder.report(ConfigError(f"what format this is in is not known: expected a name in {known}", str(path)))
 
 
-def read_toml(builder: ConfigBuilder, path: str | Path, _above: tuple[Path, ...] = ()) -> None:
-    """Tell `builder` what the TOML file at `path` says."""
-    path = Path(path)
-    text = _read(path)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        where = f"{path}:{line[1]}" if line else f"{path}:{text.count(chr(10)) + 1}"
-        raise ConfigError(f"not TOML: {re.sub(r' [(]at .*', '', str(error))}", where) from None
-    places = toml_lines(text)
-
-    def origin(*keys: str | int) -> Origin:
-        while keys and keys not in places:
-            keys = keys[:-1]
-        parts = {k[-1]: f"{path}:{n}" for k, n in places.items() if k[:-1] == keys and isinstance(k[-1], str)}
-        return Origin(f"{path}:{places.get(keys, 1)}", parts)
-
-    real = path.resolve()
-    if real in _above:
-        raise ConfigError(
-            f"the file includes itself: {' -> '.join(str(p) for p in (*_above, real))}", origin("include")
-        )
-    for name in _strings(data.pop("include", []), "include", origin("include")):
-        inner = path.parent / name
-        if not inner.exists():
-            raise ConfigError(f"include: no file '{inner}'", origin("include"))
-        read_toml(builder, inner, (*_above, real))
-    for key, value in data.items():
-        _toml_key(builder, key, value, origin)
+def read_document_into(builder: ConfigBuilder, document: Document) -> None:
+    """Tell `builder` what a document says, key by key."""
+    for key, node in document.root.value.items():
+        if key not in _OF_THE_FILE:
+            with builder.gathering():
+                _key(builder, key, node)
 
 
-def _toml_key(builder: ConfigBuilder, key: str, value: Any, origin: Any) -> None:
-    here = origin(key)
+def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
+    value = node.plain()
     if key in _PLAIN:
         if not isinstance(value, str):
-            raise ConfigError(f"'{key}' cannot be {value!r}: expected a string", here)
-        builder.plain(_PLAIN[key], value, here)
+            raise node.error(f"'{key}' cannot be {value!r}: expected a string")
+        builder.plain(_PLAIN[key], value, node.origin)
     elif key in _SWITCHES:
-        builder.plain(_SWITCHES[key], _true_or_false(key, value, here), here)
+        builder.plain(_SWITCHES[key], _switch(key, node), node.origin)
     elif key == "snapshot":
-        if _true_or_false(key, value, here):
+        if _switch(key, node):
             builder.snapshot()
     elif key in SECTIONS:
-        section, first = SECTIONS[key]
-        entries = value if key in _LISTS and isinstance(value, list) and not _names(value) else [value]
-        for n, entry in enumerate(entries):
-            where = origin(key, n) if isinstance(value, list) else here
-            if isinstance(entry, dict):
-                for options in _repeated(entry, key, where):
-                    section(builder, options, where)
-            elif first is not None and key not in ("device", "object", "chardev", "numa"):
-                section(builder, {first: entry}, where)
-            else:
-                raise ConfigError(f"'{key}' cannot be {entry!r}: expected a [[{key}]] table", where)
+        _section(builder, key, node)
     elif key == "cpu":
-        _toml_cpu(builder, value, here)
+        _cpu(builder, node)
     elif key == "serial":
-        for text in _strings(value, key, here):
-            builder.serial(text, here)
+        for inner in _strings(node, key):
+            builder.serial(inner.value, inner.origin)
     elif key == "debugcon":
         if not isinstance(value, str):
-            raise ConfigError(f"'debugcon' cannot be {value!r}: expected a string", here)
-        builder.debugcon(value, here)
+            raise node.error(f"'debugcon' cannot be {value!r}: expected a string")
+        builder.debugcon(value, node.origin)
     elif key == "global":
-        for n, entry in enumerate(value if isinstance(value, list) else [value]):
-            if not isinstance(entry, dict):
-                raise ConfigError(f"'global' cannot be {entry!r}: expected a [[global]] table", origin(key, n))
-            builder.global_(entry, origin(key, n))
+        for entry in node.value if isinstance(node.value, list) else [node]:
+            with builder.gathering():
+                if not isinstance(entry.value, dict):
+                    raise entry.error(f"'global' cannot be {entry.plain()!r}: expected a [[global]] table")
+                builder.global_(entry.plain(), entry.origin)
     elif key == "log":
-        if not isinstance(value, dict):
-            raise ConfigError(f"'log' cannot be {value!r}: expected a [log] table", here)
-        take = Taker(value, "log", here)
-        categories, file = take.raw("categories"), take.text("file")
-        take.done()
-        if categories is not None:
-            builder.log_categories(categories, here)
-        if file is not None:
-            builder.log_file(file, here)
+        _log(builder, node)
     else:
-        raise ConfigError(f"unknown key '{key}'{did_you_mean(key, KEYS)}", here)
+        raise node.error(f"unknown key '{key}'{did_you_mean(key, KEYS)}")
 
 
-def _toml_cpu(builder: ConfigBuilder, value: Any, here: str) -> None:
+def _section(builder: ConfigBuilder, key: str, node: Node) -> None:
+    section, first = SECTIONS[key]
+    entries = [node]
+    if isinstance(node.value, list) and key in _LISTS and not _names(node):
+        entries = node.value
+    for entry in entries:
+        with builder.gathering():
+            if isinstance(entry.value, dict):
+                section(builder, entry.plain(), entry.origin)
+            elif first is not None and key not in _TABLES_ONLY:
+                section(builder, {first: entry.plain()}, entry.origin)
+            else:
+                raise entry.error(f"'{key}' cannot be {entry.plain()!r}: expected a [[{key}]] table")
+
+
+def _cpu(builder: ConfigBuilder, node: Node) -> None:
+    value: Any = node.plain()
     if isinstance(value, str):
-        builder.cpu(value, here)
+        builder.cpu(value, node.origin)
         return
     if not isinstance(value, dict):
-        raise ConfigError(f"'cpu' cannot be {value!r}: expected MODEL[,+feature] or a table", here)
-    take = Taker(value, "cpu", here)
+        raise node.error(f"'cpu' cannot be {value!r}: expected MODEL[,+feature] or a table")
+    take = Taker(value, "cpu", node.origin, builder.report)
     model, features = take.needed("model"), take.raw("features") or {}
     take.done()
     if not isinstance(features, dict) or not all(isinstance(f, bool | str) for f in features.values()):
-        raise take.error(f"'features' cannot be {features!r}: expected a table of feature = true or false")
-    builder.cpu(model, here)
+        raise take.error(f"'features' cannot be {features!r}: expected a table of feature = true or false", "features")
+    builder.cpu(model, node.origin)
     assert builder.config.cpu is not None
     builder.config.cpu.features.update(features)
 
 
-def _repeated(entry: Options, key: str, where: str) -> list[Options]:
-    if "repeat" not in entry:
-        return [entry]
-    times = Taker({"repeat": entry["repeat"]}, key, where).number("repeat", high=4096)
-    rest = {k: v for k, v in entry.items() if k != "repeat"}
-    return [
-        {k: v.replace("{n}", str(n)) if isinstance(v, str) else v for k, v in rest.items()} for n in range(times or 0)
-    ]
+def _log(builder: ConfigBuilder, node: Node) -> None:
+    if not isinstance(node.value, dict):
+        raise node.error(f"'log' cannot be {node.plain()!r}: expected a [log] table")
+    take = Taker(node.plain(), "log", node.origin, builder.report)
+    file = take.text("file")
+    take.raw("categories")
+    take.done()
+    if file is not None:
+        builder.log_file(file, node.origin)
+    if (categories := node.value.get("categories")) is not None:
+        for inner in _strings(categories, "categories"):
+            builder.log_categories(inner.value, inner.origin)
 
 
-def _names(value: list[Any]) -> bool:
-    return bool(value) and all(isinstance(v, str) for v in value)
+def _names(node: Node) -> bool:
+    return bool(node.value) and all(isinstance(inner.value, str) for inner in node.value)
 
 
-def _strings(value: Any, key: str, where: str) -> list[str]:
-    out = [value] if isinstance(value, str) else value
-    if not isinstance(out, list) or not all(isinstance(v, str) for v in out):
-        raise ConfigError(f"'{key}' cannot be {value!r}: expected a string or a list of strings", where)
-    return out
+def _strings(node: Node, key: str) -> list[Node]:
+    inner = [node] if isinstance(node.value, str) else node.value
+    if not isinstance(inner, list) or not all(isinstance(part.value, str) for part in inner):
+        raise node.error(f"'{key}' cannot be {node.plain()!r}: expected a string or a list of strings")
+    return inner
 
 
-def _true_or_false(key: str, value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"'{key}' cannot be {value!r}: expected true or false", where)
-    return value
-
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def toml_lines(text: str) -> dict[Path_, int]:
-    """The line of every table header and of every key outside inline tables, by its path in the data.
-
-    `text` is valid TOML.  An element of an array of tables is at (name, index), and so is an element of an array.
-    """
-    lines: dict[Path_, int] = {}
-    counts: dict[Path_, int] = {}
-    table: Path_ = ()
-    at, line, end = 0, 1, len(text)
-    while at < end:
-        char = text[at]
-        if char in " \t\r\n":
-            line += char == "\n"
-            at += 1
-        elif char == "#":
-            at = _line_end(text, at)
-        elif char == "[":
-            array = text[at + 1] == "["
-            keys, at = _key(text, at + 1 + array)
-            table = _absolute(keys, counts)
-            if array:
-                counts[table] = counts.get(table, -1) + 1
-                table = (*table, counts[table])
-            _note(lines, table, line)
-            at = _line_end(text, at)
-        else:
-            keys, at = _key(text, at)
-            path = (*table, *keys)
-            _note(lines, path, line)
-            at, line = _value(text, at + 1, line, path, lines)
-    return lines
-
-
-def _note(lines: dict[Path_, int], path: Path_, line: int) -> None:
-    for n in range(1, len(path) + 1):
-        lines.setdefault(path[:n], line)
-
-
-def _absolute(keys: list[str], counts: dict[Path_, int]) -> Path_:
-    out: Path_ = ()
-    for n, key in enumerate(keys):
-        out = (*out, key)
-        if n < len(keys) - 1 and out in counts:
-            out = (*out, counts[out])
-    return out
-
-
-def _line_end(text: str, at: int) -> int:
-    found = text.find("\n", at)
-    return len(text) if found < 0 else found
-
-
-def _key(text: str, at: int) -> tuple[list[str], int]:
-    """A dotted key from `at`; the position is that of the "=" or "]" after it."""
-    keys: list[str] = []
-    while True:
-        while text[at] in " \t.":
-            at += 1
-        if text[at] in "=]":
-            return keys, at
-        if text[at] in "\"'":
-            end = _string_end(text, at)
-            keys.append(next(iter(tomllib.loads(f"{text[at:end]} = 0"))))
-            at = end
-        else:
-            match = _BARE.match(text, at)
-            assert match is not None  # tomllib accepted it
-            keys.append(match[0])
-            at = match.end()
-
-
-def _string_end(text: str, at: int) -> int:
-    quote = text[at]
-    if text.startswith(quote * 3, at):
-        here = at + 3
-        while not text.startswith(quote * 3, here):
-            here += 2 if quote == '"' and text[here] == "\\" else 1
-        here += 3
-        while here < len(text) and text[here] == quote:  # up to two quotes may end the string's own text
-            here += 1
-        return here
-    here = at + 1
-    while text[here] != quote:
-        here += 2 if quote == '"' and text[here] == "\\" else 1
-    return here + 1
-
-
-def _value(text: str, at: int, line: int, path: Path_, lines: dict[Path_, int]) -> tuple[int, int]:
-    """Pass over a value; notes the line of each direct element of an array."""
-    depth, element, fresh = 0, -1, False
-    while at < len(text):
-        char = text[at]
-        if char == "\n" and depth == 0:
-            break
-        if char == "#":
-            at = _line_end(text, at)
-            continue
-        if depth == 1 and fresh and char not in " \t\r\n,]":
-            element += 1
-            lines[(*path, element)] = line
-            fresh = False
-        if char in "\"'":
-            end = _string_end(text, at)
-            line += text.count("\n", at, end)
-            at = end
-            continue
-        if char in "[{":
-            if depth == 0 and char == "[":
-                fresh = True
-            depth += 1
-        elif char in "]}":
-            depth -= 1
-        elif char == "," and depth == 1 and element >= 0:
-            fresh = True
-        elif char == "\n":
-            line += 1
-        at += 1
-    return at, line
-
-
-# INI
-
-
-_INI_SECTION = re.compile(r'\[\s*([^\s"\]]+)\s*(?:"([^"]*)")?\s*\]')
-_INI_VALUE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
-_INI_NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory"}
-
-
-def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
-    """Tell `builder` what a `-readconfig` file says: `[section "id"]` and `key = "value"` lines."""
-    sections: list[tuple[str, Options, str]] = []
-    for number, raw in enumerate(_read(Path(path)).splitlines(), 1):
-        line, where = raw.strip(), f"{path}:{number}"
-        if not line or line.startswith("#"):
-            continue
-        if match := _INI_SECTION.fullmatch(line):
-            options: Options = {"id": match[2]} if match[2] is not None else {}
-            sections.append((match[1], options, where))
-        elif match := _INI_VALUE.fullmatch(line):
-            if not sections:
-                raise ConfigError("a value outside any section: expected [section] first", where)
-            sections[-1][1][match[1]] = match[2]
-        else:
-            raise ConfigError(f'\'{line}\' is no [section "id"] and no key = "value"', where)
-    for name, options, where in sections:
-        _ini_section(builder, _INI_NAMES.get(name, name), options, where)
-
-
-def _ini_section(builder: ConfigBuilder, name: str, options: Options, where: str) -> None:
-    if name in SECTIONS:
-        if name in ("machine", "memory", "smp", "boot", "accel", "numa"):
-            options.pop("id", None)
-        if name == "machine":
-            for key, plain in (
-                ("kernel", "kernel"),
-                ("initrd", "initrd"),
-                ("append", "append"),
-                ("firmware", "firmware"),
-            ):
-                if key in options:
-                    builder.plain(plain, options.pop(key), where)
-        SECTIONS[name][0](builder, options, where)
-    elif name == "global":
-        builder.global_(options, where)
-    elif name == "cpu":
-        take = Taker(options, "cpu", where)
-        model, features = take.needed("model"), take.text("features")
-        take.done()
-        builder.cpu(f"{model},{features}" if features else model, where)
-    elif name == "name":
-        take = Taker(options, "name", where)
-        builder.plain("name", take.needed("guest"), where)
-        take.done()
-    else:
-        known = (*SECTIONS, *_INI_NAMES, "global", "cpu", "name")
-        raise ConfigError(f"unknown section '{name}'{did_you_mean(name, known)}", where)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", str(path)) from None
-    except UnicodeDecodeError:
-        raise ConfigError("is not a text file in UTF-8", str(path)) from None
+def _switch(key: str, node: Node) -> bool:
+    """True or false; the text of a variable may say on or off."""
+    if isinstance(node.value, bool):
+        return node.value
+    found = {"on": True, "off": False}.get(node.value) if isinstance(node.value, str) else None
+    if found is None:
+        raise node.error(f"'{key}' cannot be {node.plain()!r}: expected true or false")
+    return found

@@ -104,7 +104,7 @@ def test_wrong_use_of_them_names_file_and_line(environment: Path, tmp_path: Path
     done = run([environment / "venv/bin/qom", "run", "vm.toml"], tmp_path, status=1)
     assert done.stdout == ""
     assert done.stderr == (
-        "qom: vm.toml:6: /machine/peripheral-anon/isa-stopwatch@2a0: property 'irq' cannot be 99:"
+        "qom: vm.toml:6:1: /machine/peripheral-anon/isa-stopwatch@2a0: property 'irq' cannot be 99:"
         " expected an integer in 0..15\n"
     )
 

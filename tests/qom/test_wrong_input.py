@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from qom.cli import main as qom_main
 from qom.cli import system
 from qom.cli.options import OPTIONS, CommandLine
-from qom.config import KEYS, ConfigBuilder, read_ini, read_toml
+from qom.config import KEYS, ConfigBuilder, read_file, read_ini
 from qom.errors import ConfigError
 
 # The time an example takes is the machine's business, not the test's.
@@ -94,7 +94,7 @@ def test_any_toml_is_a_configuration_or_a_config_error(tmp_path: Path, data: dic
     path.write_text("".join(f"{toml(k)} = {toml(v)}\n" for k, v in data.items()), encoding="utf-8")
     try:
         builder = ConfigBuilder()
-        read_toml(builder, path)
+        read_file(builder, path)
         builder.finish()
     except ConfigError as error:
         assert str(error)

@@ -1,0 +1,79 @@
+"""QEMU's `-readconfig` files: `[section "id"]` and `key = "value"` lines.
+
+Every value is text, as on a command line.  A `#` at the start of a line makes it a comment.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from qom.config.builder import SECTIONS, ConfigBuilder
+from qom.config.document import Node, read_text
+from qom.errors import did_you_mean
+from qom.options import Taker
+
+__all__ = ["read_ini"]
+
+_SECTION = re.compile(r'\[\s*([^\s"\]]+)\s*(?:"([^"]*)")?\s*\]')
+_VALUE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
+_NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory"}
+_WITHOUT_ID = ("machine", "memory", "smp", "boot", "accel", "numa")
+_PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
+
+
+def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
+    """Tell `builder` what the file at `path` says.
+
+    Raises:
+        ConfigError: unless the builder's `report` goes on; with "file:line:column".
+    """
+    sections: list[tuple[str, Node]] = []
+    counts: dict[str, int] = {}
+    for number, raw in enumerate(read_text(Path(path)).split("\n"), 1):
+        line = raw.strip()
+        here = Node(None, str(path), number, len(raw) - len(raw.lstrip()) + 1)
+        if not line or line.startswith("#"):
+            continue
+        if match := _SECTION.fullmatch(line):
+            n = counts[match[1]] = counts.get(match[1], -1) + 1
+            held = {"id": here.with_value(match[2])} if match[2] is not None else {}
+            sections.append((match[1], Node(held, here.file, here.line, here.column, f"{match[1]}[{n}]")))
+        elif match := _VALUE.fullmatch(line):
+            if not sections:
+                builder.report(here.error("a value outside any section: expected [section] first"))
+                continue
+            section = sections[-1][1]
+            place = Node(match[2], here.file, here.line, here.column, f"{section.path}.{match[1]}")
+            section.value[match[1]] = place
+        else:
+            builder.report(here.error(f'\'{line}\' is no [section "id"] and no key = "value"'))
+    for name, node in sections:
+        _section(builder, _NAMES.get(name, name), node)
+
+
+def _section(builder: ConfigBuilder, name: str, node: Node) -> None:
+    options, where = node.plain(), node.origin
+    with builder.gathering():
+        if name in SECTIONS:
+            if name in _WITHOUT_ID:
+                options.pop("id", None)
+            if name == "machine":
+                for key in _PLAIN_IN_MACHINE:
+                    if key in options:
+                        builder.plain(key, options.pop(key), where.parts.get(key, where))
+            SECTIONS[name][0](builder, options, where)
+        elif name == "global":
+            builder.global_(options, where)
+        elif name == "cpu":
+            take = Taker(options, "cpu", where, builder.report)
+            model, features = take.needed("model"), take.text("features")
+            take.done()
+            builder.cpu(f"{model},{features}" if features else model, where)
+        elif name == "name":
+            take = Taker(options, "name", where, builder.report)
+            builder.plain("name", take.needed("guest"), where)
+            take.done()
+        else:
+            known = (*SECTIONS, *_NAMES, "global", "cpu", "name")
+            builder.report(node.error(f"unknown section '{name}'{did_you_mean(name, known)}"))
