@@ -50,12 +50,12 @@ SAME: tuple[tuple[tuple[str, ...], ...], ...] = (
 """Different keys that say the same thing: one of them in a file that includes replaces the others."""
 
 
-def compose(path: str | Path, variables: Mapping[str, str] | None = None, report: Report = raise_it) -> Document | None:
+def compose(path: str | Path, variables: Mapping[str, Any] | None = None, report: Report = raise_it) -> Document | None:
     """What the file at `path` says together with the files it includes.
 
     Args:
         path: a `.toml`, `.json` or `.yaml` file.
-        variables: values for declared variables, as text.
+        variables: values for declared variables: text, or what a file could hold.
         report: told of every error; unless it raises, the search for errors goes on.
 
     Returns:

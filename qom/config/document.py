@@ -95,12 +95,12 @@ class Document:
         return self.node(*keys).origin
 
 
-def read_document(path: str | Path, variables: Mapping[str, str] | None = None) -> Document:
+def read_document(path: str | Path, variables: Mapping[str, Any] | None = None) -> Document:
     """What the file at `path` says, after its variables and repetitions; files it includes are not looked at.
 
     Args:
         path: a `.toml`, `.json`, `.yaml` or `.yml` file.
-        variables: values for what the file declares in its `[variables]`, as text.
+        variables: values for what the file declares in its `[variables]`: text, or what a file could hold.
 
     Raises:
         ConfigError: the first thing wrong, with "file:line:column".

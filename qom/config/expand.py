@@ -53,10 +53,10 @@ class Scope:
     """The variables of a file and of those it includes, and their values.
 
     Args:
-        given: values from outside, as text; they win over defaults and take a default's type.
+        given: values from outside, which win over defaults; text takes a default's type.
     """
 
-    def __init__(self, given: Mapping[str, str], report: Report = raise_it) -> None:
+    def __init__(self, given: Mapping[str, Any], report: Report = raise_it) -> None:
         self.given, self.report = dict(given), report
         self._declared: dict[str, _Variable] = {}
         self._declared_in: dict[str, dict[str, _Variable]] = {}  # by file
@@ -143,8 +143,10 @@ class Scope:
             raise variable.node.error(f"the variable '{name}' has no value: expected --var {name}=VALUE")
         return _Filler(self, None).plain(variable.default)
 
-    def _typed(self, name: str, text: str, variable: _Variable) -> Any:
-        """The text given for a variable, as what its default is."""
+    def _typed(self, name: str, text: Any, variable: _Variable) -> Any:
+        """What was given for a variable; text as what its default is."""
+        if not isinstance(text, str):
+            return text
         default = variable.default.value if variable.default is not None else ""
         take = Taker({name: text}, "variable", f"--var {name}={text}")
         if isinstance(default, bool):

@@ -55,12 +55,12 @@ KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 INI_SUFFIXES = (".cfg", ".ini", ".conf")
 
 
-def load(path: str | Path, variables: Mapping[str, str] | None = None) -> MachineConfig:
+def load(path: str | Path, variables: Mapping[str, Any] | None = None) -> MachineConfig:
     """The configuration in a file.
 
     Args:
         path: the file; its suffix says its format.
-        variables: values for the variables that it declares, as text.
+        variables: values for the variables that it declares: text, or what a file could hold.
 
     Raises:
         ConfigError: the first thing wrong, with "file:line:column".
@@ -70,7 +70,7 @@ def load(path: str | Path, variables: Mapping[str, str] | None = None) -> Machin
     return builder.finish()
 
 
-def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, str] | None = None) -> None:
+def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, Any] | None = None) -> None:
     """Tell `builder` what the file at `path` says; arguments and errors as for `load`.
 
     A builder whose `report` does not raise is told of every error.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qom.config import SECTIONS, ConfigBuilder
-from qom.config.files import read_toml
+from qom.config.files import read_file
 from qom.config.model import MachineConfig
 from qom.errors import ConfigError
 from qom.options import Options, parse_options
@@ -142,7 +142,8 @@ def build(config: MachineConfig, registry: TypeRegistry) -> VirtualMachine:
 
 
 def _read(builder: ConfigBuilder, file: str | os.PathLike[str], variables: Mapping[str, Any] | None) -> None:
-    read_toml(builder, Path(file))
+    read_file(builder, Path(file), variables)
+    builder.on_top()
 
 
 def _options(entry: int | Entry, first: str | None, where: str) -> Options:
