@@ -12,6 +12,7 @@ next `run` returns ABI_EXIT_INTERRUPTED with all I/O finished, and only then doe
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from accel import x86_state
@@ -20,6 +21,7 @@ from accel.exit_word import MMIO, PORT_SHIFT, REASON, SIZE_SHIFT, STRING, WRITE
 from accel.handles import EXIT_NAMES, VcpuHandle
 from accel.report import describe_exit, report
 from qom import Cpu, MemoryListener, QomError
+from qom.hw import Exit, ExitProbe
 
 LEAVE: Final = -1
 """What an exit handler returns instead of a read's value (0 or more) when `cpu_exec` has to end."""
@@ -70,6 +72,10 @@ class LoopState(MemoryListener):
 def cpu_exec(cpu: Cpu) -> None:
     """Run the guest until it has to stop, halts, or cannot go on (QEMU: `kvm_cpu_exec`)."""
     state: LoopState = cpu.loop_state
+    probe = cpu.registry.probe
+    if probe is not None and probe.exits is not None:
+        cpu_exec_observed(cpu, state, probe.exits)
+        return
     run, c_vcpu = cpu.vcpu.enter, cpu.vcpu.c
     find = state.ready.get
     lock = cpu.lock
@@ -96,6 +102,63 @@ def cpu_exec(cpu: Cpu) -> None:
                 value = handler()
     except QomError as error:  # DeviceFault above all: this machine stops, no other
         fail(state, str(error))
+
+
+def cpu_exec_observed(cpu: Cpu, state: LoopState, probe: ExitProbe) -> None:
+    """`cpu_exec` while somebody listens to exits.  Adding and removing observers makes the vCPU enter anew."""
+    run, c_vcpu, lock = cpu.vcpu.enter, cpu.vcpu.c, cpu.lock
+    try:
+        if not prepare(state):
+            return
+        value = 0
+        while True:
+            lock.release()
+            word = run(c_vcpu, value)
+            lock.acquire_fair()
+            value = probe.serve(exit_record(state, word), partial(serve_observed, state, word))
+            if value < 0:
+                return
+    except QomError as error:
+        fail(state, str(error))
+
+
+def exit_record(state: LoopState, word: int) -> Exit:
+    """What an observer is told of an exit."""
+    reason = word & REASON
+    name = EXIT_NAMES.get(reason, f"exit reason {reason}")
+    is_write, size = bool(word & WRITE), word >> SIZE_SHIFT & 0xF
+    if reason == lib.KVM_EXIT_IO and word & STRING:
+        io = state.page.io
+        out = io.direction == lib.KVM_EXIT_IO_OUT
+        return Exit(state.cpu, reason, name, io.port, io.size, out, string=True, count=io.count)
+    if reason in (lib.KVM_EXIT_IO, MMIO):
+        c_vcpu = state.vcpu.c
+        address = word >> PORT_SHIFT & 0xFFFF if reason == lib.KVM_EXIT_IO else c_vcpu.address
+        data = c_vcpu.data & (1 << size * 8) - 1 if is_write else None
+        return Exit(state.cpu, reason, name, address, size, is_write, data)
+    return Exit(state.cpu, reason, name)
+
+
+def serve_observed(state: LoopState, word: int, exit: Exit) -> int:
+    """Serve an exit as `cpu_exec` does, with what its observers left of it."""
+    if exit.failed is not None:
+        if exit.address is None:
+            return fail(state, f"{exit.name}: {exit.failed}")
+        if exit.string and not exit.is_write:
+            io = state.page.io
+            ffi.buffer(ffi.cast("char *", state.page) + io.data_offset, io.size * io.count)[:] = b"\xff" * (
+                io.size * io.count
+            )
+        return 0
+    if exit.is_write and exit.value is not None:
+        state.vcpu.c.data = exit.value & (1 << exit.size * 8) - 1
+    handler = state.ready.get(word)
+    if handler is None:
+        return EXIT_HANDLERS.get(word & REASON, handle_unserved)(state, word)
+    if word & WRITE:
+        handler(state.vcpu.c.data)
+        return 0
+    return int(handler())
 
 
 def prepare(state: LoopState) -> bool:

@@ -21,6 +21,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from qom.registry import TypeInfo, TypeRegistry
+    from qom.vm.vm import VirtualMachine
 
 PROJECT = "qom"
 API_VERSION = (1, 0)
@@ -41,3 +42,21 @@ def qom_register_types(registry: TypeRegistry) -> None:
 
     `registry` notes what is registered with this plugin's distribution as its origin.
     """
+
+
+@hookspec
+def qom_machine_created(vm: VirtualMachine) -> None:
+    """A virtual machine exists, with nothing in it yet: the moment to add observers of all that comes (`vm.observe`).
+
+    An implementation that raises is reported on standard error; the machine and the other plugins go on.
+    """
+
+
+@hookspec
+def qom_machine_built(vm: VirtualMachine) -> None:
+    """The machine has all its parts and devices, is about to be reset for the first time, and does not run yet."""
+
+
+@hookspec
+def qom_machine_closed(vm: VirtualMachine) -> None:
+    """The machine was closed: unrealized, its threads ended, its tree empty."""

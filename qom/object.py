@@ -212,6 +212,10 @@ class Object:
             if found.read(self) is None:
                 raise MissingProperty(self.path, found.name, f"{found.expected()} ({found.desc})")
         if self.life is not Life.CONFIGURED:
+            if self.registry.probe is not None:
+                failed = self.registry.probe.step("configured", self)
+                if failed is not None:
+                    raise LifecycleError(f"{self.path}: cannot be configured: {failed}")
             move(self, Life.CONFIGURED)
 
     def leave(self) -> None:
@@ -362,6 +366,8 @@ class Object:
         for hook in self.type.finalizers:
             hook(self)
         move(self, Life.FINALIZED)
+        if self.registry.probe is not None:
+            self.registry.probe.step("finalized", self)
         for (_, attr), source in (self._weak or {}).items():
             if source.__dict__.get(attr) is self:
                 source.__dict__[attr] = None
@@ -477,6 +483,9 @@ class Object:
 @type_init("user-creatable")
 class UserCreatable(Interface):
     """What a user may add under /objects (`-object`)."""
+
+    def attach(self, vm: Any) -> None:
+        """Be handed the virtual machine whose object this is; before `complete`."""
 
     def complete(self) -> None:
         """All properties are set: check them and begin; may raise."""

@@ -249,6 +249,7 @@ def default_registry(*, load_external: bool = True, allow: Collection[str] | Non
     """
     manager = PluginManager(load_external=load_external, allow=allow)
     manager.registry.plugins = manager.load()
+    manager.registry.hooks = manager.pluggy
     return manager.registry
 
 

@@ -22,6 +22,7 @@ from qom.errors import (
     AbstractType,
     ConfigError,
     DuplicateType,
+    LifecycleError,
     QomError,
     TypeCycle,
     TypeRegistryError,
@@ -218,6 +219,10 @@ class TypeRegistry:
         self._aliases: dict[str, tuple[str, str]] = {}
         self.globals: list[GlobalProperty] = []
         self.plugins: Sequence[PluginRow] = ()
+        self.hooks: Any = None
+        """The plugin manager's hooks (pluggy); None in a registry that no plugin manager filled."""
+        self.probe: Any = None
+        """Who listens to the life of objects and to exits (qom/hw/probe.py); a machine's own, while anybody does."""
         self._origin = ""
         self._lock = threading.RLock()
         self._initialising: set[str] = set()
@@ -346,6 +351,7 @@ class TypeRegistry:
         other._aliases = dict(self._aliases)
         other.globals = list(self.globals)
         other.plugins = self.plugins
+        other.hooks = self.hooks
         return other
 
     def drop_dangling_aliases(self) -> None:
@@ -434,6 +440,11 @@ class TypeRegistry:
         """Whether an object, a type or the type of that name is a `name`."""
         found = what if isinstance(what, Type) else self.get(what) if isinstance(what, str) else what.type
         return found.is_a(name)
+
+    def brought_by(self, found: Type) -> str:
+        """The distribution a type comes from, with its version where that is known ("qom-stopwatch 1.0")."""
+        version = next((row.version for row in self.plugins if row.dist == found.origin), "")
+        return f"{found.origin} {version}".rstrip() or "the program"
 
     def class_of(self, name: str) -> Any:
         """The initialised class of the type `name`."""
@@ -544,6 +555,10 @@ def construct(obj: Any, found: Type) -> None:
         obj.registry.apply_globals(obj)
     for hook in found.post_hooks:
         hook(obj)
+    if obj.registry.probe is not None:
+        failed = obj.registry.probe.step("created", obj)
+        if failed is not None:
+            raise LifecycleError(f"'{found.name}' cannot be created: {failed}")
 
 
 def _legal(name: str) -> str:

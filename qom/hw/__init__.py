@@ -10,13 +10,14 @@ from qom.hw.address_space import AddressSpace
 from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
 from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
 from qom.hw.device import Device, device_set_realized
-from qom.hw.fault import DeviceFault
+from qom.hw.fault import DeviceFault, Fault, ObserverFault
 from qom.hw.irq import Line, LineHandler, Pin, Route, SharedLine, or_line
 from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
 from qom.hw.mtree import format_mtree
 from qom.hw.pci import PciBus, PciDevice, PciHostBridge
+from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation
 from qom.hw.reset import Reset, Resettable, reset_tree, subtree
 from qom.hw.system import SystemControl
 
@@ -25,20 +26,29 @@ QOM_MODULES = ("device", "bus", "isa", "pci")
 __all__ = [
     "ISA_IRQS",
     "NS_PER_SECOND",
+    "Access",
     "AddressSpace",
     "Bus",
     "Clock",
     "Device",
     "DeviceFault",
     "DmaProvider",
+    "Exit",
+    "ExitProbe",
+    "Fail",
+    "Fault",
     "FlatRange",
     "IsaBus",
     "IsaDevice",
     "IsaSlot",
+    "LifeStep",
     "Line",
+    "LineChange",
     "LineHandler",
     "MemoryListener",
     "MemorySection",
+    "Observation",
+    "ObserverFault",
     "PciBus",
     "PciDevice",
     "PciHostBridge",

@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from qom.hw.flat_view import WHOLE, render, same_view
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import Region, RegionError
+
+if TYPE_CHECKING:
+    from qom.hw.probe import AccessProbe
 
 Reader = Callable[[], int]
 """A resolved read: returns the value, already cut to the size."""
@@ -48,6 +52,8 @@ class AddressSpace:
         self.dropped_writes = 0  # to ROM
         self.on_unassigned: Callable[[int, int, bool], object] | None = None
         """Called as (address, size, is_write) for every access to nothing, for a log."""
+        self.probe: AccessProbe | None = None
+        """Who watches accesses, while anybody does (see probe.py)."""
         self._starts: list[int] = []
         self._listeners: list[MemoryListener] = []  # ascending priority
         self._held = 0
@@ -85,6 +91,8 @@ class AddressSpace:
     def reader(self, addr: int, size: int) -> Reader:
         """The callable that reads `size` bytes at `addr`; good until `generation` changes."""
         handler = self._make_reader(addr, size)
+        if self.probe is not None and self._run(addr, size)[1] >= size:  # else its parts are observed
+            handler = self.probe.reader(addr, size, handler)
         table = self.readers
         if len(table) >= TABLE_LIMIT:
             table.clear()
@@ -94,6 +102,8 @@ class AddressSpace:
     def writer(self, addr: int, size: int) -> Writer:
         """The callable that writes `size` bytes at `addr`; good until `generation` changes."""
         handler = self._make_writer(addr, size)
+        if self.probe is not None and self._run(addr, size)[1] >= size:
+            handler = self.probe.writer(addr, size, handler)
         table = self.writers
         if len(table) >= TABLE_LIMIT:
             table.clear()
@@ -104,12 +114,14 @@ class AddressSpace:
         """`count` reads of `size` bytes at one address, as REP INS does them; little-endian, one after the other."""
         data = b""
         found = self.lookup(addr)
+        if self.probe is not None and self.probe.concerns(addr, size, False):
+            found = None  # one by one, as the observers want them
         if found is not None and found.region.read_burst is not None and addr + size <= found.end:
             region, offset = found.region, addr - found.start + found.offset
             try:
                 data = found.region.read_burst(offset, size, count)
-            except Exception as error:
-                raise region.fault(offset, size, False, error) from error
+            except BaseException as error:
+                region.blame(offset, size, False, error)
         rest = count - len(data) // size
         if rest > 0:  # through the table each time: a device may change the map
             data += b"".join([self.read(addr, size).to_bytes(size, "little") for _ in range(rest)])
@@ -119,12 +131,14 @@ class AddressSpace:
         """Writes of `size` bytes at one address until `data` is used up, as REP OUTS does them."""
         at = 0
         found = self.lookup(addr)
+        if self.probe is not None and self.probe.concerns(addr, size, True):
+            found = None
         if found is not None and found.region.write_burst is not None and addr + size <= found.end:
             region, offset = found.region, addr - found.start + found.offset
             try:
                 at = found.region.write_burst(offset, size, data)
-            except Exception as error:
-                raise region.fault(offset, size, True, error) from error
+            except BaseException as error:
+                region.blame(offset, size, True, error)
         for start in range(at, len(data), size):
             self.write(addr, int.from_bytes(data[start : start + size], "little"), size)
 
@@ -139,6 +153,11 @@ class AddressSpace:
 
     def read_bytes(self, addr: int, length: int) -> bytes:
         """Read `length` bytes at `addr`, as DMA does: RAM at once, devices in the pieces they take."""
+        if self.probe is not None and length and self.probe.concerns(addr, length, False):
+            return self.probe.read_bytes(addr, length, self._read_bytes)
+        return self._read_bytes(addr, length)
+
+    def _read_bytes(self, addr: int, length: int) -> bytes:
         found = self.lookup(addr)
         if found is not None and found.region.ram_block is not None and addr + length <= found.end:
             at = addr - found.start + found.offset
@@ -165,6 +184,12 @@ class AddressSpace:
     def write_bytes(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` at `addr`, as DMA does: RAM at once, devices in the pieces they take, ROM not at all."""
         view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
+        if self.probe is not None and len(view) and self.probe.concerns(addr, len(view), True):
+            self.probe.write_bytes(addr, bytes(view), self._write_bytes)
+        else:
+            self._write_bytes(addr, view)
+
+    def _write_bytes(self, addr: int, view: bytes | memoryview) -> None:
         done, length = 0, len(view)
         while done < length:
             found, run = self._run(addr + done, length - done)
@@ -212,6 +237,13 @@ class AddressSpace:
                 listener.log_stop(section)
             listener.region_del(section)
         listener.commit()
+
+    def flush(self) -> None:
+        """Have every access resolved anew, also those that listeners keep: somebody else is to hear of them."""
+        self.generation += 1
+        self.readers.clear()
+        self.writers.clear()
+        self._tell([])  # nothing moved; that there was a change at all is what counts
 
     # -- for Region
 
@@ -404,8 +436,8 @@ class AddressSpace:
         def direct() -> int:
             try:
                 return callback(offset, size) & mask
-            except Exception as error:
-                raise region.fault(offset, size, False, error) from error
+            except BaseException as error:
+                region.blame(offset, size, False, error)
 
         return direct
 
@@ -461,8 +493,8 @@ class AddressSpace:
         def direct(value: int) -> None:
             try:
                 callback(offset, value & mask, size)
-            except Exception as error:
-                raise region.fault(offset, size, True, error) from error
+            except BaseException as error:
+                region.blame(offset, size, True, error)
 
         return direct
 

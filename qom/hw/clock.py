@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 
-from qom.hw.fault import DeviceFault
+from qom.hw.fault import DeviceFault, Fault, passes
 
 NS_PER_SECOND = 1_000_000_000
 
@@ -139,11 +139,13 @@ class Clock:
                 fired += 1
                 try:
                     timer._callback()
-                except DeviceFault:
+                except Fault:
                     raise
-                except Exception as error:
+                except BaseException as error:
+                    if passes(error):
+                        raise
                     path = timer.owner.path if timer.owner is not None else timer.name
-                    raise DeviceFault(path, error, doing=f"timer {timer.name}") from error
+                    raise DeviceFault(path, error, doing=f"timer {timer.name}", owner=timer.owner) from error
         finally:
             self._running_due = False
             for entry in waiting:

@@ -48,7 +48,12 @@ def device_set_realized(device: Device, value: bool) -> None:
     _check_hotplug(device, "added")
     before = device._mark()
     device._realizing = True
+    probe = device.registry.probe
     try:
+        if probe is not None:
+            failed = probe.step("realize", device)
+            if failed is not None:
+                raise RealizeError(f"{device.path}: realize failed: {failed}")
         device.prepare()
         device.realize()
         device._made = [name for name in device.children() if name not in before[0]]
@@ -63,6 +68,8 @@ def device_set_realized(device: Device, value: bool) -> None:
         raise RealizeError(f"{device.path}: realize failed: {type(error).__name__}: {error}") from error
     finally:
         device._realizing = False
+    if probe is not None:
+        probe.step("realized", device)
     if _machine_runs(device):
         device.__dict__["realized"] = True
         reset_tree(device, Reset.COLD)
@@ -70,6 +77,11 @@ def device_set_realized(device: Device, value: bool) -> None:
 
 def _unrealize(device: Device) -> None:
     check_move(device, Life.UNREALIZED)  # before anything is taken apart
+    probe = device.registry.probe
+    if probe is not None:
+        failed = probe.step("unrealize", device)
+        if failed is not None:
+            raise LifecycleError(f"{device.path}: cannot be unrealized: {failed}")
     device._unrealizing = True
     try:
         for bus in device.buses():
@@ -80,6 +92,8 @@ def _unrealize(device: Device) -> None:
         move(device, Life.UNREALIZED)
     finally:
         device._unrealizing = False
+    if probe is not None:
+        probe.step("unrealized", device)
 
 
 def _machine_of(device: Device) -> Device | None:
@@ -173,6 +187,7 @@ class Device(Object, Resettable):
     _undo_numbers: Iterator[int]
     _lines_in: dict[str, list[Line]]
     _pins: dict[str, list[Pin]]
+    _handed_lines: list[tuple[str, int, Line]]
     _guest_errors: set[str]
     _made: list[str]  # children that realize added
 
@@ -182,6 +197,7 @@ class Device(Object, Resettable):
         self._undo_numbers = count()
         self._lines_in = {}
         self._pins = {}
+        self._handed_lines = []
         self._guest_errors = set()
         self._made = []
 
@@ -292,7 +308,7 @@ class Device(Object, Resettable):
     def gpio_in(self, name: str | None, count: int, handler: LineHandler) -> list[Line]:
         """Declare `count` inputs `name`: handler(n, level) is called when one is set.  Repeated calls add more."""
         lines = self._lines_in.setdefault(name or "", [])
-        added = [Line(handler, len(lines) + i, self._line_name(name)) for i in range(count)]
+        added = [Line(handler, len(lines) + i, self._line_name(name), self) for i in range(count)]
         lines += added
         if self._realizing:
             self.on_unrealize(lambda: _forget(self._lines_in, name or "", added))
@@ -336,6 +352,19 @@ class Device(Object, Resettable):
     def routes(self) -> Iterable[Route]:
         """How the device passes on what it receives now, where no pin or line shows it; for those who look at the wiring."""
         return ()
+
+    def drives(self, name: str, n: int, line: Line) -> None:
+        """Note that the device was handed `line` to drive, as line `n` of those called `name`, until it is unrealized."""
+        entry = (name, n, line)
+        self._handed_lines.append(entry)
+        self.on_unrealize(lambda: self._handed_lines.remove(entry))
+
+    def outputs(self) -> list[tuple[str, int, Line]]:
+        """What the device drives, as (name, number, line): lines handed to it, and what its outputs are connected to."""
+        connected = [
+            (name, pin.n, pin.line) for name, pins in self._pins.items() for pin in pins if pin.line is not None
+        ]
+        return [*self._handed_lines, *connected]
 
     def _line_name(self, name: str | None) -> str:
         return f"{self.type_name}:{name}" if name else self.type_name

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import attrs
+
+from qom.hw.fault import DeviceFault, Fault, passes
 
 if TYPE_CHECKING:
     from qom.object import Object
@@ -23,36 +25,52 @@ LineHandler = Callable[[int, int], None]
 """handler(n, level): line number `n` of the receiver goes to `level` (0, 1, or a wider value where both ends agree)."""
 
 
+class HasPath(Protocol):
+    """Who owns a line: only its canonical path is asked for, and only to report a fault."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102 -- protocol
+
+
 class Line:
-    """One input: `handler(n, level)` is called on every `set`."""
+    """One input: `handler(n, level)` is called on every `set`; an observer puts itself in its place (probe.py)."""
 
-    __slots__ = ("_handler", "level", "n", "name")
+    __slots__ = ("handler", "level", "n", "name", "owner")
 
-    def __init__(self, handler: LineHandler, n: int = 0, name: str = "") -> None:
-        self._handler = handler
+    def __init__(self, handler: LineHandler, n: int = 0, name: str = "", owner: HasPath | None = None) -> None:
+        self.handler = handler
         self.n = n
         self.name = name
+        self.owner = owner  # the receiver, to be named when its handler raises
         self.level = 0
 
     def set(self, level: int) -> None:
         """Drive the line to `level` and tell the receiver."""
         self.level = level
-        self._handler(self.n, level)
+        try:
+            self.handler(self.n, level)
+        except BaseException as error:
+            self._blame(error)
 
     def raise_(self) -> None:
         """Drive the line to 1."""
-        self.level = 1
-        self._handler(self.n, 1)
+        self.set(1)
 
     def lower(self) -> None:
         """Drive the line to 0."""
-        self.level = 0
-        self._handler(self.n, 0)
+        self.set(0)
 
     def pulse(self) -> None:
         """Drive the line to 1 and back to 0."""
         self.set(1)
         self.set(0)
+
+    def _blame(self, error: BaseException) -> NoReturn:
+        owner = self.owner
+        if owner is None or isinstance(error, Fault) or passes(error):
+            raise error
+        doing = f"input {self.name}[{self.n}] going to {self.level}"
+        raise DeviceFault(owner.path, error, doing=doing, owner=owner) from error
 
     def __repr__(self) -> str:
         return f"<Line {self.name or '?'}[{self.n}] level={self.level}>"
@@ -163,7 +181,7 @@ class SharedLine:
         del self.inputs[line.n]
         heappush(self._free, line.n)
         self.sources.pop(line.n, None)
-        line._handler = _nowhere
+        line.handler = _nowhere
 
     def _set(self, n: int, level: int) -> None:
         raised = self._raised

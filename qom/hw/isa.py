@@ -76,6 +76,7 @@ class IsaBus(Bus):
         shared = self._inputs[n]
         line = shared.new_input(f"isa-irq{n}", device)
         if device is not None:
+            device.drives("isa-irq", n, line)
             device.on_unrealize(lambda: shared.release(line))
         return line
 

@@ -24,11 +24,11 @@ import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
 from weakref import WeakSet
 
 from qom.errors import QomError
-from qom.hw.fault import DeviceFault
+from qom.hw.fault import DeviceFault, Fault, passes
 from qom.hw.siblings import NOTHING, Siblings
 
 if TYPE_CHECKING:
@@ -496,12 +496,29 @@ class Region:
             self._write_piece(at, value & ((1 << piece * 8) - 1), piece)
             value >>= piece * 8
 
-    def fault(self, offset: int, size: int, is_write: bool, error: Exception) -> DeviceFault:
-        """The report for an exception that a callback of this region raised."""
-        if isinstance(error, DeviceFault):
-            return error  # of a device further in, reached by DMA
+    def blame(self, offset: int, size: int, is_write: bool, error: BaseException) -> NoReturn:
+        """Raise the report for an exception that a callback of this region raised; what is none of its own as it is."""
+        if isinstance(error, Fault) or passes(error):
+            raise error  # of a device further in, reached by DMA; of an observer; the user's Ctrl-C
         path = self.owner.path if self.owner is not None else self.name
-        return DeviceFault(path, error, region=self.name, offset=offset, size=size, is_write=is_write)
+        raise DeviceFault(
+            path,
+            error,
+            region=self.name,
+            offset=offset,
+            size=size,
+            is_write=is_write,
+            address=self._address(offset),
+            owner=self.owner,
+        ) from error
+
+    def _address(self, offset: int) -> int | None:
+        """Where byte `offset` is in the address space the region is mapped into; None if nowhere, or through aliases."""
+        here: Region = self
+        while here.parent is not None:
+            offset += here.offset
+            here = here.parent
+        return offset if here._spaces and here is not self else None
 
     def _read_piece(self, offset: int, size: int) -> int:
         if size < self.min_size:
@@ -515,8 +532,8 @@ class Region:
             return mask
         try:
             value = read(offset, size) & mask
-        except Exception as error:
-            raise self.fault(offset, size, False, error) from error
+        except BaseException as error:
+            self.blame(offset, size, False, error)
         if self.big_endian and size > 1:
             value = int.from_bytes(value.to_bytes(size, "big"), "little")
         return value
@@ -537,8 +554,8 @@ class Region:
             value = int.from_bytes(value.to_bytes(size, "big"), "little")
         try:
             write(offset, value, size)
-        except Exception as error:
-            raise self.fault(offset, size, True, error) from error
+        except BaseException as error:
+            self.blame(offset, size, True, error)
 
     def _may_widen(self, verb: str, offset: int, size: int, low: int) -> bool:
         if self.widen and low + self.min_size <= self.size:

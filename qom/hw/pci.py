@@ -325,6 +325,7 @@ class PciDevice(Device):
         self.bars: dict[int, Bar] = {}  # by number; ROM_BAR for the expansion ROM
         self.intx_asserted = False
         self.intx = Line(self._set_intx, self.pin, f"{self.type_name}:int{'abcd'[self.pin]}")
+        self.drives("intx", self.pin, self.intx)
         self.msi_offset = 0
         self._defaults = bytearray(CONFIG_SIZE)
         self._writable = bytearray(CONFIG_SIZE)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qom.hw.fault import DeviceFault
+from qom.hw.fault import DeviceFault, Fault, passes
 
 if TYPE_CHECKING:
     from qom.object import Object
@@ -45,7 +45,10 @@ class Resettable:
 
 def reset_tree(obj: Object, kind: Reset = Reset.COLD) -> None:
     """Reset `obj` and everything below it.  Machine lock held.  A device that raises is reported as a `DeviceFault`."""
-    order = [found for found in subtree(obj) if isinstance(found, Resettable) and found.takes_reset]
+    order: list[Any] = [found for found in subtree(obj) if isinstance(found, Resettable) and found.takes_reset]
+    probe = obj.registry.probe
+    if probe is not None:
+        order = [found for found in order if probe.step("reset", found, kind.value) is None]
     for found in order:
         _phase(found, found.reset_enter, kind)
     for found in order:
@@ -73,8 +76,10 @@ def _walk(obj: Object, seen: set[int]) -> Iterator[Object]:
 def _phase(obj: object, step: Callable[[Reset], None], kind: Reset) -> None:
     try:
         step(kind)
-    except DeviceFault:
+    except Fault:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if passes(error):
+            raise
         path = getattr(obj, "path", repr(obj))
-        raise DeviceFault(path, error, doing=f"{kind.value} reset") from error
+        raise DeviceFault(path, error, doing=f"{kind.value} reset", owner=obj) from error

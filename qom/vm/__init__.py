@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from qom.vm.block import SECTOR, BlockBackend, BlockError
 from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
-from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController
+from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
+from qom.vm.observe import Observatory
 from qom.vm.runstate import RunState
 from qom.vm.vcpu import init_vcpu
 from qom.vm.vm import VirtualMachine
@@ -33,8 +34,10 @@ __all__ = [
     "Machine",
     "MachineLock",
     "MainLoop",
+    "Observatory",
     "Poller",
     "RunState",
     "VirtualMachine",
     "init_vcpu",
+    "this_cpu",
 ]

@@ -29,7 +29,7 @@ from qom.vm.lock import MachineLock
 if TYPE_CHECKING:
     from qom.hw.address_space import AddressSpace
 
-__all__ = ["Cpu", "CpuAccelerator", "InterruptController"]
+__all__ = ["Cpu", "CpuAccelerator", "InterruptController", "this_cpu"]
 
 T = TypeVar("T")
 
@@ -210,6 +210,12 @@ class Cpu(Device):
                 return
             self.cond.wait()
 
+    def reenter(self) -> None:
+        """Make the processor leave `cpu_exec` soon and enter it anew: what it found on entry has changed."""
+        if self.vcpu is not None:
+            self._work.append(_Work(_nothing))
+            self.kick()
+
     # -- for the vCPU's thread; the machine lock is held
 
     def begin_thread(self) -> None:
@@ -269,6 +275,15 @@ class Cpu(Device):
         self.halted = self.waits_for_sipi = False
         if self.vcpu is not None:
             self.accel.reset_vcpu(self)
+
+
+def this_cpu() -> Cpu | None:
+    """The processor whose thread the caller is, if it is one."""
+    return getattr(_here, "cpu", None)
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Work:

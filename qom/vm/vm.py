@@ -27,6 +27,7 @@ from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
 from qom.hw.device import Device
+from qom.hw.fault import Fault, passes, place_of, shown
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
 from qom.object import Object, Root, check_id
@@ -37,6 +38,7 @@ from qom.vm.guest import GuestMemory, GuestPorts
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
+from qom.vm.observe import Observatory
 from qom.vm.runstate import RunState, check_transition
 from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
@@ -86,8 +88,11 @@ class VirtualMachine:
         self._categories = frozenset(config.log.categories)
         self._drives: dict[str, Object] = {}
         self._consoles: dict[str, Console] = {}
+        self.observe = Observatory(self)
+        """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
+        self._call_hook("qom_machine_created")
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -123,6 +128,8 @@ class VirtualMachine:
             self.add_device(device)
         self.machine.creation_done()
         self._built = True
+        self.observe.built()
+        self._call_hook("qom_machine_built")
         self._reset_devices()
 
     def _take_clock(self, clock: Clock) -> None:
@@ -145,6 +152,8 @@ class VirtualMachine:
         assert isinstance(machine, Machine)
         self.root.add_child("machine", machine)
         machine.attach(self)
+        self.machine = machine
+        self.observe.begin()
         config = self.config
         with placed(entry.origin):
             for name, value in entry.props.items():
@@ -213,7 +222,9 @@ class VirtualMachine:
                 with placed(entry.origin, name):
                     obj.set(name, self.reference(obj, name, value))
             obj.configure()
-            obj.cast("user-creatable").complete()
+            creatable = obj.cast("user-creatable")
+            creatable.attach(self)
+            creatable.complete()
         except BaseException:
             obj.unparent()
             raise
@@ -417,6 +428,15 @@ class VirtualMachine:
     def set_run_state(self, new: RunState) -> None:
         """Go to another run state."""
         check_transition(self.run_state, new)
+        probe = self.registry.probe
+        if probe is not None and new is not self.run_state:
+            try:
+                failed = probe.step("run-state", getattr(self, "machine", None), new.value)
+            except Fault as error:  # an observer's: the machine ends by it, and still has to get there
+                self._fail(str(error))
+            else:
+                if failed is not None and new is RunState.RUNNING:
+                    raise LifecycleError(f"the machine cannot run: {failed}")
         self.run_state = new
         self._follow(Life.RUNNING if new is RunState.RUNNING else Life.REALIZED)
 
@@ -550,6 +570,23 @@ class VirtualMachine:
         text = str(error) if isinstance(error, QomError) else f"{type(error).__name__}: {error}"
         self._fail(text)
 
+    def _call_hook(self, name: str) -> None:
+        """Have every plugin hear of this machine; one that raises is reported, and the others hear of it too."""
+        if self.registry.hooks is None:
+            return
+        for plugin in getattr(self.registry.hooks.hook, name).get_hookimpls():
+            try:
+                plugin.function(*[self for _ in plugin.argnames])
+            except BaseException as error:
+                if passes(error):
+                    raise
+                self.complain(f"plugin '{plugin.plugin_name}': {name} raised {shown(error)}, at {place_of(error)}")
+
+    def complain(self, text: str) -> None:
+        """Report something wrong that the machine survives."""
+        print(f"qom: {self.config.name or 'machine'}: {text}", file=sys.stderr)
+        self.log_lines.append(text)
+
     def _fail(self, report: str) -> None:
         if self.failure is None:
             self.failure = report
@@ -579,6 +616,7 @@ class VirtualMachine:
             if self._closed:
                 return
             self._closed = True
+            self.observe.close()
         if self._loop_thread is not None:
             self.main_loop.quit()
             if self._loop_thread is not threading.current_thread():
@@ -587,6 +625,7 @@ class VirtualMachine:
             steps.callback(self._end)
             if self._log_file is not None:
                 steps.callback(self._log_file.close)
+            steps.callback(self._call_hook, "qom_machine_closed")
             steps.callback(self.main_loop.close)
             steps.enter_context(self.lock)
             machine = getattr(self, "machine", None)

@@ -503,7 +503,7 @@ def test_a_device_that_raises_stops_its_machine_with_a_report(board: MakeBoard) 
     assert what == "failed"
     first = text.splitlines()[0]
     assert first.startswith(
-        "/machine/cpu[0]: broken: 1-byte write to broken at offset 0x0 raised ValueError: wrong, at "
+        "/machine/cpu[0]: broken: 1-byte write to broken at offset 0x0 (address 0x90) raised ValueError: wrong, at "
     )
     assert "rax=0000007b" in text
     built.stop()

@@ -216,19 +216,26 @@ def test_exception_in_a_device_names_device_region_offset_and_size() -> None:
     with pytest.raises(DeviceFault) as caught:
         space.read(0x304, 2)
     fault = caught.value
+    line = read.__code__.co_firstlineno + 1
     assert str(fault) == (
-        "/machine/unattached/clumsy@300: 2-byte read from clumsy at offset 0x4"
-        " raised IndexError: list index out of range"
+        "/machine/unattached/clumsy@300: 2-byte read from clumsy at offset 0x4 (address 0x304)"
+        f" raised IndexError: list index out of range, at {__file__}:{line}"
     )
     assert (fault.device, fault.region, fault.offset, fault.size) == (Owner.path, "clumsy", 4, 2)
+    assert (fault.address, fault.place) == (0x304, f"{__file__}:{line}")
     assert not fault.is_write and isinstance(fault.__cause__, IndexError)
     with pytest.raises(
-        DeviceFault, match=r"^/machine/unattached/clumsy@300: 4-byte write to clumsy at offset 0x0 raised"
+        DeviceFault,
+        match=r"^/machine/unattached/clumsy@300: 4-byte write to clumsy at offset 0x0 \(address 0x300\) raised",
     ):
         space.write(0x300, 5, 4)
-    with pytest.raises(DeviceFault, match=r"^nobody: 2-byte read from nobody at offset 0x2 raised IndexError"):
+    with pytest.raises(
+        DeviceFault, match=r"^nobody: 2-byte read from nobody at offset 0x2 \(address 0x402\) raised IndexError"
+    ):
         space.read(0x402, 2)
-    with pytest.raises(DeviceFault, match=r"^nobody: 2-byte write to nobody at offset 0x0 raised KeyError"):
+    with pytest.raises(
+        DeviceFault, match=r"^nobody: 2-byte write to nobody at offset 0x0 \(address 0x400\) raised KeyError"
+    ):
         space.write_bytes(0x400, b"abcd")
 
 
@@ -241,14 +248,18 @@ def test_fault_of_an_inner_device_is_reported_as_its_own() -> None:
 
     root.add(0x10, Region("inner", 1, inner))
     root.add(0x20, Region("outer", 1, lambda o, s: space.read(0x10, 1)))
-    with pytest.raises(DeviceFault, match=r"^inner: 1-byte read from inner at offset 0x0 raised RuntimeError: inner$"):
+    with pytest.raises(
+        DeviceFault, match=r"^inner: .* offset 0x0 \(address 0x10\) raised RuntimeError: inner, at .*py:\d+$"
+    ):
         space.read(0x20, 1)
 
 
 def test_device_that_returns_no_number_is_a_fault() -> None:
     root = Region.container("io", 0x10000)
     root.add(0, Region("vague", 1, lambda offset, size: None))  # type: ignore[arg-type, return-value]
-    with pytest.raises(DeviceFault, match=r"^vague: 1-byte read from vague at offset 0x0 raised TypeError"):
+    with pytest.raises(
+        DeviceFault, match=r"^vague: 1-byte read from vague at offset 0x0 \(address 0x0\) raised TypeError"
+    ):
         AddressSpace("io", root).read(0, 1)
 
 
