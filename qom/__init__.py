@@ -1,6 +1,7 @@
 """QEMU's architecture as a Python framework: what a plugin may use is what this package exports.
 
-The object model is loaded at once; devices, buses, memory and the virtual machine when first asked for.
+Everything is loaded when it is first asked for, so that whoever only looks whether qom is there (a pytest plugin that is not
+used) pays nothing.
 """
 
 from __future__ import annotations
@@ -8,48 +9,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from qom.errors import (
-    AbstractType,
-    AccelError,
-    AmbiguousPath,
-    CastError,
-    ConfigError,
-    DuplicateType,
-    LifecycleError,
-    MissingProperty,
-    PathError,
-    PluginError,
-    PropertyError,
-    PropertyLocked,
-    QomError,
-    RealizeError,
-    StateError,
-    TypeCycle,
-    TypeRegistryError,
-    UnknownParent,
-    UnknownProperty,
-    UnknownType,
-    did_you_mean,
-)
-from qom.lifecycle import TRANSITIONS, Life
-from qom.object import Container, Object, Root, UserCreatable, check_id
-from qom.properties import (
-    REQUIRED,
-    Property,
-    StateField,
-    alias,
-    child,
-    format_size,
-    link,
-    object_property_set,
-    parse_size,
-    prop,
-    state,
-)
-from qom.registry import GlobalProperty, Interface, Type, TypeInfo, TypeRegistry, type_init
-
 if TYPE_CHECKING:
     from qom.config import ChardevEntry, ConfigBuilder, DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
+    from qom.errors import (
+        AbstractType,
+        AccelError,
+        AmbiguousPath,
+        CastError,
+        ConfigError,
+        DuplicateType,
+        LifecycleError,
+        MissingProperty,
+        PathError,
+        PluginError,
+        PropertyError,
+        PropertyLocked,
+        QomError,
+        RealizeError,
+        StateError,
+        TypeCycle,
+        TypeRegistryError,
+        UnknownParent,
+        UnknownProperty,
+        UnknownType,
+        did_you_mean,
+    )
     from qom.hookspecs import API_VERSION, hookimpl
     from qom.hw.address_space import AddressSpace
     from qom.hw.bus import Bus, SysBusDevice, SystemBus
@@ -63,8 +47,24 @@ if TYPE_CHECKING:
     from qom.hw.pci import PciBus, PciDevice
     from qom.hw.reset import Reset, reset_tree
     from qom.hw.system import SystemControl
+    from qom.lifecycle import TRANSITIONS, Life
+    from qom.object import Container, Object, Root, UserCreatable, check_id
     from qom.options import placed
     from qom.plugins import PluginManager, default_registry
+    from qom.properties import (
+        REQUIRED,
+        Property,
+        StateField,
+        alias,
+        child,
+        format_size,
+        link,
+        object_property_set,
+        parse_size,
+        prop,
+        state,
+    )
+    from qom.registry import GlobalProperty, Interface, Type, TypeInfo, TypeRegistry, type_init
     from qom.vm.block import BlockBackend
     from qom.vm.chardev import Chardev
     from qom.vm.console import Console, ConsoleTimeout
@@ -78,6 +78,51 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATER = {
+    "AbstractType": "qom.errors",
+    "AccelError": "qom.errors",
+    "AmbiguousPath": "qom.errors",
+    "CastError": "qom.errors",
+    "ConfigError": "qom.errors",
+    "DuplicateType": "qom.errors",
+    "LifecycleError": "qom.errors",
+    "MissingProperty": "qom.errors",
+    "PathError": "qom.errors",
+    "PluginError": "qom.errors",
+    "PropertyError": "qom.errors",
+    "PropertyLocked": "qom.errors",
+    "QomError": "qom.errors",
+    "RealizeError": "qom.errors",
+    "StateError": "qom.errors",
+    "TypeCycle": "qom.errors",
+    "TypeRegistryError": "qom.errors",
+    "UnknownParent": "qom.errors",
+    "UnknownProperty": "qom.errors",
+    "UnknownType": "qom.errors",
+    "did_you_mean": "qom.errors",
+    "TRANSITIONS": "qom.lifecycle",
+    "Life": "qom.lifecycle",
+    "Container": "qom.object",
+    "Object": "qom.object",
+    "Root": "qom.object",
+    "UserCreatable": "qom.object",
+    "check_id": "qom.object",
+    "REQUIRED": "qom.properties",
+    "Property": "qom.properties",
+    "StateField": "qom.properties",
+    "alias": "qom.properties",
+    "child": "qom.properties",
+    "format_size": "qom.properties",
+    "link": "qom.properties",
+    "object_property_set": "qom.properties",
+    "parse_size": "qom.properties",
+    "prop": "qom.properties",
+    "state": "qom.properties",
+    "GlobalProperty": "qom.registry",
+    "Interface": "qom.registry",
+    "Type": "qom.registry",
+    "TypeInfo": "qom.registry",
+    "TypeRegistry": "qom.registry",
+    "type_init": "qom.registry",
     "ConfigBuilder": "qom.config",
     "MachineConfig": "qom.config",
     "ChardevEntry": "qom.config.model",
