@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import loops
+from benchmarks.devices import measure_devices
 from benchmarks.peers import BenchmarkError, Bochs, Ours, Peer, Qemu, Time
 from benchmarks.report import Row, table
 from plugins.firmware import find_seabios
@@ -126,7 +127,7 @@ def main() -> int:
             print(f"{peer.name}: not measured: {absent[peer.name]}", file=sys.stderr)
     rows: list[Row] = []
     for peer in peers:
-        if isinstance(peer, Ours) and peer.accelerator == "simulated":
+        if isinstance(peer, Ours) and peer.accelerator == "simulated" and options.only != "devices":
             check_counts(peer)
     for loop in (loops.REGISTERS, loops.MEMORY, loops.CALLS):
         if options.only in loop.name:
@@ -139,6 +140,9 @@ def main() -> int:
     if options.only in "boot" and find_seabios() is not None:
         print("boot ...", file=sys.stderr)
         rows += measure_boot(peers, options.rounds)
+    if options.only in "devices":
+        print("devices ...", file=sys.stderr)
+        rows += measure_devices(peers, options.rounds)
     if options.only in "objects":
         rows += measure_objects(options.rounds)
     scale = {"M instr/s": 1e-6, "k exits/s": 1e-3}

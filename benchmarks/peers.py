@@ -33,6 +33,7 @@ from tests.guests.runner import Bare, open_accelerator
 
 BYTECODE = Path(tempfile.gettempdir()) / f"qom-benchmarks-bytecode-{os.getuid()}"
 SECONDS = 240.0  # for one run
+HELD = ["-M", "pc", "-m", "64", "-S", "-nodefaults"]
 QEMU_SUCCESS = 1  # isa-debug-exit: (0 << 1) | 1
 
 
@@ -80,6 +81,15 @@ class Peer(ABC):
     @abstractmethod
     def boot(self, disk: Path) -> Time:
         """From the start of the process to the end of a boot sector that SeaBIOS has loaded."""
+
+    def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes] | None:
+        """How a process holds a machine with the devices of a `-readconfig` file, which does not run.
+
+        Returns:
+            The command; what it must be told; what it writes when the machine is built; what ends it, beside the end
+            of its input.  None when it reads no such file.
+        """
+        return None
 
 
 class Ours(Peer):
@@ -130,6 +140,10 @@ class Ours(Peer):
         return _process(
             self.name, [sys.executable, "-m", "qom.cli.system", *words, "-nodefaults", "-no-reboot", "-m", "64"]
         )
+
+    def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
+        words = [*HELD, "-accel", self.accelerator, "-readconfig", str(devices)]
+        return [sys.executable, "-m", "benchmarks.devices", *words], b"", b"built\n", b""
 
     def _disk_words(self, disk: Path) -> list[str]:
         words = ["-bios", str(find_seabios()), "-drive", f"file={disk},format=raw,if=ide,snapshot=on"]
@@ -185,6 +199,10 @@ class Qemu(Peer):
     def boot(self, disk: Path) -> Time:
         words = ["-drive", f"file={disk},format=raw,if=ide,snapshot=on", "-serial", "null"]
         return self._run([*words, "-bios", str(find_seabios())])
+
+    def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
+        words = [*HELD, "-display", "none", "-accel", "tcg", "-qmp", "stdio", "-readconfig", str(devices)]
+        return [self.program, *words], b'{"execute": "qmp_capabilities"}\n', b'{"return"', b'{"execute": "quit"}\n'
 
     def _run(self, words: list[str]) -> Time:
         common = ["-accel", "tcg", "-M", "pc", "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"]
@@ -251,7 +269,7 @@ def _first_line(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[0]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """As an installed program finds it: Python's bytecode is kept from one run to the next."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPYCACHEPREFIX": str(BYTECODE)}
@@ -261,7 +279,7 @@ def _process(name: str, command: list[str]) -> Time:
     begin = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=_environment()
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment()
         )
         watchdog = threading.Timer(SECONDS, child.kill)
         watchdog.start()

@@ -2,7 +2,8 @@
 
 The tree is flattened into a sorted list of disjoint ranges.  When something in it changed and the outermost transaction
 ended, the stretches that changed are flattened anew and put in their place: the cost of a change is that of what it
-touches, not of all that is mapped.  Accesses go through two tables keyed by (address, size) that hold ready-made
+touches, not of all that is mapped.  While a machine is put together, even that waits until somebody looks
+(`deferred`).  Accesses go through two tables keyed by (address, size) that hold ready-made
 callables; a commit empties them.  So a repeated access to a device costs a dictionary look-up and one extra call beyond
 the device's own callback.
 
@@ -15,7 +16,8 @@ Caller of everything here: whoever holds the machine lock, vCPU threads included
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qom.hw.flat_view import WHOLE, render, same_view
@@ -40,7 +42,6 @@ class AddressSpace:
     def __init__(self, name: str, root: Region) -> None:
         self.name = name
         self.root = root
-        self.flat_view: list[FlatRange] = []
         self.generation = 0
         """Counts commits that changed the view: whoever keeps something it got from `reader` compares it."""
         self.readers: dict[tuple[int, int], Reader] = {}
@@ -54,9 +55,11 @@ class AddressSpace:
         """Called as (address, size, is_write) for every access to nothing, for a log."""
         self.probe: AccessProbe | None = None
         """Who watches accesses, while anybody does (see probe.py)."""
-        self._starts: list[int] = []
+        self._view: list[FlatRange] = []
+        self._starts: list[int] = []  # of the ranges in the view
         self._listeners: list[MemoryListener] = []  # ascending priority
         self._held = 0
+        self._deferred = 0
         self._changed: list[tuple[int, int]] = []  # stretches [low, high) to be flattened anew
         self._committing = False
         root._spaces = (*root._spaces, self)
@@ -68,9 +71,29 @@ class AddressSpace:
         for listener in tuple(self._listeners):
             self.remove_listener(listener)
         self.root._spaces = tuple(space for space in self.root._spaces if space is not self)
-        self.flat_view, self._starts = [], []
+        self._view, self._starts, self._changed = [], [], []
         self.readers.clear()
         self.writers.clear()
+
+    @property
+    def flat_view(self) -> list[FlatRange]:
+        """The ranges, disjoint and ascending, as they are now; for reading only."""
+        self._look()
+        return self._view
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Changes made inside are worked out when somebody looks, at the latest at the end: all of them at once.
+
+        Unlike in a transaction every access sees what was changed before it.  Listeners hear of changes later than they
+        are made, so no processor may run meanwhile.
+        """
+        self._deferred += 1
+        try:
+            yield
+        finally:
+            self._deferred -= 1
+            self._settle()
 
     # -- access
 
@@ -144,9 +167,11 @@ class AddressSpace:
 
     def lookup(self, addr: int) -> FlatRange | None:
         """The flat range that answers at `addr`."""
+        if self._changed:
+            self._look()
         i = bisect_right(self._starts, addr) - 1
         if i >= 0:
-            found = self.flat_view[i]
+            found = self._view[i]
             if addr < found.start + found.size:
                 return found
         return None
@@ -215,6 +240,7 @@ class AddressSpace:
         """Tell `listener` the present view, and every change from now on."""
         if listener in self._listeners:
             raise RegionError(f"address space '{self.name}': the listener is registered already")
+        self._look()
         at = sum(1 for other in self._listeners if other.priority <= listener.priority)
         self._listeners.insert(at, listener)
         listener.begin()
@@ -229,6 +255,7 @@ class AddressSpace:
         """Tell `listener` that all is gone, and nothing more."""
         if listener not in self._listeners:
             raise RegionError(f"address space '{self.name}': the listener is not registered")
+        self._look()
         self._listeners.remove(listener)
         listener.begin()
         for flat in tuple(self.flat_view):
@@ -259,8 +286,18 @@ class AddressSpace:
         self._changed += stretches
 
     def _settle(self) -> None:
-        """Bring the view up to date, unless a transaction is open."""
-        if not self._held and not self._committing:  # a listener changed the map: the commit under way goes round again
+        """The map was changed: bring the view up to date, unless a transaction is open or it is to wait."""
+        if self._held or self._committing:  # a listener changed the map: the commit under way goes round again
+            return
+        if self._deferred:
+            self.readers.clear()  # so that the next access looks
+            self.writers.clear()
+            return
+        self._commit()
+
+    def _look(self) -> None:
+        """Somebody looks at the view: work out what was deferred."""
+        if self._changed and not self._held and not self._committing:
             self._commit()
 
     def _sync_dirty(self, region: Region) -> None:
@@ -279,13 +316,13 @@ class AddressSpace:
                 stretches, self._changed = self._changed, []
                 changes = []
                 for first, last, low, high in self._whole_ranges(stretches):
-                    old, new = self.flat_view[first:last], render(self.root, low, high)
+                    old, new = self._view[first:last], render(self.root, low, high)
                     if not same_view(old, new):
                         changes.append((first, last, old, new))
                 if not changes:
                     continue
                 for first, last, _, new in reversed(changes):
-                    self.flat_view[first:last] = new
+                    self._view[first:last] = new
                     self._starts[first:last] = [flat.start for flat in new]
                 self.generation += 1
                 self.readers.clear()
@@ -304,7 +341,7 @@ class AddressSpace:
             (first, last, low, high): ranges [first, last) of the view, which with the gaps between them and beside them
             are addresses [low, high).
         """
-        view, starts = self.flat_view, self._starts
+        view, starts = self._view, self._starts
         found: list[tuple[int, int, int, int]] = []
         for low, high in sorted(stretches):
             first = bisect_left(starts, low)
@@ -343,7 +380,7 @@ class AddressSpace:
                     listener.log_stop(section)
                 listener.region_del(section)
         curious = {listener for listener in listeners if listener.hears_nops}
-        for flat in tuple(self.flat_view) if curious else [flat for _, new in changes for flat in new]:
+        for flat in tuple(self._view) if curious else [flat for _, new in changes for flat in new]:
             section = self._section(flat)
             was = stayed.get(flat.start)
             is_new = flat.start in added
@@ -371,9 +408,11 @@ class AddressSpace:
         An I/O region that takes the access in one piece gets it whole, even if something else hides its later bytes:
         32 bits written to CF8h are one access to the configuration address, though another register sits at CF9h.
         """
+        if self._changed:
+            self._look()
         i = bisect_right(self._starts, addr) - 1
         if i >= 0:
-            found = self.flat_view[i]
+            found = self._view[i]
             rest = found.start + found.size - addr
             if rest >= length:
                 return found, length
@@ -499,4 +538,4 @@ class AddressSpace:
         return direct
 
     def __repr__(self) -> str:
-        return f"<AddressSpace {self.name} of {self.root.name}, {len(self.flat_view)} ranges>"
+        return f"<AddressSpace {self.name} of {self.root.name}, {len(self._view)} ranges>"

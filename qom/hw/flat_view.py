@@ -30,7 +30,10 @@ def render(root: Region, first: int = 0, last: int = WHOLE) -> list[FlatRange]:
     def fill(region: Region, base: int, low: int, high: int, readonly: bool) -> None:
         """Show `region` in [low, high) where nothing of more priority is."""
         reach = high
-        low, high = max(low, first), min(high, last)
+        if low < first:
+            low = first
+        if high > last:
+            high = last
         i = bisect_right(starts, low)
         if i and ends[i - 1] > low:
             low = ends[i - 1]
@@ -47,25 +50,28 @@ def render(root: Region, first: int = 0, last: int = WHOLE) -> list[FlatRange]:
             i += 1
 
     def visit(region: Region, base: int, low: int, high: int, readonly: bool) -> None:
-        """Show `region`, its byte 0 at `base`, as far as it lies in [low, high)."""
-        if not region.enabled:
-            return
-        low = max(low, base)
-        high = min(high, base + region.size)
+        """Show `region`, which is enabled, its byte 0 at `base`, as far as it lies in [low, high)."""
+        if low < base:
+            low = base
+        if high > base + region.size:
+            high = base + region.size
         if low >= high or low >= last or high <= first:
             return
         readonly = readonly or region.readonly
         target = region.target
         if target is not None:
-            visit(target, base - region.alias_offset, low, high, readonly)
+            if target.enabled:
+                visit(target, base - region.alias_offset, low, high, readonly)
             return
-        for child in region.inside.within(max(low, first) - base, min(high, last) - base):
-            if child.enabled:
-                visit(child, base + child.offset, low, high, readonly)
+        if region.inside:
+            for child in region.inside.within(max(low, first) - base, min(high, last) - base):
+                if child.enabled:
+                    visit(child, base + child.offset, low, high, readonly)
         if region.terminates:
             fill(region, base, low, high, readonly)
 
-    visit(root, 0, 0, WHOLE, False)
+    if root.enabled:
+        visit(root, 0, 0, WHOLE, False)
     view: list[FlatRange] = []
     for start, end, (region, base, readonly, reach) in zip(starts, ends, shown, strict=True):
         if view:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qom.hw.memory import Region
 
+FEW = 8
+"""Up to so many are looked at one by one, which then is faster than a search."""
+
 
 class Siblings:
     """Sub-regions with offset, size and priority; whoever changes one of these takes the region out meanwhile."""
@@ -64,6 +67,8 @@ class Siblings:
 
     def within(self, low: int, high: int) -> list[Region]:
         """Those that overlap [low, high), in the order in which they win."""
+        if len(self._ranks) <= FEW:
+            return [r for r in self.ordered() if r.offset < high and low < r.offset + r.size]
         found: list[Region] = []
         for bits, (offsets, regions) in self._classes.items():
             i = bisect_right(offsets, low - (1 << bits))

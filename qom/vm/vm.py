@@ -124,8 +124,9 @@ class VirtualMachine:
         self._take_clock(accel.new_clock())
         self._make_backends()
         self.machine.set("realized", True)
-        for device in config.devices:
-            self.add_device(device)
+        with self.machine.system_bus.io_space.deferred():
+            for device in config.devices:
+                self.add_device(device)
         self.machine.creation_done()
         self._built = True
         self.observe.built()
@@ -640,7 +641,8 @@ class VirtualMachine:
                 if machine.life is Life.RUNNING:
                     move(machine, Life.REALIZED)
                 if machine.get("realized"):
-                    machine.set("realized", False)
+                    with machine.system_bus.io_space.deferred():
+                        machine.set("realized", False)
 
     def _join_vcpus(self) -> None:
         """End the threads of processors that could not be unrealized; the others' have ended."""

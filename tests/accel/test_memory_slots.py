@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from accel._kvmabi import lib
 from accel.errors import HandleError
 from accel.memory_slots import MemorySlots
 from qom.errors import AccelError
 from qom.hw.address_space import AddressSpace
+from qom.hw.flat_view import render
 from qom.hw.memory import Region
 
 READONLY, LOG = lib.KVM_MEM_READONLY, lib.KVM_MEM_LOG_DIRTY_PAGES
@@ -185,3 +188,44 @@ def test_removing_the_listener_removes_every_slot_and_watcher(root: Region) -> N
     space.remove_listener(slots)
     assert vm.slots == {} and slots.slots == {}
     assert ram.ram_block is not None and ram.ram_block.watchers == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("adderw"), st.integers(0, 11), st.integers(0, 15), st.integers(0, 2)), max_size=30
+    )
+)
+def test_slots_are_the_ram_of_the_flat_view_after_any_changes(changes: list[tuple[str, int, int, int]]) -> None:
+    """However the map got there, piece by piece, the slots say what a look at all of it says."""
+    root = Region.container("memory", 1 << 32)
+    vm, space, listener = follow(root, limit=64)
+    regions = [Region.ram(f"ram{n}", (n % 4 + 1) * 0x1000) for n in range(6)]
+    regions += [Region.alias(f"alias{n}", regions[n], 0x1000 * (n % 2), 0x2000) for n in range(3)]
+    regions += [Region(f"io{n}", 0x800 << n) for n in range(3)]
+    for what, which, page, priority in changes:
+        region = regions[which]
+        if what == "a" and region.parent is None:
+            root.add(page * 0x1000, region, priority)
+        elif what == "d" and region.parent is not None:
+            root.remove(region)
+        elif what == "e":
+            region.set_enabled(priority == 0)
+        elif what == "r":
+            region.set_readonly(priority == 0)
+        elif what == "w" and region.parent is not None:
+            region.set_offset(page * 0x1000)
+        wanted = {}
+        for flat in render(root):
+            start, end = -(-flat.start // 0x1000) * 0x1000, flat.end // 0x1000 * 0x1000
+            if flat.region.ram_block is not None and start < end:
+                host = flat.region.ram_block.address + flat.offset + start - flat.start
+                if host % 0x1000 == 0:
+                    wanted[start] = (end - start, host, flat.readonly)
+        found = {guest: (size, host, bool(flags & READONLY)) for guest, size, host, flags in vm.slots.values()}
+        assert found == wanted
+    space.remove_listener(listener)
+    assert listener.slots == {}
+    for region in regions[:6]:
+        assert region.ram_block is not None
+        region.ram_block.close()

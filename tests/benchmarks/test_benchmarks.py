@@ -1,12 +1,15 @@
 """The harness: that its arithmetic is right, its loops are what it claims, and its page says what was measured."""
 
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks import loops
 from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measure_objects
-from benchmarks.peers import BenchmarkError, Ours, Peer, Time
+from benchmarks.devices import Cost, cost, description, measure_devices
+from benchmarks.peers import BenchmarkError, Ours, Peer, Qemu, Time
 from benchmarks.report import Row, number, spread, table
 
 
@@ -126,3 +129,51 @@ def test_a_peer_that_fails_to_boot_has_a_reason_and_no_samples() -> None:
     assert (whole.samples, whole.missing) == ({"one": [1.0, 1.0]}, {"two": "two: exit status 7: no disk"})
     assert cost.samples == {"one": [0.5, 0.5]}
     assert (inside.samples, inside.missing) == ({}, {})
+
+
+def test_devices_are_the_same_for_both() -> None:
+    assert description(0) == ""
+    assert description(2).splitlines()[4:] == [
+        '[device "d1"]',
+        '  driver = "isa-debug-exit"',
+        '  iobase = "0x1004"',
+        '  iosize = "4"',
+    ]
+
+
+@pytest.mark.parametrize("peer", [Ours("simulated"), Qemu()], ids=lambda peer: peer.name)
+def test_a_machine_with_many_devices_is_held_and_ends(peer: Peer) -> None:
+    if (why := peer.why_not()) is not None:
+        pytest.skip(why)
+    found = cost(peer, 50)
+    assert 0 < found.build <= found.whole
+    assert found.memory > 1000
+
+
+def test_what_goes_wrong_with_devices_is_said() -> None:
+    class Nobody(Fake):
+        def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
+            return [sys.executable, "-c", "import sys; sys.exit('no such device')"], b"", b"built", b""
+
+    with pytest.raises(BenchmarkError, match="one: 5 devices: exit status 1: no such device"):
+        cost(Nobody("one"), 5)
+    rows = measure_devices([Nobody("one"), Fake("reads no files")], 1)
+    assert all(row.missing == {"one": "one: 0 devices: exit status 1: no such device"} for row in rows)
+    assert not any(row.samples for row in rows)
+
+
+def test_costs_a_device_are_over_those_of_the_machine_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Holds(Fake):
+        def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
+            raise AssertionError("not asked here")
+
+    monkeypatch.setattr(Holds, "holding", lambda self, devices: ([], b"", b"", b""))
+    monkeypatch.setattr(
+        "benchmarks.devices.cost", lambda peer, n: Cost(1.0 + n * 1e-4 * (n / 200), 5000.0 + 8 * n, 1.5 + n * 2e-4)
+    )
+    rows = {row.name: row for row in measure_devices([Holds("h")], 3, (100, 200, 400))}
+    assert rows["200 devices made"].samples["h"] == pytest.approx([100.0] * 3)
+    assert rows["400 devices made and taken away"].samples["h"] == pytest.approx([200.0] * 3)
+    assert rows["100 devices kept"].samples["h"] == pytest.approx([8.0] * 3)
+    assert rows["growth"].samples["h"] == pytest.approx([2.0] * 3)
+    assert rows["growth"].text == "time a device at 400 over that at 200; 1 is linear"

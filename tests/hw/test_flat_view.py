@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qom.hw.address_space import AddressSpace
 from qom.hw.flat_view import render, same_view
-from qom.hw.listener import MemoryListener, MemorySection
+from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import Region, RegionError
 
 SPAN = 64  # bytes of address space that the oracle looks at
@@ -246,6 +246,83 @@ def test_listeners_hear_exactly_the_differences_once_a_transaction(transactions:
     mirror.leaving = True
     space.remove_listener(mirror)
     assert mirror.sections == {}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(steps, st.sampled_from(["", "look", "read", "listen", "hold"])), max_size=14))
+def test_what_is_deferred_is_there_for_whoever_looks(changes: list[tuple[tuple, str]]) -> None:
+    forest = Forest()
+    space, eager = AddressSpace("deferred", forest.root), AddressSpace("eager", forest.root)
+    first, late = Mirror(space), Mirror(space)
+    space.add_listener(first)
+    commits = first.commits
+    with space.deferred():
+        for change, then in changes:
+            before = [(address, space.read(address, 1)) for address in range(0, SPAN, 7)]  # fills the table
+            if then == "hold":
+                with forest.root.transaction():
+                    apply(forest, change)
+                    assert [(a, space.read(a, 1)) for a, _ in before] == before, "as in any transaction"
+            else:
+                apply(forest, change)
+            if then == "look":
+                check_view(forest, space)
+            elif then == "read":
+                assert [space.read(a, 1) for a in range(SPAN)] == [eager.read(a, 1) for a in range(SPAN)]
+            elif then == "listen" and not late.commits:
+                space.add_listener(late)
+        with forest.root.transaction():
+            pass
+    check_view(forest, space)
+    assert same_view(space.flat_view, eager.flat_view)
+    for mirror in (first, late):
+        if mirror.commits > (commits if mirror is first else 0):
+            assert sorted(mirror.sections) == [flat.start for flat in space.flat_view]
+
+
+def test_deferred_changes_are_told_at_once_and_in_the_end() -> None:
+    root = Region.container("io", 0x10000)
+    space = AddressSpace("io", root)
+    mirror = Mirror(space)
+    space.add_listener(mirror)
+    with space.deferred(), space.deferred():
+        for n in range(100):
+            root.add(n * 8, Region("port", 4))
+        assert mirror.commits == 1, "nobody has looked yet"
+    assert (mirror.commits, mirror.added) == (2, 100)
+    assert [flat.start for flat in space.flat_view] == [n * 8 for n in range(100)]
+
+
+def test_a_change_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of regions there, one more makes the ranges beside it anew and tells of it alone."""
+    told: list[str] = []
+
+    class Counting(MemoryListener):
+        def region_add(self, section: MemorySection) -> None:
+            told.append(f"add {section.region.name}")
+
+        def region_del(self, section: MemorySection) -> None:
+            told.append(f"del {section.region.name}")
+
+    root = Region.container("io", 0x10000)
+    space = AddressSpace("io", root)
+    space.add_listener(Counting())
+    with space.deferred():
+        for n in range(2000):
+            root.add(0x1000 + n * 8, Region("port", 4))
+    rendered: list[int] = []
+
+    def watched(*arguments: object) -> list[FlatRange]:
+        view = render(*arguments)  # type: ignore[arg-type]
+        rendered.append(len(view))
+        return view
+
+    monkeypatch.setattr("qom.hw.address_space.render", watched)
+    told.clear()
+    new = root.add(0x1000 + 8 * 1000 + 4, Region("between", 4))
+    assert (rendered, told) == ([3], ["add between"])
+    root.remove(new)
+    assert (rendered, told) == ([3, 2], ["add between", "del between"])
 
 
 @settings(max_examples=200, deadline=None)
