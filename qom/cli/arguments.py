@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qom.cli.options import CommandLine
 from qom.config import MachineConfig
+from qom.errors import ConfigError
 
 
 def file_and_options(argv: list[str]) -> CommandLine:
@@ -25,3 +28,30 @@ def quiet(argv: list[str]) -> MachineConfig:
         if chardev.backend == "stdio":
             chardev.backend, chardev.props = "null", {}
     return config
+
+
+def value_of(argv: list[str], *names: str) -> tuple[str | None, list[str]]:
+    """The value of an option of the command itself, under any of its names, and the arguments without it.
+
+    Raises:
+        ConfigError: the value is missing, or the option is given twice.
+    """
+    value, rest, words = None, [], iter(argv)
+    for word in words:
+        if word not in names:
+            rest.append(word)
+            continue
+        if value is not None:
+            raise ConfigError("is given twice", word)
+        value = next(words, None)
+        if value is None:
+            raise ConfigError("an argument is missing", word)
+    return value, rest
+
+
+def deliver(text: str, output: str | None) -> None:
+    """Write `text` into the file `output`, or print it."""
+    if output is None:
+        print(text, end="")
+    else:
+        Path(output).write_text(text, encoding="utf-8")

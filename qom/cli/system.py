@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -105,10 +106,16 @@ def machine(config: MachineConfig, program: str) -> Iterator[VirtualMachine]:
         vm.close()
 
 
-def run(config: MachineConfig, program: str) -> int:
-    """Build the machine and run it; its exit status."""
+def run(config: MachineConfig, program: str, dump_into: str | None = None) -> int:
+    """Build the machine and run it; its exit status.  `dump_into`: a file to write the machine into at its end."""
+    from qom.config.write import dumps, format_of
+
+    format = format_of(dump_into or "")
     with machine(config, program) as vm, _signals(vm, program):
-        return vm.run()
+        status = vm.run()
+        if dump_into is not None:
+            Path(dump_into).write_text(dumps(vm.dump(), format, vm.registry), encoding="utf-8")
+        return status
 
 
 @contextlib.contextmanager

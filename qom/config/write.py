@@ -187,21 +187,13 @@ def _smp(smp: Smp) -> dict[str, int] | None:
     wanted = attrs.evolve(smp, origin="")
     if wanted == Smp():
         return None
-    for names in _TOPOLOGIES:
-        said = {name: getattr(smp, name) for name in names}
+    said = {"cpus": smp.cpus} if smp.cpus == smp.maxcpus else {"cpus": smp.cpus, "maxcpus": smp.maxcpus}
+    for name in ("sockets", "cores", "threads"):
         with contextlib.suppress(ConfigError):
             if parse_smp(dict(said)) == wanted:
-                return said
-    return said  # contradicts itself; whoever reads it says so
-
-
-_TOPOLOGIES: Final = (
-    ("cpus",),
-    ("cpus", "sockets"),
-    ("cpus", "sockets", "cores"),
-    ("cpus", "sockets", "cores", "threads"),
-    ("cpus", "sockets", "cores", "threads", "maxcpus"),
-)
+                break
+        said[name] = getattr(smp, name)
+    return said
 
 
 def _size(number: int) -> str:

@@ -315,6 +315,7 @@ class PciDevice(Device):
             raise RealizeError(f"{self.path}: no bus: '{self.type_name}' needs one of type 'PCI'")
         self.pci = bus
         self.devfn = bus.claim(self)
+        self.__dict__["addr"] = format_addr(self.devfn)  # also where it found the slot by itself
         self.bdf = bus.number << 8 | self.devfn
         self.slot = self.devfn >> 3
         self.pin = max(self.interrupt_pin - 1, 0)
@@ -575,6 +576,8 @@ class PciDevice(Device):
             self.intx_asserted = False
             self.pci.set_intx(self.slot, self.pin, 0)
         self.pci.release(self)
+        if "addr" not in self.user_set:
+            self.__dict__["addr"] = ""
 
 
 @type_init("pci-host-bridge", abstract=True)

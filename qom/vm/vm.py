@@ -12,6 +12,7 @@ thread; they are carried out by the main loop.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
+from weakref import WeakKeyDictionary
 
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
 from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you_mean
@@ -90,6 +92,8 @@ class VirtualMachine:
         self._consoles: dict[str, Console] = {}
         self.observe = Observatory(self)
         """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
+        self._added: WeakKeyDictionary[Device, int] = WeakKeyDictionary()  # added by hand, numbered as they came
+        self._count = itertools.count()
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
         self._call_hook("qom_machine_created")
@@ -250,6 +254,7 @@ class VirtualMachine:
             if not isinstance(device, Device) or not device.user_creatable:
                 raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
             home = self.root.container("/machine/peripheral" if entry.id is not None else "/machine/peripheral-anon")
+            self._added[device] = next(self._count)
             if entry.id is not None:
                 home.add_child(entry.id, device)
             else:
@@ -314,6 +319,28 @@ class VirtualMachine:
         if provider is not None and provider.parent is self.root.container("/machine/peripheral"):
             return f"{provider.name}.{bus.name}"
         return bus.path
+
+    @property
+    def built(self) -> bool:
+        """Whether the machine is whole: built, and not closed."""
+        return self._built and not self._closed
+
+    def added(self) -> list[Device]:
+        """The devices that were added by hand (`add_device`) and are still there, in the order in which they came."""
+        homes = [home for name, home in self.machine.children().items() if name in ("peripheral", "peripheral-anon")]
+        found = [d for home in homes for d in home.children().values() if isinstance(d, Device)]
+        return sorted(found, key=lambda device: self._added.get(device, 0))
+
+    def dump(self) -> MachineConfig:
+        """The machine as it is now, as a configuration that builds its like; see `qom.vm.dump`.
+
+        Raises:
+            LifecycleError: it was not built, or is closed.
+            ConfigError: something was set to a value that no file can hold.
+        """
+        from qom.vm.dump import dump
+
+        return dump(self)
 
     def buses(self) -> list[Bus]:
         """Every bus of the machine, in the order they came."""

@@ -169,9 +169,13 @@ def test_what_goes_without_saying_is_not_said() -> None:
     assert dumps(config()) == '[machine]\ntype = "pc-i440fx"\n'
     assert dumps(config("-nodefaults")) == 'nodefaults = true\n\n[machine]\ntype = "pc-i440fx"\n'
     assert as_data(config("-smp", "8"))["smp"] == {"cpus": 8}
+    assert as_data(config("-smp", "2,maxcpus=8"))["smp"] == {"cpus": 2, "maxcpus": 8}
     assert as_data(config("-smp", "2,maxcpus=8,threads=2"))["smp"] == {
-        "cpus": 2, "sockets": 1, "cores": 4, "threads": 2, "maxcpus": 8
-    }  # fmt: skip
+        "cpus": 2,
+        "maxcpus": 8,
+        "sockets": 1,
+        "cores": 4,
+    }
     assert as_data(config("-m", "300000B"))["memory"] == "300000B"
     assert as_data(config("-m", "3k"))["memory"] == "3k"
 

@@ -18,12 +18,15 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "run": Command("FILE [system options]", "build the machine in the file and run it"),
+    "run": Command(
+        "FILE [--dump FILE] [system options]", "build the machine in the file and run it; write what it became"
+    ),
     "demo": Command("", "run the demonstration guest on the default machine"),
     "tree": Command(
         "[FILE] [--properties | --buses] [system options]", "show a machine's composition tree, or its buses"
     ),
     "mtree": Command("[FILE] [-f] [system options]", "show a machine's memory and port map, or -f flat"),
+    "dump": Command("[FILE] [-o FILE] [--format F] [system options]", "write the machine that is built as a file"),
     "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
     "plugins": Command("", "list what came from where, and what was refused and why"),
     "version": Command("", "print the version"),

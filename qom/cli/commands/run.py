@@ -1,8 +1,8 @@
-"""`qom run`: build the machine in a file and run it."""
+"""`qom run`: build the machine in a file and run it; with `--dump FILE`, write it as a file as it is at its end."""
 
 from __future__ import annotations
 
-from qom.cli.arguments import file_and_options
+from qom.cli.arguments import file_and_options, value_of
 from qom.cli.options import usage
 from qom.cli.system import answer, run
 from qom.errors import ConfigError
@@ -17,7 +17,8 @@ def main(argv: list[str]) -> int:
     if argv[0].startswith("-"):
         print(usage("qom run FILE"))
         return 0
+    into, argv = value_of(argv, "--dump")
     line = file_and_options(argv)
     if line.help_for is not None:
         return answer(line.help_for)
-    return run(line.builder.finish(), PROGRAM)
+    return run(line.builder.finish(), PROGRAM, dump_into=into)

@@ -1,0 +1,193 @@
+"""A live machine, read back into the configuration that builds its like.
+
+What objects carry is read from the objects as they are now: devices and back ends that came or went since the start,
+properties that were set since.  What no object carries (boot order, kernel, NUMA, log, `-no-reboot`) is taken from the
+configuration the machine was built from.  A place that a device found by itself (a PCI slot, a COM port) is written
+down, so that it is found again whatever else has gone.
+
+Not in it: state (registers, memory contents), parts that a program added to the tree by other means than
+`VirtualMachine.add_device`, and the host's date, which a machine that was not given one takes anew.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from qom.config.model import (
+    AccelChoice,
+    ChardevEntry,
+    CpuChoice,
+    DeviceEntry,
+    DriveEntry,
+    Entry,
+    MachineConfig,
+    ObjectEntry,
+    Smp,
+)
+from qom.errors import ConfigError, LifecycleError, PathError, QomError
+from qom.hw.device import Device
+from qom.object import Object
+from qom.options import Options
+from qom.properties import AliasProperty, Property, checked, format_size
+
+if TYPE_CHECKING:
+    from qom.vm.vm import VirtualMachine
+
+__all__ = ["default_of", "dump", "said"]
+
+BACKENDS: Final = ("/chardevs", "/drives", "/objects", "/machine/peripheral")
+"""Where an id is looked for, in this order (`VirtualMachine.reference`)."""
+
+_OWN_SECTIONS: Final = frozenset(
+    {"ram-size", "smp-cpus", "smp-sockets", "smp-cores", "smp-threads", "cpu-type", "firmware"}
+)
+"""Properties of a machine that a file says in sections of their own."""
+
+
+def dump(vm: VirtualMachine) -> MachineConfig:
+    """The configuration that builds a machine like `vm`: the same tree, the same properties, the same places.
+
+    Building from it and dumping again gives the same configuration.  The machine may be running.
+
+    Raises:
+        LifecycleError: the machine was not built, or is closed.
+        ConfigError: something was set to a value that no file can hold.
+    """
+    with vm.lock:
+        if not vm.built:
+            raise LifecycleError("a virtual machine must be built, and not closed, before it can be dumped")
+        was, machine = vm.config, vm.machine
+        props = {n: v for n, v in said(vm, machine).items() if n not in _OWN_SECTIONS}
+        if was.cpu is None and machine.cpu_type:
+            props["cpu-type"] = machine.cpu_type
+        memory = machine.ram_size if machine.ram_size != type(machine).default_ram_size else None
+        sockets, cores, threads = machine.smp_sockets, machine.smp_cores, machine.smp_threads
+        return attrs.evolve(
+            was,
+            machine=Entry(machine.type_name.removesuffix("-machine"), props),
+            accelerators=_accelerators(vm),
+            cpu=None if was.cpu is None else CpuChoice(was.cpu.model, dict(was.cpu.features)),
+            smp=Smp(machine.smp_cpus, sockets, cores, threads, sockets * cores * threads),
+            memory=memory,
+            firmware=machine.firmware or None,
+            numa=[attrs.evolve(n, origin="") for n in was.numa],
+            numa_distances=[attrs.evolve(d, origin="") for d in was.numa_distances],
+            globals=[attrs.evolve(g, origin="") for g in was.globals],
+            chardevs=[
+                ChardevEntry(c.type_name.removeprefix("chardev-"), id, said(vm, c))
+                for id, c in _held(vm, "/chardevs").items()
+            ],
+            drives=[_drive(vm, id, d) for id, d in _held(vm, "/drives").items()],
+            objects=[ObjectEntry(o.type_name, id, said(vm, o)) for id, o in _held(vm, "/objects").items()],
+            devices=[_device(vm, device) for device in vm.added()],
+            boot=dict(was.boot),
+            serials=list(was.serials),
+            log=attrs.evolve(was.log, origin=""),
+            origins={},
+        )
+
+
+def _held(vm: VirtualMachine, path: str) -> dict[str, Object]:
+    """The children of the container at `path`, which may not be there."""
+    try:
+        found: Object = vm.root.resolve(path)
+    except PathError:
+        return {}
+    return found.children()
+
+
+def _accelerators(vm: VirtualMachine) -> list[AccelChoice]:
+    accel = vm.machine.accel
+    return [] if accel is None else [AccelChoice(accel.type_name.removesuffix("-accel"), said(vm, accel))]
+
+
+def _drive(vm: VirtualMachine, id: str, drive: Object) -> DriveEntry:
+    was = next((d for d in vm.config.drives if d.id == id), None)
+    entry = DriveEntry(id, "", interface="none") if was is None else was
+    now = {name: drive.get(name) for name in ("file", "format", "readonly", "snapshot")}
+    return attrs.evolve(entry, **now, origin="")
+
+
+# Devices
+
+
+def _device(vm: VirtualMachine, device: Device) -> DeviceEntry:
+    home = device.parent
+    id = device.name if home is not None and home.name == "peripheral" else None
+    return DeviceEntry(device.type_name, id, _bus(vm, device), said(vm, device))
+
+
+def _bus(vm: VirtualMachine, device: Device) -> str | None:
+    """How to name the bus a device sits on; not at all where no other would do."""
+    if device.bus_type is None or device.bus is None:
+        return None
+    return None if [b for b in vm.buses() if b.is_a(device.bus_type)] == [device.bus] else vm.name_of_bus(device.bus)
+
+
+# Properties
+
+
+def said(vm: VirtualMachine, obj: Object) -> Options:
+    """What has to be said of an object to give it the properties it has: those that are not what it would start with.
+
+    Links are ids of back ends and devices where those are unambiguous, else paths; sizes have suffixes.
+    """
+    out: Options = {}
+    for name, found in obj.properties().items():
+        if name == "bus" or not (owned := _stored(obj, found)):
+            continue
+        owner, declared = owned
+        value = declared.read(owner)
+        if value != default_of(owner, declared):
+            out[name] = _plain(vm, owner, declared, value)
+    return out
+
+
+def _stored(obj: Object, found: Property) -> tuple[Object, Property] | None:
+    """The object and the declaration that hold the value of a property; None for what is computed, or not to be set."""
+    if isinstance(found, AliasProperty):
+        try:
+            owner, name = found.where(obj)
+            return _stored(owner, owner.find_property(name))
+        except QomError:
+            return None
+    if found.volatile or found.kind == "child" or (found.get is not None and found.set is None):
+        return None
+    return obj, found
+
+
+def default_of(obj: Object, declared: Property) -> Any:
+    """The value that a property of `obj` has before anybody sets it, global defaults included; None when required."""
+    value = None if declared.required else declared.default
+    for item in obj.registry.globals:
+        if obj.is_a(item.driver) and item.property in (declared.name, declared.attr):
+            value = item.value if declared.kind == "link" else checked(declared, item.value)
+    return value
+
+
+def _plain(vm: VirtualMachine, obj: Object, declared: Property, value: Any) -> Any:
+    if isinstance(value, Object):
+        return _reference(vm, value)
+    if value is None:
+        if declared.kind == "link":
+            return ""
+        raise ConfigError(f"{obj.path}: property '{declared.name}' was set to nothing, which a file cannot say")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if declared.kind == "size":
+        text = format_size(value)
+        return value if text.isdigit() else text
+    return copy.deepcopy(value)
+
+
+def _reference(vm: VirtualMachine, target: Object) -> str:
+    name = target.name or ""
+    return name if _first(vm, name) is target else target.path
+
+
+def _first(vm: VirtualMachine, id: str) -> Object | None:
+    return next((children[id] for children in (_held(vm, place) for place in BACKENDS) if id in children), None)
