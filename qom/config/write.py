@@ -139,7 +139,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v, where) for v in value]
     if isinstance(value, str):
-        return value
+        return value.replace("${", "$${")  # plain text, no variable
     if not isinstance(value, bool | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise ConfigError(
             f"{where}: {value!r} cannot be written into a file: expected text, a number, true or false, a list or a table"

@@ -167,7 +167,7 @@ def test_msi_with_masking(bench: PciBench) -> None:
 
 def test_slots(bench: PciBench) -> None:
     one = bench.add("test-card")
-    assert (one.addr, one.slot, one.path) == ("", 1, "/machine/unattached/test-card")
+    assert (one.addr, one.slot, one.path) == ("01.0", 1, "/machine/unattached/test-card")
     bench.add("test-card", addr="2.0", multifunction=True)
     two = bench.add("test-card", addr="2.1")
     assert two.path == "/machine/unattached/test-card@00:02.1"
@@ -182,6 +182,14 @@ def test_slots(bench: PciBench) -> None:
     with pytest.raises(PropertyError, match=r"slot\.function in hexadecimal, 00\.0 to 1f\.7"):
         bench.add("test-card", addr="20.0")
     assert sorted(bench.pci.functions) == [0x08, 0x10, 0x11]
+
+
+def test_a_slot_found_is_not_kept(bench: PciBench) -> None:
+    found, told = bench.add("test-card"), bench.add("test-card", addr="5")
+    assert (found.addr, told.addr) == ("01.0", "05.0")
+    for card in (found, told):
+        card.set("realized", False)
+    assert (found.addr, told.addr) == ("", "05.0")
 
 
 def test_failed_realize_frees_the_slot(bench: PciBench) -> None:

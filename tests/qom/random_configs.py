@@ -15,7 +15,7 @@ RESERVED |= {"repeat", "type", "backend", "nowait", "noserver", "remove"}
 ids = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,6}", fullmatch=True)
 type_names = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["on", "no", "0x10", "1:30", "1e3", "0o17", "010", ".5",
+    ["${x}", "$${x}", "$$${", "a${b", "$", "on", "no", "0x10", "1:30", "1e3", "0o17", "010", ".5",
     "-", "-1", "+2", "a,b", '"', "\\", "'''", "{n}", "{{", "#", "~", "null", "- a", "\x7f\x85\r\n\t"]
 )  # fmt: skip
 scalars = st.one_of(
