@@ -37,6 +37,7 @@ IN_BOX: dict[str, str] = {
     "char": "plugins.char",
     "block": "plugins.block",
     "firmware": "plugins.firmware",
+    "observe": "plugins.observe",
     "machines": "machines",
 }
 """The entry points of the distribution `qom` itself, for a tree that is not installed; pyproject.toml says the same."""

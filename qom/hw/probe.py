@@ -16,7 +16,8 @@ Changing.  An observer may set `value` (`level` of a line): the device, or the g
 `Fail`: a read gives all ones, a write is dropped, a line keeps what it had, a realize fails, a reset is left out, an
 unrealize or a change of the run state is refused, an exit that is no access stops the machine as one that nobody serves.
 `Fail` when a step has happened already ("realized", "unrealized", "finalized") changes nothing.  Every observer is told,
-in the order in which they came, also after one of them changed or failed it; `failed` then has the text.
+in the order in which they came, also after one of them changed or failed it; `failed` then has the text.  One that only
+wants to see what comes of it in the end is added with `after_others=True`.
 
 Errors.  Any other exception is the observer's own fault: an `ObserverFault` with its line stops that machine, no other.
 
@@ -235,7 +236,7 @@ def whole(callback: Callable[..., object], record: Any, value: Any) -> int:
 class AccessWatch:
     """One observer of accesses, and which it wants."""
 
-    __slots__ = ("before", "callback", "first", "last", "reads", "wanted", "writes")
+    __slots__ = ("after_others", "before", "callback", "first", "last", "reads", "wanted", "writes")
 
     def __init__(
         self,
@@ -247,7 +248,9 @@ class AccessWatch:
         writes: bool = True,
         wanted: Callable[[Any], bool] | None = None,
         before: bool = False,
+        after_others: bool = False,
     ) -> None:
+        self.after_others = after_others
         self.callback = callback
         self.first = first
         self.last = last
@@ -275,7 +278,7 @@ class AccessProbe:
 
     def add(self, watch: AccessWatch) -> None:
         """Tell `watch` from the next access on."""
-        self.watches = (*self.watches, watch)
+        self.watches = tuple(sorted((*self.watches, watch), key=lambda w: w.after_others))
         self.space.probe = self
         self.space.flush()
 
@@ -378,6 +381,7 @@ class ExitProbe:
     def __init__(self) -> None:
         self.early: tuple[Callable[[Exit], object], ...] = ()
         self.late: tuple[Callable[[Exit], object], ...] = ()
+        self.latest: tuple[Callable[[Exit], object], ...] = ()
 
     def serve(self, exit: Exit, plain: Callable[[Exit], int]) -> int:
         """Have an exit served by `plain`, observed: the value of a read, or what `plain` gave.
@@ -385,7 +389,7 @@ class ExitProbe:
         An exit that was failed goes to `plain`, too, which sees `exit.failed`.
         """
         if exit.address is None or exit.is_write or exit.string:
-            self._tell(exit, (*self.early, *self.late))
+            self._tell(exit, (*self.early, *self.late, *self.latest))
             return plain(exit)
         self._tell(exit, self.early)
         mask = (1 << exit.size * 8) - 1
@@ -393,8 +397,8 @@ class ExitProbe:
             exit.value = plain(exit)
             if exit.value < 0:
                 return exit.value  # nobody serves it: the loop ends
-        self._tell(exit, self.late)
-        last = (*self.early, *self.late)[-1:]
+        self._tell(exit, (*self.late, *self.latest))
+        last = (*self.early, *self.late, *self.latest)[-1:]
         return whole(last[0] if last else plain, exit, exit.value) & mask
 
     def _tell(self, exit: Exit, callbacks: tuple[Callable[[Exit], object], ...]) -> None:
@@ -410,7 +414,8 @@ class LineTap:
     def __init__(self, line: Line) -> None:
         self.line = line
         self.plain = line.handler
-        self.listeners: list[tuple[Callable[[LineChange], object], Any, str, str, int]] = []
+        self.listeners: list[tuple[bool, Callable[[LineChange], object], Any, str, str, int]] = []
+        """(whether after all others, callback, device, direction, name, number)"""
         self._busy = False
         line.handler = self.drive
 
@@ -420,7 +425,7 @@ class LineTap:
             self.plain(n, level)
             return
         failed: str | None = None
-        for callback, device, direction, name, number in tuple(self.listeners):
+        for _, callback, device, direction, name, number in sorted(self.listeners, key=lambda entry: entry[0]):
             change = LineChange(self.line, self.plain, device, direction, name, number, level)
             change.failed = failed
             self._busy = True
@@ -444,11 +449,12 @@ class MachineProbe:
     def __init__(self) -> None:
         self.exits: ExitProbe | None = None
         self.steps: tuple[Callable[[LifeStep], object], ...] = ()
+        self.last_steps: tuple[Callable[[LifeStep], object], ...] = ()
         self.deaf = False  # the machine is being closed: nothing can be failed any more
 
     def step(self, what: str, object: Any, detail: str = "") -> str | None:
         """Tell of a life-cycle step; the text of a `Fail`, or None."""
         step = LifeStep(what, object, detail)
-        for callback in self.steps:
+        for callback in (*self.steps, *self.last_steps):
             tell(callback, step)
         return None if self.deaf else step.failed

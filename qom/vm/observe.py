@@ -72,6 +72,7 @@ class Observatory:
         reads: bool = True,
         writes: bool = True,
         before: bool = False,
+        after_others: bool = False,
     ) -> Observation:
         """Tell `callback(access)` of port ("io") or memory accesses that touch `first`..`last` (inclusive).
 
@@ -86,15 +87,24 @@ class Observatory:
         if not 0 <= first <= last:
             raise ConfigError(f"observe: {first:#x}..{last:#x} is no range: expected the first address, then the last")
         watch = AccessWatch(
-            callback, first, last, reads=reads, writes=writes, wanted=self._matcher(device), before=before
+            callback,
+            first,
+            last,
+            reads=reads,
+            writes=writes,
+            wanted=self._matcher(device),
+            before=before,
+            after_others=after_others,
         )
         with self._vm.lock:
             self._watches[space].append(watch)
             self._cover()
         return Observation(lambda: self._stop_accesses(space, watch))
 
-    def exits(self, callback: Callable[[Exit], object], *, before: bool = False) -> Observation:
-        """Tell `callback(exit)` of every exit from the guest; `before` as for accesses.
+    def exits(
+        self, callback: Callable[[Exit], object], *, before: bool = False, after_others: bool = False
+    ) -> Observation:
+        """Tell `callback(exit)` of every exit from the guest; `before` and `after_others` as for accesses.
 
         An accelerator with a vCPU loop of its own tells nothing.
         """
@@ -102,6 +112,8 @@ class Observatory:
             exits, first = self._probe.exits or ExitProbe(), self._probe.exits is None
             if before:
                 exits.early = (*exits.early, callback)
+            elif after_others:
+                exits.latest = (*exits.latest, callback)
             else:
                 exits.late = (*exits.late, callback)
             if first:
@@ -116,13 +128,14 @@ class Observatory:
         device: Which = None,
         name: str | None = None,
         n: int | None = None,
+        after_others: bool = False,
     ) -> Observation:
         """Tell `callback(change)` whenever somebody drives an input of the device, or the device drives a line.
 
         name: only lines of this name ("" for unnamed inputs; "isa-irq" and "intx" for interrupt lines of a bus).
         n: only this number.
         """
-        watch = _LineWatch(callback, self._matcher(device), name, n)
+        watch = _LineWatch(callback, self._matcher(device), name, n, after_others)
         with self._vm.lock:
             self._line_watches.append(watch)
             if len(self._line_watches) == 1:
@@ -134,7 +147,12 @@ class Observatory:
         return Observation(lambda: self._stop_lines(watch))
 
     def lifecycle(
-        self, callback: Callable[[LifeStep], object], *, steps: Collection[str] | None = None, device: Which = None
+        self,
+        callback: Callable[[LifeStep], object],
+        *,
+        steps: Collection[str] | None = None,
+        device: Which = None,
+        after_others: bool = False,
     ) -> Observation:
         """Tell `callback(step)` of life-cycle steps; only those in `steps`, and of these devices, if given.
 
@@ -151,7 +169,10 @@ class Observatory:
                 callback(step)
 
         with self._vm.lock:
-            self._probe.steps = (*self._probe.steps, chosen)
+            if after_others:
+                self._probe.last_steps = (*self._probe.last_steps, chosen)
+            else:
+                self._probe.steps = (*self._probe.steps, chosen)
             self._changed()
         return Observation(lambda: self._stop_lifecycle(chosen))
 
@@ -205,7 +226,7 @@ class Observatory:
     def _changed(self) -> None:
         """Somebody came or went: show the probe to whoever asks for it exactly while there is anybody."""
         probe = self._probe
-        self._vm.registry.probe = probe if probe.exits is not None or probe.steps else None
+        self._vm.registry.probe = probe if probe.exits is not None or probe.steps or probe.last_steps else None
 
     def _exits_changed(self) -> None:
         self._changed()
@@ -227,7 +248,8 @@ class Observatory:
                 return
             exits.early = tuple(c for c in exits.early if c is not callback)
             exits.late = tuple(c for c in exits.late if c is not callback)
-            if not exits.early and not exits.late:
+            exits.latest = tuple(c for c in exits.latest if c is not callback)
+            if not exits.early and not exits.late and not exits.latest:
                 self._probe.exits = None
                 self._exits_changed()
 
@@ -235,7 +257,7 @@ class Observatory:
         with self._vm.lock:
             self._line_watches.remove(watch)
             for line, tap in list(self._taps.items()):
-                tap.listeners = [entry for entry in tap.listeners if entry[0] is not watch.callback]
+                tap.listeners = [entry for entry in tap.listeners if entry[1] is not watch.callback]
                 if not tap.listeners:
                     tap.remove()
                     del self._taps[line]
@@ -245,6 +267,7 @@ class Observatory:
     def _stop_lifecycle(self, callback: Callable[[LifeStep], object]) -> None:
         with self._vm.lock:
             self._probe.steps = tuple(c for c in self._probe.steps if c != callback)
+            self._probe.last_steps = tuple(c for c in self._probe.last_steps if c != callback)
             self._changed()
 
     def _device_came(self, step: LifeStep) -> None:
@@ -263,7 +286,7 @@ class Observatory:
             tap = self._taps.get(line)
             if tap is None:
                 tap = self._taps[line] = LineTap(line)
-            entry = (watch.callback, device, direction, name, n)
+            entry = (watch.after_others, watch.callback, device, direction, name, n)
             if entry not in tap.listeners:
                 tap.listeners.append(entry)
 
@@ -277,8 +300,10 @@ class _LineWatch:
         wanted: Callable[[Any], bool] | None,
         name: str | None,
         n: int | None,
+        after_others: bool,
     ) -> None:
         self.callback = callback
         self.wanted = wanted
         self.name = name
         self.n = n
+        self.after_others = after_others

@@ -683,7 +683,7 @@ class VirtualMachine:
 
     def _close_backends(self) -> None:
         with ExitStack() as steps:
-            for place in ("/objects", "/drives", "/chardevs"):
+            for place in ("/chardevs", "/drives", "/objects"):  # objects first: they use the others
                 for child in self.root.container(place).children().values():
                     steps.callback(child.unparent)
                     close = getattr(child, "close", None)
