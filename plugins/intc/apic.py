@@ -202,7 +202,7 @@ class Apic(SysBusDevice):
 
     def routes(self) -> Iterator[Route]:
         """It tells its processor, and through the bus the others."""
-        yield Route(None, self.cpu, "interrupt, NMI, INIT, start-up")
+        yield Route(None, self.cpu, "interrupts")
 
     def reset_hold(self, kind: Reset) -> None:
         """Power-up state (11.4.7.1); LINT0 of the first processor passes the 8259 on, as firmware expects of a PC."""

@@ -7,17 +7,25 @@ stands still.  The pictures are complete SVG documents, legible on light and dar
 
 from __future__ import annotations
 
+from qom.show.bus_picture import bus_svg
 from qom.show.buses import bus_text
 from qom.show.memory import memory_text
+from qom.show.memory_picture import memory_svg
 from qom.show.tree import tree_text
+from qom.show.tree_picture import tree_svg
 from qom.show.wiring import Wire, WireEnd, wires, wiring_text
+from qom.show.wiring_picture import wiring_svg
 
 __all__ = [
     "Wire",
     "WireEnd",
+    "bus_svg",
     "bus_text",
+    "memory_svg",
     "memory_text",
+    "tree_svg",
     "tree_text",
     "wires",
+    "wiring_svg",
     "wiring_text",
 ]

@@ -26,7 +26,7 @@ def test_the_tree_has_every_object_once(pc: VirtualMachine) -> None:
 def test_a_part_of_the_tree_with_properties(pc: VirtualMachine) -> None:
     lines = tree_text(pc.machine.child("rtc"), properties=True).splitlines()
     assert lines[0] == "/machine/rtc (mc146818rtc)"
-    assert "    iobase = 112" in lines and "    bus = /machine/piix3/isa.0" in lines
+    assert "    iobase = 0x70" in lines and "    bus = /machine/piix3/isa.0" in lines
 
 
 def test_every_bus_and_device_once_with_its_address(pc: VirtualMachine) -> None:

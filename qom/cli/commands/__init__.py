@@ -27,6 +27,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "mtree": Command("[FILE] [-f] [system options]", "show a machine's memory and port map, or -f flat"),
     "dump": Command("[FILE] [-o FILE] [--format F] [system options]", "write the machine that is built as a file"),
+    "graph": Command(
+        "[FILE] [--kind KIND] [-o FILE] [--text] [options]",
+        "draw a machine: what it is made of, its buses, its address maps, its interrupt lines",
+    ),
     "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
     "plugins": Command("", "list what came from where, and what was refused and why"),
     "version": Command("", "print the version"),
