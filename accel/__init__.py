@@ -11,6 +11,7 @@ from accel.exit_word import ExitWord
 from accel.handles import EXIT_NAMES, CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 from accel.kvm.kvm_accel import KvmAccel, kvm_init
 from accel.simulated.simulated_accel import SimulatedAccel, simulated_init
+from qom.deprecated import names_of
 
 QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel", "qtest.qtest_accel")
 """Where the plugin manager finds the types of this package."""
@@ -32,3 +33,5 @@ __all__ = [
     "kvm_init",
     "simulated_init",
 ]
+
+__getattr__ = names_of(__name__)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qom.config import ChardevEntry, ConfigBuilder, DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
+    from qom.deprecated import Deprecated, QomDeprecationWarning
     from qom.errors import (
         AbstractType,
         AccelError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         UnknownType,
         did_you_mean,
     )
+    from qom.extensions import MonitorCommand, SystemOption
     from qom.hookspecs import API_VERSION, hookimpl
     from qom.hw.address_space import AddressSpace
     from qom.hw.bus import Bus, SysBusDevice, SystemBus
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from qom.hw.system import SystemControl
     from qom.lifecycle import TRANSITIONS, Life
     from qom.object import Container, Object, Root, UserCreatable, check_id
-    from qom.options import placed
+    from qom.options import Taker, parse_options, placed
     from qom.plugins import PluginManager, default_registry
     from qom.properties import (
         REQUIRED,
@@ -129,6 +131,10 @@ _LATER = {
     "DeviceEntry": "qom.config.model",
     "DriveEntry": "qom.config.model",
     "ObjectEntry": "qom.config.model",
+    "Deprecated": "qom.deprecated",
+    "QomDeprecationWarning": "qom.deprecated",
+    "MonitorCommand": "qom.extensions",
+    "SystemOption": "qom.extensions",
     "API_VERSION": "qom.hookspecs",
     "hookimpl": "qom.hookspecs",
     "AddressSpace": "qom.hw.address_space",
@@ -156,6 +162,8 @@ _LATER = {
     "Reset": "qom.hw.reset",
     "reset_tree": "qom.hw.reset",
     "SystemControl": "qom.hw.system",
+    "Taker": "qom.options",
+    "parse_options": "qom.options",
     "placed": "qom.options",
     "PluginManager": "qom.plugins",
     "default_registry": "qom.plugins",
@@ -192,6 +200,7 @@ __all__ = [
     "ConsoleTimeout",
     "Container",
     "Cpu",
+    "Deprecated",
     "Device",
     "DeviceEntry",
     "DeviceFault",
@@ -210,6 +219,7 @@ __all__ = [
     "MemoryListener",
     "MemorySection",
     "MissingProperty",
+    "MonitorCommand",
     "Object",
     "ObjectEntry",
     "PathError",
@@ -221,6 +231,7 @@ __all__ = [
     "Property",
     "PropertyError",
     "PropertyLocked",
+    "QomDeprecationWarning",
     "QomError",
     "RamBlock",
     "RealizeError",
@@ -236,6 +247,8 @@ __all__ = [
     "SysBusDevice",
     "SystemBus",
     "SystemControl",
+    "SystemOption",
+    "Taker",
     "Timer",
     "Type",
     "TypeCycle",
@@ -258,6 +271,7 @@ __all__ = [
     "object_property_set",
     "open_machine",
     "or_line",
+    "parse_options",
     "parse_size",
     "placed",
     "prop",
@@ -270,7 +284,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     module = _LATER.get(name)
     if module is None:
-        raise AttributeError(f"module 'qom' has no attribute '{name}'")
+        from qom.deprecated import names_of
+
+        return names_of("qom")(name)
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

@@ -7,25 +7,36 @@ A plugin is a module (or an object) named by an entry point in the group `qom.pl
 
 Every class of that module marked by `@type_init` is a type of the plugin, without further ado.  What else it may hold:
 
-- `QOM_API = "1.0"`: the plugin API it was written for; another major number, or a later minor one, is refused.
+- `QOM_API = "1.0"`: the plugin API it was written for (below).
 - `QOM_MODULES = ("i8254", "i8259")`: submodules to collect from as well.
+- `QOM_DEPRECATED = (Deprecated(...),)`: types and properties of its own that will go.
 - functions marked by `@hookimpl` named as the hook specifications below.
+
+Compatibility.  The plugin API is what `qom`, `qom.hw`, `qom.vm`, `qom.board`, `qom.testing` and `accel` export by
+`__all__`, the hooks here, and the names above.  Its version is MAJOR.MINOR.  An addition raises the minor number; what was
+there keeps its meaning.  Only a new major number may take something away, and only what was deprecated in a minor version
+before (`qom.deprecated`).  So a plugin is loaded if its major number is ours and its minor number is not later than ours.
+One without `QOM_API` counts as written for 1.0, the first.  Every other is refused: a row of `qom plugins` names the
+distribution, the version it needs and the version there is; nothing of it is registered, and everything else goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
+    from qom.extensions import MonitorCommand, SystemOption
     from qom.registry import TypeInfo, TypeRegistry
     from qom.vm.vm import VirtualMachine
 
 PROJECT = "qom"
 API_VERSION = (1, 0)
 """Major: incompatible changes.  Minor: additions."""
+FIRST_API = (1, 0)
+"""What a plugin without `QOM_API` counts as written for."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -45,6 +56,24 @@ def qom_register_types(registry: TypeRegistry) -> None:
 
 
 @hookspec
+def qom_system_options() -> Iterable[SystemOption]:  # type: ignore[empty-body]
+    """Command-line options of this plugin's own; see `SystemOption`.
+
+    They are shown by `-help` and understood wherever system options are.  A name that is taken makes the plugin a broken
+    one.  Plugins are loaded for the command line only when a word in it is no option of ours.
+    """
+
+
+@hookspec
+def qom_monitor_commands() -> Iterable[MonitorCommand]:  # type: ignore[empty-body]
+    """Commands for running machines; see `MonitorCommand`.
+
+    Collected and checked when the plugin is loaded, listed by `vm.monitor_commands()`, carried out by
+    `vm.monitor_command(name, **arguments)`.  A name that is taken makes the plugin a broken one.
+    """
+
+
+@hookspec
 def qom_machine_created(vm: VirtualMachine) -> None:
     """A virtual machine exists, with nothing in it yet: the moment to add observers of all that comes (`vm.observe`).
 
@@ -60,3 +89,12 @@ def qom_machine_built(vm: VirtualMachine) -> None:
 @hookspec
 def qom_machine_closed(vm: VirtualMachine) -> None:
     """The machine was closed: unrealized, its threads ended, its tree empty."""
+
+
+@hookspec
+def qom_machine_event(vm: VirtualMachine, event: str, data: dict[str, Any]) -> None:
+    """Something happened to a virtual machine.
+
+    event: "RESUME", "STOP", "RESET", "SHUTDOWN", "POWERDOWN", "WAKEUP".  data: `time` in seconds since the epoch, and what
+    belongs to the event (`reason`, `guest`).  Called on the thread it happens on; an implementation that raises is reported.
+    """

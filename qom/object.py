@@ -166,6 +166,8 @@ class Object:
             found = self.class_properties.get(outer) or (self._instance_properties or {}).get(outer)
         if found is None:
             found = next((p for p in self.class_properties.values() if p.attr == name), None)
+        if found is None and (current := self.registry.current_property(self.type, name)) is not None:
+            return self.find_property(current)
         if found is None:
             raise UnknownProperty(self.path, name, self.properties(), self.type_name)
         return found

@@ -3,6 +3,9 @@
 What is in the box goes the very same way as what is not: entry points in the group `qom.plugins`.  A plugin that cannot
 be imported, was written for another plugin API, claims a taken name, or whose types do not fit becomes a row that says
 so, with its distribution's name; nothing of it is registered, and everything else goes on.
+
+Plugins are code, so it is said where they may come from: distributions that are installed (all, some by name, or none but
+the box) and paths the caller names.  No environment variable and no configuration file has a word in it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
 from typing import Any
@@ -17,10 +21,12 @@ from typing import Any
 import attrs
 import pluggy
 
-from qom import hookspecs
+from qom import deprecated, hookspecs
+from qom.deprecated import Deprecated
 from qom.errors import PluginError, TypeRegistryError, did_you_mean
-from qom.hookspecs import API_VERSION, PROJECT
-from qom.registry import Type, TypeInfo, TypeRegistry, mark_of
+from qom.hookspecs import FIRST_API, PROJECT
+from qom.plugin_path import at_path
+from qom.registry import TypeInfo, TypeRegistry, mark_of
 
 IMPL_MARK = f"{PROJECT}_impl"  # what pluggy's marker leaves on a function
 
@@ -48,7 +54,8 @@ class PluginRow:
     """One plugin and what became of it.
 
     status: "loaded"; "refused" (well-formed, but not wanted or not compatible); "broken" (an error in it).
-    reason: why not loaded, one line.  types: the names it brought.
+    reason: why not loaded, one line.  types, options, commands: the names it brought.
+    api: the plugin API it was written for, "" when it does not say.  by_choice: refused because it was not wanted.
     """
 
     name: str
@@ -58,6 +65,20 @@ class PluginRow:
     status: str = "loaded"
     reason: str = ""
     types: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    api: str = ""
+    by_choice: bool = False
+
+    @property
+    def source(self) -> str:
+        """Distribution and version, or the path it was loaded from."""
+        return f"{self.dist} {self.version}".rstrip()
+
+    @property
+    def owner(self) -> str:
+        """What identifies the plugin among all."""
+        return f"{self.dist}:{self.name}"
 
 
 @attrs.define
@@ -69,6 +90,14 @@ class _Candidate:
     version: str
     module: str
     load: Callable[[], Any]
+    api: str = ""  # of the package whose submodule it is
+
+
+class _StandIn:
+    """Implements a hook by the function a plugin has under the hook's old name."""
+
+    def __init__(self, hook: str, function: Callable[..., Any]) -> None:
+        setattr(self, hook, function)
 
 
 class _Refused(Exception):
@@ -78,29 +107,42 @@ class _Refused(Exception):
 class PluginManager:
     """Loads plugins into a registry.
 
-    load_external: also those of other distributions.  allow: if given, the only other distributions to load from.
+    load_external: also those of other installed distributions.  allow: if given, the only other distributions to load
+    from.  paths: files, packages and projects to load from as well (see `qom.plugin_path`), whatever the other two say.
     registry: where their types go; a new one by default.
     """
 
     def __init__(
-        self, registry: TypeRegistry | None = None, *, load_external: bool = True, allow: Collection[str] | None = None
+        self,
+        registry: TypeRegistry | None = None,
+        *,
+        load_external: bool = True,
+        allow: Collection[str] | None = None,
+        paths: Iterable[str] = (),
     ) -> None:
         self.registry = registry if registry is not None else TypeRegistry()
         self.load_external = load_external
-        self.allow = None if allow is None else frozenset(_canonical(a) for a in allow)
+        self.allow = None if allow is None else {_canonical(a): a for a in allow}
+        self.paths = tuple(paths)
         self.rows: list[PluginRow] = []
         self.pluggy = pluggy.PluginManager(PROJECT)
         self.pluggy.add_hookspecs(hookspecs)
 
     def load(self) -> list[PluginRow]:
-        """Find and load everything, the box first; returns (and keeps in `rows`) one row per plugin module."""
+        """Find and load everything, the box first; returns (and keeps in `rows`) one row per plugin module.
+
+        Raises:
+            ConfigError: a path holds nothing that could be a plugin.
+            PluginError: an allowed distribution is not installed, or has no plugins.
+        """
         queue = self._find()
         while queue:
             candidate = queue.pop(0)
             if isinstance(candidate, PluginRow):
                 self.rows.append(candidate)
                 continue
-            row, more = self._load_one(candidate)
+            with deprecated.loading_for(candidate.dist):
+                row, more = self._load_one(candidate)
             self.rows.append(row)
             queue[:0] = more
         self._drop_orphans()
@@ -113,7 +155,7 @@ class PluginManager:
             raise PluginError(f"no plugin '{name}'{did_you_mean(name, [r.name for r in self.rows])}")
         for row in rows:
             if row.status != "loaded":
-                raise PluginError(f"plugin '{name}' of {row.dist} {row.version} is {row.status}: {row.reason}")
+                raise PluginError(f"plugin '{name}' of {row.source} is {row.status}: {row.reason}")
         return rows[0]
 
     # Finding
@@ -121,97 +163,158 @@ class PluginManager:
     def _find(self) -> list[_Candidate | PluginRow]:
         in_box: dict[str, _Candidate | PluginRow] = {}
         outside: list[_Candidate | PluginRow] = []
+        there: set[str] = set()
         for entry in importlib.metadata.entry_points(group=GROUP):
             dist = entry.dist.name if entry.dist is not None else "unknown"
             version = entry.dist.version if entry.dist is not None else "unknown"
             candidate = _Candidate(entry.name, dist, version, entry.value, entry.load)
             if _canonical(dist) == "qom":
                 in_box[entry.name] = candidate
-            elif not self.load_external:
                 continue
-            elif self.allow is not None and _canonical(dist) not in self.allow:
-                reason = "its distribution is not among those allowed"
-                outside.append(PluginRow(entry.name, dist, version, entry.value, "refused", reason))
+            there.add(_canonical(dist))
+            reason = self._unwanted(dist)
+            if reason:
+                outside.append(PluginRow(entry.name, dist, version, entry.value, "refused", reason, by_choice=True))
             else:
                 outside.append(candidate)
+        for name, given in (self.allow or {}).items():
+            if name not in there | {"qom"}:
+                raise PluginError(f"no installed distribution '{given}' has plugins{did_you_mean(name, there)}")
         for name, module in IN_BOX.items():
             if name not in in_box:
                 in_box[name] = _Candidate(name, "qom", _own_version(), module, _importer(module))
         order = list(IN_BOX)
         first = sorted(in_box.values(), key=lambda c: (order.index(c.name) if c.name in order else len(order), c.name))
-        return [*first, *sorted(outside, key=lambda c: (_canonical(c.dist), c.name))]
+        named = [
+            _Candidate(found.name, found.dist, found.version, found.module, found.load)
+            for path in self.paths
+            for found in at_path(path, GROUP)
+        ]
+        return [*first, *sorted(outside, key=lambda c: (_canonical(c.dist), c.name)), *named]
+
+    def _unwanted(self, dist: str) -> str:
+        if not self.load_external:
+            return "only the plugins in the box are wanted"
+        if self.allow is not None and _canonical(dist) not in self.allow:
+            return "its distribution is not among those allowed"
+        return ""
 
     # Loading one
 
     def _load_one(self, candidate: _Candidate) -> tuple[PluginRow, list[_Candidate | PluginRow]]:
         facts = (candidate.name, candidate.dist, candidate.version, candidate.module)
-        registered = False
+        row = PluginRow(*facts)
+        registered: list[Any] = []
         plugin: Any = None
         try:
             plugin = candidate.load()
-            self._check_version(plugin)
-            more = self._submodules(candidate, plugin)
+            row = attrs.evolve(row, api=self._check_version(candidate, plugin))
+            more = self._submodules(candidate, plugin, row.api)
             if _has_hooks(plugin):
-                self._check_hooks(plugin)
-                registered = self.pluggy.register(plugin, f"{candidate.dist}:{candidate.name}") is not None
-            types = self._collect(candidate, plugin)
+                for implementer in (plugin, *self._check_hooks(plugin)):
+                    name = f"{row.owner} ({len(registered)})" if registered else row.owner
+                    if self.pluggy.register(implementer, name) is not None:
+                        registered.append(implementer)
+            row = self._collect(row, plugin, registered)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if registered:
-                self.pluggy.unregister(plugin)
+            for implementer in registered:
+                self.pluggy.unregister(implementer)
+            self.registry.extensions.drop(row.owner)
             status = "refused" if isinstance(error, _Refused) else "broken"
-            return PluginRow(*facts, status, _reason(error)), []
-        return PluginRow(*facts, types=tuple(t.name for t in types)), more
+            return PluginRow(*facts, status, _reason(error), api=row.api), []
+        return row, more
 
-    def _check_version(self, plugin: Any) -> None:
+    def _check_version(self, candidate: _Candidate, plugin: Any) -> str:
+        """The API the plugin says it was written for, "" if it says none; raises unless that one can be served."""
         wanted = getattr(plugin, "QOM_API", None)
+        if wanted is None and not isinstance(plugin, ModuleType):  # an object: its module speaks for it
+            wanted = getattr(
+                sys.modules.get(getattr(plugin, "__module__", None) or type(plugin).__module__), "QOM_API", None
+            )
+        if wanted is None and candidate.api:
+            wanted = candidate.api
+        have = hookspecs.API_VERSION
+        text = ".".join(str(n) for n in have)
+        said = ""
         if wanted is None:
-            return
-        have = ".".join(str(n) for n in API_VERSION)
-        parts = str(wanted).split(".")
-        if not isinstance(wanted, str) or len(parts) != 2 or not all(p.isdecimal() for p in parts):
-            raise PluginError(f"QOM_API is {wanted!r}: expected 'MAJOR.MINOR', such as '{have}'")
-        major, minor = (int(p) for p in parts)
-        if major != API_VERSION[0] or minor > API_VERSION[1]:
-            raise _Refused(f"it needs plugin API {wanted}, this is {have}")
+            major, minor = FIRST_API
+            needs = f"says no QOM_API, which means {major}.{minor},"
+        else:
+            parts = str(wanted).split(".")
+            if not isinstance(wanted, str) or len(parts) != 2 or not all(p.isdecimal() for p in parts):
+                raise PluginError(f"QOM_API is {wanted!r}: expected 'MAJOR.MINOR', such as '{text}'")
+            major, minor = (int(p) for p in parts)
+            said = wanted
+            needs = f"needs plugin API {wanted}"
+        if (major, minor) > have:
+            newer = "a newer qom is needed"
+        elif major < have[0]:
+            newer = f"a version of {candidate.dist} for plugin API {have[0]} is needed"
+        else:
+            return said
+        source = f"{candidate.dist} {candidate.version}".rstrip()
+        raise _Refused(f"{source} {needs} and qom {_own_version()} has {text}: {newer}")
 
-    def _submodules(self, candidate: _Candidate, plugin: Any) -> list[_Candidate | PluginRow]:
+    def _submodules(self, candidate: _Candidate, plugin: Any, api: str) -> list[_Candidate | PluginRow]:
         names = getattr(plugin, "QOM_MODULES", ())
         if not names:
             return []
         if isinstance(names, str) or not all(isinstance(n, str) for n in names):
             raise PluginError(f"QOM_MODULES is {names!r}: expected a tuple of module names")
         return [
-            _Candidate(f"{candidate.name}/{name}", candidate.dist, candidate.version, full, _importer(full))
+            _Candidate(f"{candidate.name}/{name}", candidate.dist, candidate.version, full, _importer(full), api)
             for name in names
             for full in (f"{plugin.__name__}.{name}",)
         ]
 
-    def _check_hooks(self, plugin: Any) -> None:
+    def _check_hooks(self, plugin: Any) -> list[Any]:
+        """Complain of hooks nobody knows; for deprecated ones, what implements those that replace them."""
         known = {n for n in vars(hookspecs) if n.startswith("qom_")}
+        stand_ins: list[Any] = []
         for name in dir(plugin):
             if name.startswith("__") or self.pluggy.parse_hookimpl_opts(plugin, name) is None:
                 continue
-            if name not in known:
+            if name in known:
+                continue
+            old = deprecated.find("hook", name)
+            if old is None:
                 raise PluginError(f"it implements the unknown hook '{name}'{did_you_mean(name, known)}")
+            deprecated.note(old)
+            stand_ins.append(_StandIn(old.instead, getattr(plugin, name)))
+        return stand_ins
 
-    def _collect(self, candidate: _Candidate, plugin: Any) -> list[Type]:
-        registry = self.registry
+    def _collect(self, row: PluginRow, plugin: Any, implementers: list[Any]) -> PluginRow:
+        """Take in what the plugin brings; the row with its names."""
+        registry, extensions = self.registry, self.registry.extensions
         before = {t.name for t in registry}
-        others = [p for p in self.pluggy.get_plugins() if p is not plugin]
-        with registry.transaction(candidate.dist):
+        others = [p for p in self.pluggy.get_plugins() if p not in implementers]
+
+        def hook(name: str) -> Any:
+            return self.pluggy.subset_hook_caller(name, others)
+
+        old = _deprecations(plugin)
+        with registry.transaction(row.dist):
             for cls in _marked(plugin):
                 registry.register(cls)
-            hook = self.pluggy.subset_hook_caller("qom_types", others)
-            for batch in hook():
+            for batch in hook("qom_types")():
                 for made in batch:
                     if not isinstance(made, TypeInfo) and not (isinstance(made, type) and mark_of(made)):
                         raise PluginError(f"qom_types gave {made!r}: expected classes marked by type_init, or TypeInfo")
                     registry.register(made)
-            self.pluggy.subset_hook_caller("qom_register_types", others)(registry=registry)
+            hook("qom_register_types")(registry=registry)
+            options = [o for batch in hook("qom_system_options")() for o in batch]
+            commands = [c for batch in hook("qom_monitor_commands")() for c in batch]
+            row = attrs.evolve(
+                row,
+                options=extensions.add_options(options, row.dist, row.owner),
+                commands=extensions.add_commands(commands, row.dist, row.owner),
+            )
+        registry.deprecate(old)
         own = _marked(plugin)
-        return [t for t in registry if (t.name not in before and not t.implied) or t.python_class in own]
+        types = [t for t in registry if (t.name not in before and not t.implied) or t.python_class in own]
+        return attrs.evolve(row, types=tuple(t.name for t in types))
 
     # Afterwards
 
@@ -231,11 +334,18 @@ class PluginManager:
                 bad = next((found[t] for t in row.types if t in found), None)
                 if bad is not None:
                     self._forget(row.types)
-                    row = attrs.evolve(row, status="broken", reason=_reason(bad), types=())
+                    self.registry.extensions.drop(row.owner)
+                    self._unplug(row.owner)
+                    row = attrs.evolve(row, status="broken", reason=_reason(bad), types=(), options=(), commands=())
                 rows.append(row)
             self.rows = rows
             self._forget(found)
         self.registry.drop_dangling_aliases()
+
+    def _unplug(self, owner: str) -> None:
+        for name, plugin in self.pluggy.list_name_plugin():
+            if plugin is not None and (name == owner or name.startswith(f"{owner} (")):
+                self.pluggy.unregister(plugin)
 
     def _forget(self, names: Iterable[str]) -> None:
         for name in names:
@@ -243,12 +353,14 @@ class PluginManager:
                 self.registry.unregister(name)
 
 
-def default_registry(*, load_external: bool = True, allow: Collection[str] | None = None) -> TypeRegistry:
+def default_registry(
+    *, load_external: bool = True, allow: Collection[str] | None = None, paths: Iterable[str] = ()
+) -> TypeRegistry:
     """A new registry with everything in the box and, unless told otherwise, everything installed.
 
-    The rows that say what came from where are in its `plugins`.
+    The arguments are those of `PluginManager`.  The rows that say what came from where are in its `plugins`.
     """
-    manager = PluginManager(load_external=load_external, allow=allow)
+    manager = PluginManager(load_external=load_external, allow=allow, paths=paths)
     manager.registry.plugins = manager.load()
     manager.registry.hooks = manager.pluggy
     return manager.registry
@@ -269,6 +381,16 @@ def _marked(plugin: Any) -> list[type]:
         and mark_of(v)
         and (v.__module__ == own or (below is not None and v.__module__.startswith(below)))
     ]
+
+
+def _deprecations(plugin: Any) -> tuple[Deprecated, ...]:
+    given = getattr(plugin, "QOM_DEPRECATED", ())
+    if not isinstance(given, tuple | list) or not all(isinstance(d, Deprecated) for d in given):
+        raise PluginError(f"QOM_DEPRECATED is {given!r}: expected a tuple of Deprecated(...)")
+    for entry in given:
+        if entry.kind not in ("type", "property"):
+            raise PluginError(f"QOM_DEPRECATED: {entry.kind} '{entry.name}': expected a type or a property")
+    return tuple(given)
 
 
 def _importer(module: str) -> Callable[[], Any]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from qom.deprecated import TABLE, Deprecated, note
 from qom.errors import (
     AbstractType,
     ConfigError,
@@ -31,6 +32,7 @@ from qom.errors import (
     UnknownType,
     did_you_mean,
 )
+from qom.extensions import Extensions
 from qom.properties import Property, StateField, namespace_of
 
 if TYPE_CHECKING:
@@ -223,6 +225,8 @@ class TypeRegistry:
         """The plugin manager's hooks (pluggy); None in a registry that no plugin manager filled."""
         self.probe: Any = None
         """Who listens to the life of objects and to exits (qom/hw/probe.py); a machine's own, while anybody does."""
+        self.extensions = Extensions()
+        self._deprecated: dict[tuple[str, str], Deprecated] = {(d.kind, d.name): d for d in TABLE}
         self._origin = ""
         self._lock = threading.RLock()
         self._initialising: set[str] = set()
@@ -352,6 +356,8 @@ class TypeRegistry:
         other.globals = list(self.globals)
         other.plugins = self.plugins
         other.hooks = self.hooks
+        other.extensions = self.extensions
+        other._deprecated = dict(self._deprecated)
         return other
 
     def drop_dangling_aliases(self) -> None:
@@ -359,19 +365,46 @@ class TypeRegistry:
         for name in [a for a in self._aliases if self.canonical(a) not in self._types]:
             del self._aliases[name]
 
+    # What will go
+
+    @property
+    def deprecations(self) -> list[Deprecated]:
+        """Everything deprecated, in the plugin API and in plugins."""
+        return list(self._deprecated.values())
+
+    def deprecate(self, entries: Iterable[Deprecated]) -> None:
+        """Note types and properties that will go and still work."""
+        self._deprecated.update({(d.kind, d.name): d for d in entries})
+
+    def current_property(self, found: Type, name: str) -> str | None:
+        """The property that replaces the deprecated `name` of a type (of it or of an ancestor); its use is noted."""
+        if not self._deprecated:
+            return None
+        outer = name.replace("_", "-")
+        for of in found.lineage():
+            old = self._deprecated.get(("property", f"{of.name}.{outer}"))
+            if old is not None:
+                note(old)
+                return old.instead
+        return None
+
     # Looking up
 
     def canonical(self, name: str) -> str:
-        """The type name `name` stands for: itself unless it is an alias."""
+        """The type name `name` stands for: itself unless it is an alias, or deprecated in favour of another."""
         seen = []
         while name in self._aliases and name not in seen:
             seen.append(name)
             name = self._aliases[name][0]
+        if name not in self._types and (old := self._deprecated.get(("type", name))) is not None:
+            return self.canonical(old.instead) if old.instead not in seen else name
         return name
 
     def get(self, name: str) -> Type:
         """The type of that name or alias."""
         found = self._types.get(name) or self._types.get(self.canonical(name))
+        if found is not None and name != found.name and (old := self._deprecated.get(("type", name))) is not None:
+            note(old)
         if found is None:
             raise UnknownType(f"no type '{name}'{did_you_mean(name, (*self._types, *self._aliases))}")
         return found
@@ -453,6 +486,8 @@ class TypeRegistry:
     def parent_of(self, child: Type, name: str) -> Type:
         """The type `name`, which `child` names as its parent or interface."""
         found = self._types.get(self.canonical(name))
+        if found is not None and name != found.name and (old := self._deprecated.get(("type", name))) is not None:
+            note(old, child.origin)
         if found is None:
             role = "parent" if name == child.parent else "interface"
             raise UnknownParent(
@@ -483,7 +518,8 @@ class TypeRegistry:
         known: set[str] = set()
         for found in self.types(self.canonical(item.driver)):
             known |= found.properties.keys()
-        if item.property not in known and item.property.replace("_", "-") not in known:
+        old = self.current_property(self.get(item.driver), item.property)
+        if old is None and item.property not in known and item.property.replace("_", "-") not in known:
             raise ConfigError(
                 f"'{item.driver}' has no property '{item.property}'{did_you_mean(item.property, known)}", item.origin
             )

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from qom.cli.commands import COMMANDS
+from qom.cli.options import WITH_ARGUMENT
+from qom.cli.session import PLUGIN_CHOICE, take
 from qom.cli.system import guarded
 from qom.errors import ConfigError, did_you_mean
 
@@ -15,10 +17,16 @@ PROGRAM = "qom"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; `argv` without the program's name."""
-    return guarded(PROGRAM, lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+    return guarded(PROGRAM, lambda: _main(sys.argv[1:] if argv is None else argv))
 
 
-def _main(argv: list[str]) -> int:
+def _main(words: Sequence[str]) -> int:
+    session, argv = take(words, WITH_ARGUMENT)
+    with session.active():
+        return _command(argv)
+
+
+def _command(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if argv else 1
@@ -33,6 +41,9 @@ def _usage() -> str:
     for name, command in COMMANDS.items():
         head = f"  {name} {command.arguments}".rstrip()
         lines.append(f"{head:52} {command.help}")
+    lines += ["", "With every command:"]
+    for name, choice in PLUGIN_CHOICE.items():
+        lines.append(f"{f'  --{name} {choice.argument}'.rstrip():52} {choice.help}")
     return "\n".join([*lines, "", "`qom-system-x86_64 -help` lists the system options."])
 
 

@@ -1,20 +1,27 @@
 """The option table of `qom-system-x86_64`: QEMU's spellings, what each takes, and where it goes in the configuration.
 
 The order of options does not matter, except between those that add to one list.  Asking for help (`-device help`,
-`-device NAME,help`) is remembered rather than answered here, so that this module needs no registry.
+`-device NAME,help`) is remembered rather than answered here, so that this module needs no registry.  Plugins are loaded
+only for a word that is no option of ours: a plugin may have brought it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
+from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Options, parse_options, split_options
+
+if TYPE_CHECKING:
+    from qom.extensions import SystemOption
 
 Handler = Callable[["CommandLine", str, str], None]
 
@@ -51,9 +58,7 @@ class CommandLine:
                 said.append((_disk(0), word, word))
                 continue
             name = word[2:] if word.startswith("--") else word[1:]
-            option = _BY_NAME.get(name)
-            if option is None:
-                raise ConfigError(f"unknown option{did_you_mean(name, _BY_NAME)}", word)
+            option = _BY_NAME.get(name) or _from_plugin(name, word)
             value = ""
             if option.argument:
                 if not rest:
@@ -79,6 +84,21 @@ class CommandLine:
 
         read_file(self.builder, path, self.variables)
         self.builder.on_top()
+
+
+def _from_plugin(name: str, word: str) -> Option:
+    """The option `name` that a plugin brings; ConfigError with near misses when none does."""
+    if name in PLUGIN_CHOICE:
+        raise ConfigError("expected on a command line only, where plugins are chosen before they are loaded", word)
+    brought = current().registry().extensions.options
+    found = brought.get(name)
+    if found is None:
+        raise ConfigError(f"unknown option{did_you_mean(name, {*_BY_NAME, *PLUGIN_CHOICE, *brought})}", word)
+
+    def handle(line: CommandLine, text: str, origin: str) -> None:
+        found.apply(line.builder, text, origin)
+
+    return Option(found.name, found.argument, found.help, handle)
 
 
 def _section(name: str) -> Handler:
@@ -242,15 +262,26 @@ OPTIONS: tuple[Option, ...] = (
 _BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
 
 
+WITH_ARGUMENT = frozenset(name for name, option in _BY_NAME.items() if option.argument)
+"""Options of ours that are followed by an argument."""
+
+
 def usage(program: str) -> str:
-    """The text of `-help`."""
+    """The text of `-help`: our options, those that choose plugins, and those of plugins with where they came from."""
     lines = [f"usage: {program} [options] [disk image]", ""]
     for option in OPTIONS:
-        names = "/".join(f"-{name}" for name in (*option.aliases, option.name))
-        head = f"  {names} {option.argument}".rstrip()
-        lines.append(f"{head:30} {option.help}" if len(head) < 30 else f"{head}\n{'':30} {option.help}")
+        lines.append(_help_line("/".join(f"-{name}" for name in (*option.aliases, option.name)), option))
+    lines += ["", "Plugins:", *(_help_line(f"--{name}", choice) for name, choice in PLUGIN_CHOICE.items())]
+    brought = sorted(current().registry().extensions.options.values(), key=lambda o: (o.origin, o.name))
+    for origin, options in itertools.groupby(brought, key=lambda o: o.origin):
+        lines += ["", f"Options of {origin}:", *(_help_line(f"-{o.name}", o) for o in options)]
     lines += ["", "A comma inside a value is written twice.  `help` as a value lists what there is: -device help."]
     return "\n".join(lines)
+
+
+def _help_line(names: str, option: Option | SystemOption | Choice) -> str:
+    head = f"  {names} {option.argument}".rstrip()
+    return f"{head:30} {option.help}" if len(head) < 30 else f"{head}\n{'':30} {option.help}"
 
 
 def log_help() -> str:

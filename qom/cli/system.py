@@ -15,7 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from qom import __version__
-from qom.cli.options import CommandLine, log_help, usage
+from qom.cli.options import WITH_ARGUMENT, CommandLine, log_help, usage
+from qom.cli.session import current, take
 from qom.errors import QomError
 from qom.registry import GlobalProperty
 
@@ -56,7 +57,13 @@ def complain(program: str, text: str) -> int:
     return 1
 
 
-def _main(argv: Sequence[str]) -> int:
+def _main(words: Sequence[str]) -> int:
+    session, argv = take(words, WITH_ARGUMENT)
+    with session.active():
+        return _system(argv)
+
+
+def _system(argv: list[str]) -> int:
     line = CommandLine().parse(argv)
     if line.show:
         print(f"{PROGRAM} version {__version__}" if line.show == "version" else usage(PROGRAM))
@@ -78,14 +85,12 @@ def answer(question: tuple[str, str]) -> int:
 
 
 def registry(program: str | None = None) -> TypeRegistry:
-    """The types there are; with `program`, a line on stderr for every plugin that could not be loaded."""
-    from qom.plugins import default_registry
-
-    made = default_registry()
+    """The types of this run; with `program`, a line on stderr for every plugin that was wanted and could not be loaded."""
+    made = current().registry()
     if program is not None:
         for row in made.plugins:
-            if row.status != "loaded":
-                complain(program, f"plugin '{row.name}' of {row.dist} {row.version} is {row.status}: {row.reason}")
+            if row.status != "loaded" and not row.by_choice:
+                complain(program, f"plugin '{row.name}' of {row.source} is {row.status}: {row.reason}")
     return made
 
 

@@ -5,6 +5,7 @@ No particular chip lives here.  A plugin uses what this package exports (most of
 
 from __future__ import annotations
 
+from qom.deprecated import names_of
 from qom.hw import pci_config
 from qom.hw.address_space import AddressSpace
 from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
@@ -76,3 +77,5 @@ __all__ = [
     "reset_tree",
     "subtree",
 ]
+
+__getattr__ = names_of(__name__)

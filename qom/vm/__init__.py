@@ -5,6 +5,7 @@ A plugin uses what this package exports (the names most plugins need are exporte
 
 from __future__ import annotations
 
+from qom.deprecated import names_of
 from qom.vm.block import SECTOR, BlockBackend, BlockError
 from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
 from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
@@ -41,3 +42,5 @@ __all__ = [
     "init_vcpu",
     "this_cpu",
 ]
+
+__getattr__ = names_of(__name__)

@@ -45,6 +45,7 @@ from qom.vm.runstate import RunState, check_transition
 from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
 if TYPE_CHECKING:
+    from qom.extensions import MonitorCommand
     from qom.vm.cpu import Cpu
 
 __all__ = ["Event", "VirtualMachine"]
@@ -351,6 +352,8 @@ class VirtualMachine:
         if not isinstance(value, str):
             return value
         found = obj.class_properties.get(name) or obj.instance_property(name)
+        if found is None and (current := self.registry.current_property(obj.type, name)) is not None:
+            found = obj.class_properties.get(current)
         if found is None or found.kind != "link":
             return value
         for place in ("/chardevs", "/drives", "/objects", "/machine/peripheral"):
@@ -598,13 +601,14 @@ class VirtualMachine:
         text = str(error) if isinstance(error, QomError) else f"{type(error).__name__}: {error}"
         self._fail(text)
 
-    def _call_hook(self, name: str) -> None:
+    def _call_hook(self, name: str, **facts: Any) -> None:
         """Have every plugin hear of this machine; one that raises is reported, and the others hear of it too."""
         if self.registry.hooks is None:
             return
+        given = {"vm": self, **facts}
         for plugin in getattr(self.registry.hooks.hook, name).get_hookimpls():
             try:
-                plugin.function(*[self for _ in plugin.argnames])
+                plugin.function(*[given[argument] for argument in plugin.argnames])
             except BaseException as error:
                 if passes(error):
                     raise
@@ -632,9 +636,27 @@ class VirtualMachine:
             print(line, file=self._log_file or sys.stderr, flush=True)
 
     def emit(self, event: str, **data: Any) -> None:
-        """Tell every listener in `events`."""
+        """Tell every listener in `events`, and the plugins that implement `qom_machine_event`."""
+        told = {"time": time.time(), **data}
         for listener in tuple(self.events):
-            listener(event, {"time": time.time(), **data})
+            listener(event, dict(told))
+        self._call_hook("qom_machine_event", event=event, data=told)
+
+    # -- monitor commands -------------------------------------------------------------------------------------------
+
+    def monitor_commands(self) -> dict[str, MonitorCommand]:
+        """The commands that plugins bring for running machines, by name."""
+        return dict(sorted(self.registry.extensions.commands.items()))
+
+    def monitor_command(self, name: str, /, **arguments: Any) -> Any:
+        """Carry out a command (`tick_ns=5` gives `tick-ns`) and return its answer.
+
+        Raises:
+            QomError: no such command, an argument is wrong, or the command failed.
+        """
+        command = self.registry.extensions.command(name)
+        given = {key if key in command.arguments else key.replace("_", "-"): v for key, v in arguments.items()}
+        return command.call(self, given)
 
     # -- end --------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ BAD = {
         """,
         "broken: type 'isa-serial'",
     ),
-    "test-newer": ("QOM_API = '99.0'", "refused: it needs plugin API 99.0"),
+    "test-newer": ("QOM_API = '99.0'", "refused: test-newer 0.7 needs plugin API 99.0 and qom"),
     "test-orphan": (
         """
         from qom import TypeInfo, hookimpl

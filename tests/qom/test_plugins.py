@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from qom import API_VERSION, PluginError, PluginManager, default_registry, plugins
+from qom import API_VERSION, ConfigError, PluginError, PluginManager, __version__, default_registry, hookspecs, plugins
 from qom.plugins import PluginRow
 
 ROOT = Path(__file__).parents[2]
@@ -143,8 +143,22 @@ BROKEN = {
     "syntax": ("def f(:\n", "broken", "SyntaxError: invalid syntax (test_broken_mod.py, line 1)"),
     "exit": ("raise SystemExit(3)\n", "broken", "SystemExit: 3"),
     "two lines": ("raise ValueError('one\\ntwo')\n", "broken", "ValueError: one two"),
-    "new api": ('QOM_API = "1.99"\n', "refused", "it needs plugin API 1.99, this is 1.0"),
-    "other api": ('QOM_API = "2.0"\n', "refused", "it needs plugin API 2.0, this is 1.0"),
+    "new api": (
+        'QOM_API = "1.99"\n',
+        "refused",
+        f"test-broken 1.2 needs plugin API 1.99 and qom {__version__} has 1.0: a newer qom is needed",
+    ),
+    "other api": (
+        'QOM_API = "2.0"\n',
+        "refused",
+        f"test-broken 1.2 needs plugin API 2.0 and qom {__version__} has 1.0: a newer qom is needed",
+    ),
+    "old api": (
+        'QOM_API = "0.9"\n',
+        "refused",
+        f"test-broken 1.2 needs plugin API 0.9 and qom {__version__} has 1.0:"
+        " a version of test-broken for plugin API 1 is needed",
+    ),
     "no api": ("QOM_API = 1\n", "broken", "QOM_API is 1: expected 'MAJOR.MINOR', such as '1.0'"),
     "modules": ('QOM_MODULES = "a"\n', "broken", "QOM_MODULES is 'a': expected a tuple of module names"),
     "unknown hook": (
@@ -265,8 +279,21 @@ def test_only_those_allowed_or_only_the_box(install: Install) -> None:
         ("test-no", "refused", "its distribution is not among those allowed"),
         ("test-yes", "loaded", ""),
     ]
-    assert outside(PluginManager(load_external=False)) == []
+    assert [(r.dist, r.status, r.reason) for r in outside(PluginManager(load_external=False))] == [
+        ("test-no", "refused", "only the plugins in the box are wanted"),
+        ("test-yes", "refused", "only the plugins in the box are wanted"),
+    ]
+    assert not {"test_yes_mod", "test_no_mod"} & (sys.modules.keys() - {"test_yes_mod"})
     assert "yes-gadget" in default_registry(allow=["test-yes"])
+
+
+def test_an_allowed_distribution_must_be_there(install: Install) -> None:
+    install("test-yes", "test_yes_mod", GOOD.format(name="yes"))
+    with pytest.raises(PluginError) as error:
+        PluginManager(allow=["Test_Yess"]).load()
+    assert str(error.value) == "no installed distribution 'Test_Yess' has plugins; did you mean 'test-yes'?"
+    assert "test_yes_mod" not in sys.modules
+    assert outside(PluginManager(allow=["qom"]))[0].status == "refused"
 
 
 def test_require_explains(install: Install) -> None:
@@ -307,3 +334,154 @@ def test_every_marked_class_in_the_box_is_registered() -> None:
 
 def test_the_api_version_is_public() -> None:
     assert API_VERSION == (1, 0)
+
+
+VERSIONS = {  # what a plugin says, and what becomes of it under plugin APIs 1.0, 1.3, 2.0
+    'QOM_API = "1.0"': ("loaded", "loaded", "refused"),
+    'QOM_API = "1.3"': ("refused", "loaded", "refused"),
+    'QOM_API = "1.4"': ("refused", "refused", "refused"),
+    'QOM_API = "2.0"': ("refused", "refused", "loaded"),
+    "": ("loaded", "loaded", "refused"),
+}
+
+
+@pytest.mark.parametrize("said", VERSIONS)
+def test_the_compatibility_rule(install: Install, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    install("test-versioned", "test_versioned_mod", f"{said}\n{GOOD.format(name='versioned')}")
+    found = []
+    for version in ((1, 0), (1, 3), (2, 0)):
+        monkeypatch.setattr(hookspecs, "API_VERSION", version)
+        (row,) = outside(PluginManager())
+        assert row.status == "loaded" or row.types == ()
+        found.append(row)
+    assert tuple(r.status for r in found) == VERSIONS[said]
+    if not said:
+        assert found[2].reason == (
+            f"test-versioned 1.2 says no QOM_API, which means 1.0, and qom {__version__} has 2.0:"
+            " a version of test-versioned for plugin API 2 is needed"
+        )
+
+
+def test_a_package_speaks_for_its_modules_and_a_module_for_its_objects(
+    install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install("test-inner", "test_inner", "", entry="inner = test_inner")
+    (tmp_path / "site" / "test_inner.py").unlink()
+    package = tmp_path / "site" / "test_inner"
+    package.mkdir()
+    (package / "__init__.py").write_text('QOM_API = "2.0"\nQOM_MODULES = ("a",)\n')
+    (package / "a.py").write_text(GOOD.format(name="inner"))
+    install(
+        "test-made",
+        "test_made_mod",
+        f'QOM_API = "2.1"\n{GOOD.format(name="made")}',
+        entry="made = test_made_mod:Gadget",
+    )
+    monkeypatch.setattr(hookspecs, "API_VERSION", (2, 0))
+    rows = {r.name: r for r in outside(PluginManager())}
+    assert (rows["inner"].status, rows["inner/a"].status, rows["inner/a"].api) == ("loaded", "loaded", "2.0")
+    assert rows["made"].status == "refused"
+
+
+# Plugins named by their path
+
+
+def at(path: Path, source: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(source))
+    return path
+
+
+@pytest.fixture
+def forget() -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    for name in [n for n in sys.modules.keys() - before if n.partition(".")[0].startswith("path_")]:
+        del sys.modules[name]
+
+
+def named(*paths: object) -> list[PluginRow]:
+    manager = PluginManager(load_external=False, paths=[str(p) for p in paths])
+    return [row for row in manager.load() if row.dist != "qom" and not row.by_choice]
+
+
+def test_a_file_a_package_and_a_project(tmp_path: Path, forget: None) -> None:
+    file = at(tmp_path / "path_file.py", GOOD.format(name="file"))
+    at(tmp_path / "path_package/__init__.py", 'from path_package import inner\nQOM_MODULES = ("inner",)')
+    at(tmp_path / "path_package/inner.py", GOOD.format(name="package"))
+    at(tmp_path / "project/src/path_project/__init__.py", "")
+    at(tmp_path / "project/src/path_project/part.py", GOOD.format(name="project"))
+    at(
+        tmp_path / "project/pyproject.toml",
+        """
+        [project]
+        name = "path-project"
+        version = "0.7"
+        [project.entry-points."qom.plugins"]
+        one = "path_project.part"
+        two = "path_project.part:Gadget"
+        """,
+    )
+    before = list(sys.path)
+    rows = named(file, tmp_path / "path_package", tmp_path / "project")
+    assert [(r.name, r.source, r.status, r.types) for r in rows] == [
+        ("path_file", str(file), "loaded", ("file-gadget",)),
+        ("path_package", str(tmp_path / "path_package"), "loaded", ()),
+        ("path_package/inner", str(tmp_path / "path_package"), "loaded", ("package-gadget",)),
+        ("one", "path-project 0.7", "loaded", ("project-gadget",)),
+        ("two", "path-project 0.7", "loaded", ("project-gadget",)),
+    ], [r.reason for r in rows]
+    assert sys.path == before
+    assert importlib.util.find_spec("path_other") is None
+    assert [r.status for r in named(file)] == ["loaded"]  # imported already, by this very path
+
+
+def test_a_path_does_not_take_the_name_of_another_module(tmp_path: Path, forget: None) -> None:
+    taken = [at(tmp_path / "a/json.py", ""), at(tmp_path / "a/antigravity.py", "")]
+    one, two = (at(tmp_path / d / "path_twin.py", GOOD.format(name=f"twin-{d}")) for d in "ab")
+    rows = named(*taken, one, two)
+    assert [r.status for r in rows] == ["broken", "broken", "loaded", "broken"]
+    for row, name in zip(rows[:2], ("json", "antigravity"), strict=True):
+        assert row.reason.startswith(f"PluginError: the module name '{name}' is taken by ") or row.reason.startswith(
+            f"the module name '{name}' is taken by "
+        )
+    assert rows[3].reason == f"the module name 'path_twin' is taken by {one}"
+
+
+def test_a_broken_file_is_a_row_and_can_be_tried_again(tmp_path: Path, forget: None) -> None:
+    file = at(tmp_path / "path_broken.py", "1 / 0")
+    (row,) = named(file)
+    assert (row.status, row.reason) == ("broken", "ZeroDivisionError: division by zero")
+    at(file, GOOD.format(name="mended") + "\n# another length")
+    (row,) = named(file)
+    assert row.types == ("mended-gadget",)
+
+
+SHAPES = "expected a .py file, a package (with __init__.py) or a project (with pyproject.toml)"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.py", None, f"does not exist: {SHAPES}"),
+        ("notes.txt", "x", f"is no Python file: {SHAPES}"),
+        ("empty/notes.txt", "x", f"is a directory without __init__.py and pyproject.toml: {SHAPES}"),
+        ("two-words.py", "", ": 'two-words' cannot be the name of a module: expected letters, digits and '_'"),
+    ],
+)
+def test_a_path_that_holds_no_plugin(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    if content is not None:
+        at(tmp_path / name, content)
+    path = tmp_path / name.partition("/")[0]
+    with pytest.raises(ConfigError) as error:
+        named(path)
+    assert str(error.value) == f"plugin '{path}'{'' if message.startswith(':') else ' '}{message}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[project]\nname = 'x'\n", "[project.entry-points]\nother = {}\n", "[project", "project = 1"]
+)
+def test_a_project_without_entry_points(tmp_path: Path, text: str) -> None:
+    at(tmp_path / "project/pyproject.toml", text)
+    with pytest.raises(ConfigError, match=rf"^plugin '{tmp_path}/project': "):
+        named(tmp_path / "project")

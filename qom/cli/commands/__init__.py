@@ -32,7 +32,7 @@ COMMANDS: dict[str, Command] = {
         "draw a machine: what it is made of, its buses, its address maps, its interrupt lines",
     ),
     "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
-    "plugins": Command("", "list what came from where, and what was refused and why"),
+    "plugins": Command("[--deprecations]", "list what came from where, and what was refused and why; or what will go"),
     "version": Command("", "print the version"),
 }
 """By name; the module is `qom.cli.commands.<name>`."""
