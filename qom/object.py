@@ -7,7 +7,7 @@ things happened: a part without an id is named after its type and its place ("is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from qom.errors import (
@@ -27,6 +27,7 @@ from qom.registry import Interface, Type, construct, type_init
 if TYPE_CHECKING:
     from qom.registry import TypeRegistry
 
+_COUNT: Final = re.compile(r"\[\d+\]$")
 _ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
@@ -297,6 +298,18 @@ class Object:
         child._name = name = self._auto_name(child, where)
         self._children[name] = child
         return name
+
+    def name_in_order(self, children: Sequence[Object]) -> None:
+        """Give children whose automatic names differ by their count alone ("x", "x[1]") these names in this order."""
+        groups: dict[str, list[Object]] = {}
+        for held in children:
+            groups.setdefault(_COUNT.sub("", cast(str, held._name)), []).append(held)
+        for group in groups.values():
+            if len(group) > 1:
+                names = sorted((cast(str, held._name) for held in group), key=lambda name: (len(name), name))
+                for held, name in zip(group, names, strict=True):
+                    held._name = name
+                    self._children[name] = held
 
     def _auto_name(self, child: Object, where: str | None) -> str:
         stem = child.type_name if where is None else f"{child.type_name}@{where}"

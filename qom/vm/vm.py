@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from weakref import WeakKeyDictionary
 
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
+from qom.config.order import build_order
+from qom.config.probe import Probe
 from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
@@ -130,13 +132,20 @@ class VirtualMachine:
         self._make_backends()
         self.machine.set("realized", True)
         with self.machine.system_bus.io_space.deferred():
-            for device in config.devices:
-                self.add_device(device)
+            self._add_devices(config.devices)
         self.machine.creation_done()
         self._built = True
         self.observe.built()
         self._call_hook("qom_machine_built")
         self._reset_devices()
+
+    def _add_devices(self, entries: list[DeviceEntry]) -> None:
+        """Add the configured devices, each after what it refers to; names depend on how they are declared alone."""
+        order = build_order(entries, Probe(self.registry))
+        made = {id(entry): self.add_device(entry) for entry in order}
+        if order != entries:
+            anonymous = [made[id(entry)] for entry in entries if entry.id is None]
+            self.root.container("/machine/peripheral-anon").name_in_order(anonymous)
 
     def _take_clock(self, clock: Clock) -> None:
         """The machine lives by `clock`; one that is stepped is served by whoever steps it."""
@@ -185,7 +194,7 @@ class VirtualMachine:
         for drive in config.drives:
             with placed(drive.origin):
                 self._add_drive(drive)
-        for entry in config.objects:
+        for entry in build_order(config.objects, Probe(self.registry)):
             with placed(entry.origin):
                 self.add_object(entry)
 
