@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from qom.hw.isa import IsaBus, IsaDevice
     from qom.hw.listener import MemoryListener, MemorySection
     from qom.hw.memory import RamBlock, Region
-    from qom.hw.pci import PciBus, PciDevice
+    from qom.hw.pci import PciDevice
+    from qom.hw.pci_bus import PciBus
     from qom.hw.reset import Reset, reset_tree
     from qom.hw.system import SystemControl
     from qom.lifecycle import TRANSITIONS, Life
@@ -157,7 +158,7 @@ _LATER = {
     "MemorySection": "qom.hw.listener",
     "RamBlock": "qom.hw.memory",
     "Region": "qom.hw.memory",
-    "PciBus": "qom.hw.pci",
+    "PciBus": "qom.hw.pci_bus",
     "PciDevice": "qom.hw.pci",
     "Reset": "qom.hw.reset",
     "reset_tree": "qom.hw.reset",

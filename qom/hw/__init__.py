@@ -17,12 +17,13 @@ from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
 from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
 from qom.hw.mtree import format_mtree
-from qom.hw.pci import PciBus, PciDevice, PciHostBridge
+from qom.hw.pci import PciDevice
+from qom.hw.pci_bus import PciBus, PciHostBridge
 from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation
 from qom.hw.reset import Reset, Resettable, reset_tree, subtree
 from qom.hw.system import SystemControl
 
-QOM_MODULES = ("device", "bus", "isa", "pci")
+QOM_MODULES = ("device", "bus", "isa", "pci_bus", "pci")
 
 __all__ = [
     "ISA_IRQS",

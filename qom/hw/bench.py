@@ -24,7 +24,7 @@ from qom.hw.device import Device
 from qom.hw.irq import Line
 from qom.hw.isa import ISA_IRQS, IsaBus
 from qom.hw.memory import Region
-from qom.hw.pci import PciBus, PciHostBridge, parse_addr
+from qom.hw.pci_bus import PciBus, PciHostBridge, parse_addr
 from qom.hw.reset import Reset, reset_tree
 from qom.object import Object, Root
 from qom.registry import TypeRegistry, mark_of, type_init
@@ -303,10 +303,10 @@ class PciBench(IsaBench):
 def hw_registry(*types: type) -> TypeRegistry:
     """A registry with the object model's and the hardware's base types, and `types`."""
     import qom.object
-    from qom.hw import bus, device, isa, pci
+    from qom.hw import bus, device, isa, pci, pci_bus
 
     registry = TypeRegistry()
-    for module in (qom.object, device, bus, isa, pci):
+    for module in (qom.object, device, bus, isa, pci_bus, pci):
         for value in vars(module).values():
             if isinstance(value, type) and value.__module__ == module.__name__:
                 mark = mark_of(value)

@@ -15,7 +15,8 @@ import attrs
 from qom.hw.device import Device
 from qom.hw.irq import Line, Pin
 from qom.hw.isa import IsaBus
-from qom.hw.pci import PciBus, PciDevice
+from qom.hw.pci import PciDevice
+from qom.hw.pci_bus import PciBus
 from qom.object import Object
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from qom import Device, IsaDevice, Object, Region, TypeRegistry, default_registr
 from qom.hw import DeviceFault
 from qom.hw.address_space import AddressSpace
 from qom.hw.bench import PciBench
-from qom.hw.pci import PciBus
+from qom.hw.pci_bus import PciBus
 from qom.hw.reset import Reset, reset_tree
 
 TOTAL = 100_000
