@@ -148,7 +148,7 @@ class KvmApic(_Inside):
         super().realize()
         if self.accel is None and self.cpu is not None:
             self.set("accel", self.cpu.accel)
-        self.vm()
+        self.vm().need("KVM_SIGNAL_MSI", "KVM_CAP_SIGNAL_MSI")
         assert isinstance(self.accel, KvmAccel)
         if self.apic_bus is not None:
             self.apic_bus.message_sink = self.accel.deliver_message

@@ -1,25 +1,27 @@
-"""PCI functions: their configuration space, base address registers, interrupt pin, MSI and bus mastering.
+"""PCI functions: their configuration space, base address registers, interrupt pin and bus mastering.
 
 Modelled: the type-0 header with write masks and write-one-to-clear bits, I/O and memory BARs (32 and 64 bits,
 prefetchable) and the expansion ROM, mapped as COMMAND says, STATUS.INTERRUPT and COMMAND.INTX_DISABLE, bus mastering
-gated by COMMAND.BUS_MASTER, the capability list, MSI with 32/64-bit addresses and per-vector masking.
-Not modelled: parity and system errors, MSI-X, PCI Express.
+gated by COMMAND.BUS_MASTER, the capability list; MSI (msi.py) and MSI-X (msix.py).
+Not modelled: parity and system errors, PCI Express.
 
-A device gives its identity as class facts, its registers in `realize` with `config_field`, `register_bar`, `add_msi`;
-its configuration space after reset is what these declared.  Sections cited: PCI Local Bus Specification 3.0.
+A device gives its identity as class facts, its registers in `realize` with `config_field`, `register_bar`, `add_msi`,
+`add_msix`; its configuration space after reset is what these declared.  Sections cited: PCI Local Bus Specification 3.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from qom.errors import PropertyError, RealizeError
+from qom.errors import PropertyError, RealizeError, StateError
 from qom.hw.address_space import AddressSpace
 from qom.hw.device import Device
 from qom.hw.irq import Line
 from qom.hw.listener import FlatRange
 from qom.hw.memory import Region
+from qom.hw.msi import Msi
+from qom.hw.msix import Msix
 from qom.hw.pci_bus import PciBus, format_addr, parse_addr
 from qom.hw.pci_config import (
     BAR0,
@@ -28,7 +30,6 @@ from qom.hw.pci_config import (
     BAR_PREFETCH,
     BARS,
     CACHE_LINE_SIZE,
-    CAP_ID_MSI,
     CAPABILITY_LIST,
     CARDBUS_CIS,
     CLASS_PROG,
@@ -44,9 +45,6 @@ from qom.hw.pci_config import (
     HEADER_TYPE,
     INTERRUPT_LINE,
     INTERRUPT_PIN,
-    MSI_64BIT,
-    MSI_ENABLE,
-    MSI_MASKING,
     MULTIFUNCTION,
     REVISION_ID,
     ROM_ADDRESS,
@@ -161,6 +159,8 @@ class PciDevice(Device):
     config: bytearray = state(factory=lambda: bytearray(CONFIG_SIZE), desc="Configuration space")
     intx_level: int = state(desc="Level the device holds its interrupt pin at")
     msi_pending: int = state(desc="MSI vectors raised while masked")
+    msix_table: bytearray = state(factory=bytearray, desc="MSI-X table")
+    msix_pending: bytearray = state(factory=bytearray, desc="MSI-X vectors raised while masked")
 
     pci: PciBus
 
@@ -184,7 +184,8 @@ class PciDevice(Device):
         self.intx_asserted = False
         self.intx = Line(self._set_intx, self.pin, f"{self.type_name}:int{'abcd'[self.pin]}")
         self.drives("intx", self.pin, self.intx)
-        self.msi_offset = 0
+        self.msi: Msi | None = None
+        self.msix: Msix | None = None
         self._defaults = bytearray(CONFIG_SIZE)
         self._writable = bytearray(CONFIG_SIZE)
         self._cleared_by_one = bytearray(CONFIG_SIZE)
@@ -267,23 +268,35 @@ class PciDevice(Device):
         return offset
 
     def add_msi(self, vectors: int = 1, *, wide: bool = True, maskable: bool = False, offset: int | None = None) -> int:
-        """Add the MSI capability with `vectors` (1, 2, 4 .. 32) messages; raise them with `msi_notify`."""
-        if vectors not in (1, 2, 4, 8, 16, 32):
-            raise RealizeError(f"{self.path}: {vectors} MSI vectors: expected 1, 2, 4, 8, 16 or 32")
-        data = 12 if wide else 8
-        at = self.add_capability(CAP_ID_MSI, data + (12 if maskable else 2), offset)
-        self.msi_offset = at
-        self._msi_data = at + data
-        self._msi_mask = at + data + 4 if maskable else 0
-        control = (vectors.bit_length() - 1) << 1 | (MSI_64BIT if wide else 0) | (MSI_MASKING if maskable else 0)
-        self.config_field(at + 2, 2, control, writable=MSI_ENABLE | 0x70)
-        self.config_field(at + 4, 4, 0, writable=0xFFFF_FFFC)
-        if wide:
-            self.config_field(at + 8, 4, 0, writable=0xFFFF_FFFF)
-        self.config_field(self._msi_data, 2, 0, writable=0xFFFF)
-        if maskable:
-            self.config_field(self._msi_mask, 4, 0, writable=(1 << vectors) - 1)
-        return at
+        """Add the MSI capability with `vectors` (1, 2, 4 .. 32) messages; says where it is.
+
+        wide: with 64-bit addresses.  maskable: with a mask and a pending bit for each vector.  offset: in configuration
+        space; where there is room by default.
+        """
+        self.msi = Msi(self, vectors, wide=wide, maskable=maskable, offset=offset)
+        return self.msi.offset
+
+    def add_msix(
+        self,
+        vectors: int,
+        bar: int,
+        *,
+        table_offset: int | None = None,
+        pba_bar: int | None = None,
+        pba_offset: int | None = None,
+        offset: int | None = None,
+    ) -> int:
+        """Add the MSI-X capability with `vectors` (1 to 2048) messages; says where it is.
+
+        bar: the memory BAR with the table; one that was not registered is made, for table and pending bits alone.
+        table_offset, pba_offset: where in their BARs they lie (multiples of 8), in a BAR that has the device's registers
+        too.  pba_bar: the BAR with the pending bits, where it is another.  offset: in configuration space; where there
+        is room by default.
+        """
+        self.msix = Msix(
+            self, vectors, bar, table_offset=table_offset, pba_bar=pba_bar, pba_offset=pba_offset, offset=offset
+        )
+        return self.msix.offset
 
     # -- configuration accesses
 
@@ -302,8 +315,11 @@ class PciDevice(Device):
             config[at] = ((config[at] & ~mask) | (byte & mask)) & ~(byte & ones[at])
         if offset < HEADER_END and (offset < CARDBUS_CIS or (offset < ROM_ADDRESS + 4 and end > ROM_ADDRESS)):
             self._header_changed()
-        elif self.msi_offset and offset < self.msi_offset + 24 and end > self.msi_offset:
-            self._msi_changed()
+        else:
+            for capability in (self.msi, self.msix):
+                if capability is not None and offset < capability.offset + capability.size and end > capability.offset:
+                    self._update_intx()
+                    capability.changed()
         self.config_changed(offset, end - offset)
 
     def config_changed(self, offset: int, size: int) -> None:
@@ -322,48 +338,50 @@ class PciDevice(Device):
     @property
     def msi_enabled(self) -> bool:
         """Whether the guest switched interrupts over to MSI."""
-        return self.msi_offset != 0 and bool(self.config[self.msi_offset + 2] & MSI_ENABLE)
+        return self.msi is not None and self.msi.enabled
+
+    @property
+    def msix_enabled(self) -> bool:
+        """Whether the guest switched interrupts over to MSI-X."""
+        return self.msix is not None and self.msix.enabled
 
     def msi_notify(self, vector: int = 0) -> None:
-        """Send MSI message `vector`; with per-vector masking a masked one stays pending."""
-        if not self.msi_enabled:
-            return
-        if self._msi_mask and self.config_word(self._msi_mask, 4) >> vector & 1:
-            self.msi_pending |= 1 << vector
-            self.set_config(self._msi_mask + 4, self.msi_pending, 4)
-            return
-        at = self.msi_offset
-        control = self.config_word(at + 2)
-        allocated = 1 << (control >> 4 & 7)
-        address = self.config_word(at + 4, 8 if control & MSI_64BIT else 4)
-        data = self.config_word(self._msi_data)
-        self.dma.write(address, (data & ~(allocated - 1)) | (vector & (allocated - 1)), 4)
+        """Send MSI message `vector`; with per-vector masking a masked one stays pending.  Nothing while MSI is off."""
+        if self.msi is not None:
+            self.msi.notify(vector)
 
-    def _msi_changed(self) -> None:
-        if self.msi_enabled:
-            self._update_intx()
-            if self._msi_mask and self.msi_pending:
-                ready = self.msi_pending & ~self.config_word(self._msi_mask, 4)
-                self.msi_pending &= ~ready
-                self.set_config(self._msi_mask + 4, self.msi_pending, 4)
-                for vector in range(32):
-                    if ready >> vector & 1:
-                        self.msi_notify(vector)
+    def msix_notify(self, vector: int = 0) -> None:
+        """Send MSI-X message `vector`; a masked one stays pending.  Nothing while MSI-X is off."""
+        if self.msix is not None:
+            self.msix.notify(vector)
+
+    def notify(self, vector: int = 0) -> bool:
+        """Send message `vector` by MSI-X or MSI, whichever the guest switched on.
+
+        Returns:
+            False when neither is on: the device then drives its interrupt pin, `intx`.
+        """
+        if self.msix is not None and self.msix.enabled:
+            self.msix.notify(vector)
+        elif self.msi is not None and self.msi.enabled:
+            self.msi.notify(vector)
         else:
-            self._update_intx()
+            return False
+        return True
 
     def _set_intx(self, n: int, level: int) -> None:
         self.intx_level = 1 if level else 0
         self._update_intx()
 
     def _update_intx(self) -> None:
-        """Show the pin's level in STATUS, and drive the bus's line unless COMMAND or MSI keeps it off."""
+        """Show the pin's level in STATUS, and drive the bus's line unless COMMAND, MSI or MSI-X keeps it off."""
         level, config = self.intx_level, self.config
         if level:
             config[STATUS] |= STATUS_INTERRUPT
         else:
             config[STATUS] &= ~STATUS_INTERRUPT
-        drives = bool(level) and not config[COMMAND + 1] & COMMAND_INTX_DISABLE >> 8 and not self.msi_enabled
+        drives = bool(level) and not config[COMMAND + 1] & COMMAND_INTX_DISABLE >> 8
+        drives = drives and not self.msi_enabled and not self.msix_enabled
         if drives != self.intx_asserted and self.interrupt_pin:
             self.intx_asserted = drives
             self.pci.set_intx(self.slot, self.pin, 1 if drives else 0)
@@ -374,7 +392,17 @@ class PciDevice(Device):
         """As for any device; the configuration space's reset value is what realize declared."""
         super().reset()
         self.config = bytearray(self._defaults)
+        if self.msix is not None:
+            self.msix.reset()
         self._header_changed()
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """As for any device; what has a size must have this one's."""
+        for name in ("config", "msix_table", "msix_pending"):
+            held, given = getattr(self, name), saved.get(name, b"")
+            if isinstance(given, bytes | bytearray) and len(given) != len(held):
+                raise StateError(f"{self.path}: {name}: saved state has {len(given)} bytes: expected {len(held)}")
+        super().load_state(saved)
 
     def state_loaded(self) -> None:
         """BARs are mapped and the pin is driven as the configuration space says."""
