@@ -10,10 +10,10 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from plugins.firmware import acpi, fw_cfg, loader, smbios
-from qom import ConfigError, placed
+from qom import ConfigError, Device, placed
 
 if TYPE_CHECKING:
-    from machines.pc import PcI440FX
+    from machines.pc import PcMachine
 
 __all__ = ["boot_order", "fill"]
 
@@ -35,14 +35,14 @@ CHS_SECTORS: Final = 1024 * 16 * 63  # more than cylinders, heads and sectors al
 DEFAULT_ORDER: Final = "cad"
 
 
-def fill(machine: PcI440FX) -> None:
+def fill(machine: PcMachine) -> None:
     """Tell the firmware everything; called once, before the guest runs."""
     order = boot_order(machine)
     _fill_cmos(machine, order)
     _fill_fw_cfg(machine, order)
 
 
-def boot_order(machine: PcI440FX) -> str:
+def boot_order(machine: PcMachine) -> str:
     """The `-boot order=` letters.
 
     Raises:
@@ -57,8 +57,10 @@ def boot_order(machine: PcI440FX) -> str:
     return order
 
 
-def _fill_cmos(machine: PcI440FX, order: str) -> None:
-    rtc = machine.part("rtc")
+def _fill_cmos(machine: PcMachine, order: str) -> None:
+    rtc = machine.chip("rtc", "mc146818rtc")
+    if rtc is None:
+        return
 
     def word(at: int, value: int, size: int = 2) -> None:
         for n in range(size):
@@ -83,14 +85,18 @@ def _fill_cmos(machine: PcI440FX, order: str) -> None:
     rtc.set_cmos(DISK_TRANSLATION, translation)
 
 
-def disks(machine: PcI440FX) -> dict[int, Any]:
+def disks(machine: PcMachine) -> dict[int, Any]:
     """The board's IDE disks by number: channel * 2 + unit."""
-    ide = machine.part("ide")
+    ide = machine.chip("ide", "piix3-ide")
+    if ide is None:
+        return {}
     return {n * 2 + disk.unit: disk for n, bus in enumerate(ide.ide) for disk in bus.devices}
 
 
-def _fill_fw_cfg(machine: PcI440FX, order: str) -> None:
-    cfg = machine.part("fw_cfg")
+def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
+    cfg = machine.chip("fw_cfg", "fw_cfg_io")
+    if cfg is None:
+        return
     config = machine.vm.config
     cpus = len(machine.cpus)
     cfg.add_i16(fw_cfg.NB_CPUS, cpus)
@@ -114,7 +120,7 @@ def _fill_fw_cfg(machine: PcI440FX, order: str) -> None:
         kernel.install(cfg)
 
 
-def ram_map(machine: PcI440FX) -> list[tuple[int, int, int]]:
+def ram_map(machine: PcMachine) -> list[tuple[int, int, int]]:
     """(start, size, type) of the e820 map's RAM."""
     entries = [(0, machine.below_4g, fw_cfg.E820_RAM)]
     if machine.above_4g:
@@ -122,7 +128,7 @@ def ram_map(machine: PcI440FX) -> list[tuple[int, int, int]]:
     return entries
 
 
-def numa_sizes(machine: PcI440FX) -> list[int]:
+def numa_sizes(machine: PcMachine) -> list[int]:
     """Bytes of RAM of each NUMA node; nodes that say nothing share the rest equally."""
     nodes = machine.vm.config.numa
     if not nodes:
@@ -138,7 +144,7 @@ def numa_sizes(machine: PcI440FX) -> list[int]:
     return [sizes[node] for node in sorted(sizes)]
 
 
-def numa_ranges(machine: PcI440FX, sizes: list[int]) -> list[list[tuple[int, int]]]:
+def numa_ranges(machine: PcMachine, sizes: list[int]) -> list[list[tuple[int, int]]]:
     """The (base, length) ranges of each node: nodes follow one another through RAM, skipping the hole under 4 GiB."""
     ranges: list[list[tuple[int, int]]] = []
     start = 0
@@ -154,7 +160,7 @@ def numa_ranges(machine: PcI440FX, sizes: list[int]) -> list[list[tuple[int, int
     return ranges
 
 
-def acpi_config(machine: PcI440FX, nodes: dict[int, int]) -> acpi.AcpiConfig:
+def acpi_config(machine: PcMachine, nodes: dict[int, int]) -> acpi.AcpiConfig:
     """What the ACPI tables say about this board."""
     config = machine.vm.config
     sizes = numa_sizes(machine)
@@ -178,12 +184,12 @@ def acpi_config(machine: PcI440FX, nodes: dict[int, int]) -> acpi.AcpiConfig:
     )
 
 
-def serial_ports(machine: PcI440FX) -> list[Any]:
+def serial_ports(machine: PcMachine) -> list[Any]:
     """The serial ports there are, by whatever means they came."""
-    return [device for device in machine.part("piix3").isa_bus.devices if device.is_a("isa-serial")]
+    return [device for device in machine.walk() if isinstance(device, Device) and device.is_a("isa-serial")]
 
 
-def smbios_config(machine: PcI440FX) -> smbios.SmbiosConfig:
+def smbios_config(machine: PcMachine) -> smbios.SmbiosConfig:
     """What the SMBIOS tables say about this machine."""
     text = machine.vm.config.uuid
     try:

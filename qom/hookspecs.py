@@ -10,6 +10,7 @@ Every class of that module marked by `@type_init` is a type of the plugin, witho
 - `QOM_API = "1.0"`: the plugin API it was written for (below).
 - `QOM_MODULES = ("i8254", "i8259")`: submodules to collect from as well.
 - `QOM_DEPRECATED = (Deprecated(...),)`: types and properties of its own that will go.
+- `QOM_BOARDS = ("tiny.toml",)`: board files beside the module; each becomes a machine type.
 - functions marked by `@hookimpl` named as the hook specifications below.
 
 Compatibility.  The plugin API is what `qom`, `qom.hw`, `qom.vm`, `qom.board`, `qom.testing` and `accel` export by

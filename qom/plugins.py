@@ -23,7 +23,7 @@ import pluggy
 
 from qom import deprecated, hookspecs
 from qom.deprecated import Deprecated
-from qom.errors import PluginError, TypeRegistryError, did_you_mean
+from qom.errors import ConfigError, PluginError, TypeRegistryError, UnknownParent, did_you_mean
 from qom.hookspecs import FIRST_API, PROJECT
 from qom.plugin_path import at_path
 from qom.registry import TypeInfo, TypeRegistry, mark_of
@@ -34,6 +34,7 @@ GROUP = "qom.plugins"
 IN_BOX: dict[str, str] = {
     "hw": "qom.hw",
     "vm": "qom.vm",
+    "board": "qom.board",
     "accel": "accel",
     "cpu": "plugins.cpu",
     "intc": "plugins.intc",
@@ -47,6 +48,10 @@ IN_BOX: dict[str, str] = {
     "machines": "machines",
 }
 """The entry points of the distribution `qom` itself, for a tree that is not installed; pyproject.toml says the same."""
+
+
+BOARDS = "qom.board.types"
+"""What reads the board files that a plugin names in `QOM_BOARDS`."""
 
 
 @attrs.frozen
@@ -91,6 +96,7 @@ class _Candidate:
     module: str
     load: Callable[[], Any]
     api: str = ""  # of the package whose submodule it is
+    plugin: Any = None  # once it is loaded
 
 
 class _StandIn:
@@ -136,6 +142,7 @@ class PluginManager:
             PluginError: an allowed distribution is not installed, or has no plugins.
         """
         queue = self._find()
+        loaded: list[tuple[int, _Candidate]] = []
         while queue:
             candidate = queue.pop(0)
             if isinstance(candidate, PluginRow):
@@ -143,8 +150,11 @@ class PluginManager:
                 continue
             with deprecated.loading_for(candidate.dist):
                 row, more = self._load_one(candidate)
+            if row.status == "loaded":
+                loaded.append((len(self.rows), candidate))
             self.rows.append(row)
             queue[:0] = more
+        self._load_boards(loaded)
         self._drop_orphans()
         return self.rows
 
@@ -207,7 +217,7 @@ class PluginManager:
         registered: list[Any] = []
         plugin: Any = None
         try:
-            plugin = candidate.load()
+            plugin = candidate.plugin = candidate.load()
             row = attrs.evolve(row, api=self._check_version(candidate, plugin))
             more = self._submodules(candidate, plugin, row.api)
             if _has_hooks(plugin):
@@ -318,6 +328,30 @@ class PluginManager:
 
     # Afterwards
 
+    def _load_boards(self, loaded: list[tuple[int, _Candidate]]) -> None:
+        """Register the machine types of board files; a board may extend another, of whatever plugin."""
+        failed: dict[int, BaseException] = {}
+        todo, before = [entry for entry in loaded if getattr(entry[1].plugin, "QOM_BOARDS", ())], -1
+        while todo and len(todo) != before:
+            before, again = len(todo), []
+            for at, candidate in todo:
+                try:
+                    load_boards = importlib.import_module(BOARDS).load_boards
+                    with self.registry.transaction(candidate.dist):
+                        made = load_boards(candidate.plugin, self.registry)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
+                    failed[at] = error
+                    if isinstance(error, UnknownParent):
+                        again.append((at, candidate))  # another's board may bring it
+                else:
+                    failed.pop(at, None)
+                    self.rows[at] = attrs.evolve(self.rows[at], types=(*self.rows[at].types, *made))
+            todo = again
+        for at, reason in failed.items():
+            self.rows[at] = self._taken_back(self.rows[at], reason)
+
     def _drop_orphans(self) -> None:
         """Take back every plugin whose types name a parent or interface that nobody brought."""
         while True:
@@ -332,15 +366,17 @@ class PluginManager:
             rows: list[PluginRow] = []
             for row in self.rows:
                 bad = next((found[t] for t in row.types if t in found), None)
-                if bad is not None:
-                    self._forget(row.types)
-                    self.registry.extensions.drop(row.owner)
-                    self._unplug(row.owner)
-                    row = attrs.evolve(row, status="broken", reason=_reason(bad), types=(), options=(), commands=())
-                rows.append(row)
+                rows.append(row if bad is None else self._taken_back(row, bad))
             self.rows = rows
             self._forget(found)
         self.registry.drop_dangling_aliases()
+
+    def _taken_back(self, row: PluginRow, error: BaseException) -> PluginRow:
+        """Forget everything a loaded plugin brought; its row as a broken one."""
+        self._forget(row.types)
+        self.registry.extensions.drop(row.owner)
+        self._unplug(row.owner)
+        return attrs.evolve(row, status="broken", reason=_reason(error), types=(), options=(), commands=())
 
     def _unplug(self, owner: str) -> None:
         for name, plugin in self.pluggy.list_name_plugin():
@@ -416,6 +452,6 @@ def _has_hooks(plugin: Any) -> bool:
 
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, _Refused | PluginError | TypeRegistryError):
+    if isinstance(error, _Refused | PluginError | TypeRegistryError | ConfigError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -101,6 +101,11 @@ class ApicBus(SysBusDevice):
             yield Route(self.line_in("pic"), apic, "LINT0")
             yield Route(None, apic, "messages")
 
+    def connect_controller(self, line: str | None, controller: ExternalController) -> None:
+        """The output of an 8259 was wired to input `line`: it gives the vectors of ExtINT."""
+        if line == "pic":
+            self.pic = controller
+
     def _pic_line(self, n: int, level: int) -> None:
         for apic in self.apics:
             apic.set_lint0(level)

@@ -1,3 +1,3 @@
 """ISA devices of a PC board: keyboard controller, port 92h, DMA controllers, debug ports."""
 
-QOM_MODULES = ("ps2", "i8042", "port92", "i8237", "debugcon", "debug_exit")
+QOM_MODULES = ("isabus_bridge", "ps2", "i8042", "port92", "i8237", "debugcon", "debug_exit")

@@ -1,8 +1,38 @@
-"""Boards as data: parts, places, lines, and what builds a machine from them."""
+"""Boards as data: parts, places and lines in a file, and the machine type that is built from them.  See docs/boards.md."""
 
-from qom.board.parts import Part, Wire, add_part, assemble, parse_line
+from __future__ import annotations
+
+from qom.board.assembly import Assembly, bus_at
+from qom.board.changes import Problems, change
+from qom.board.expressions import Expression, ExpressionError
+from qom.board.files import BoardFile, read_board
+from qom.board.machine import BoardMachine
+from qom.board.parts import Board, BoardCpus, BoardRegion, Part, Requirement, Wire, parse_line
+from qom.board.types import board_of, machine_type, register_board
 from qom.deprecated import names_of
 
-__all__ = ["Part", "Wire", "add_part", "assemble", "parse_line"]
+QOM_MODULES = ("machine", "types")
+
+__all__ = [
+    "Assembly",
+    "Board",
+    "BoardCpus",
+    "BoardFile",
+    "BoardMachine",
+    "BoardRegion",
+    "Expression",
+    "ExpressionError",
+    "Part",
+    "Problems",
+    "Requirement",
+    "Wire",
+    "board_of",
+    "bus_at",
+    "change",
+    "machine_type",
+    "parse_line",
+    "read_board",
+    "register_board",
+]
 
 __getattr__ = names_of(__name__)

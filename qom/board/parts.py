@@ -1,31 +1,44 @@
-"""The vocabulary boards are written in: parts, places, wires.
+"""What a board is made of: parts, wires, regions, processors, values and requirements, as records.
 
-A board is data.  `Part` says which type sits on which bus under which name with which properties; `Wire` says which
-output drives which input.  `assemble` makes the parts in the order given, realizes each, then connects the wires.
-
-Places are written as text, so that a file can say them too:
+Places are written as text, so that a file can say them:
 
 * a bus: `system`, or `<part>.<bus name>` such as `pcihost.pci.0`, found among the part's children;
 * a line: `<part>.<line>[<n>]` for a named line, `<part>[<n>]` for an unnamed one; `[<n>]` may be left out for n = 0;
-* as a source only, an ISA bus's interrupt line: `<bus>:irq[<n>]`.
+* as a source only, an ISA bus's interrupt line: `<bus>:irq[<n>]`;
+* a piece of the memory map lies in `memory` or `io`, in a container region by its name, or in a region that a part
+  makes: `<part>.<attribute>` such as `pcihost.pci-memory`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import attrs
 
+from qom.board.expressions import Expression
 from qom.errors import ConfigError
-from qom.hw.bus import Bus
-from qom.hw.device import Device
-from qom.hw.irq import Line
-from qom.hw.isa import ISA_IRQS, IsaBus
-from qom.vm.machine import Machine
 
-__all__ = ["Part", "Wire", "add_part", "assemble", "find_bus", "parse_line"]
+__all__ = ["ACCELERATOR", "USES", "Board", "BoardCpus", "BoardRegion", "Part", "Requirement", "Wire", "parse_line"]
+
+ACCELERATOR: Final = "accelerator"
+"""As a link's target: the machine's accelerator."""
+
+USES: Final = ("serial", "debugcon", "drive", "cdrom")
+"""What a configuration asks for that a board has a place for."""
+
+_LINE = re.compile(r"(?P<part>[^.\[\]:]+)(?:\.(?P<line>[^\[\]:]+))?(?:\[(?P<n>\d{1,4})\])?")
+_USE = re.compile(r"(?P<what>[a-z]+)(?:\[(?P<n>\d{1,3})\])?")
+
+
+def _expression(value: Expression | str | None) -> Expression | None:
+    return Expression(value) if isinstance(value, str) else value
+
+
+def _expressions(values: Mapping[str, Expression | str]) -> dict[str, Expression]:
+    return {name: Expression(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 @attrs.frozen
@@ -37,8 +50,13 @@ class Part:
         type: type name, or `{role}` for a type that the accelerator chooses (`{pic}`, `{ioapic}`, `{apic}`).
         bus: the place of its bus; `system` for parts of the board itself.
         props: properties to set, by their outside names.
-        links: properties that name another part.
-        when: name of a boolean machine property that must be on for the part to be there; None for always.
+        links: what it is handed: a link property, or an attribute of the class, that names another part, a region of
+            the board, or the accelerator.
+        values: properties set to what an expression over the board's values gives.
+        when: the condition under which the part is there; None for always.
+        use: what the configuration must ask for, for the part to be there: `serial[n]`, `drive[n]`, `cdrom[n]`,
+            `debugcon`.  It is then given the back end as its property `chardev` or `drive`.
+        origin: where it was written.
     """
 
     name: str
@@ -46,120 +64,166 @@ class Part:
     bus: str = "system"
     props: Mapping[str, Any] = attrs.field(factory=dict)
     links: Mapping[str, str] = attrs.field(factory=dict)
-    when: str | None = None
+    values: Mapping[str, Expression] = attrs.field(factory=dict, converter=_expressions)
+    when: Expression | None = attrs.field(default=None, converter=_expression)
+    use: str | None = None
+    origin: str = attrs.field(default="", eq=False)
 
 
 @attrs.frozen
-class Wire:
-    """A connection from an output line to an input line."""
+class LinePlace:
+    """One end of a wire: `part`, its line's name (None: unnamed), number; `bus` for an interrupt line of a bus."""
 
-    source: str
-    target: str
+    part: str
+    line: str | None
+    n: int
+    bus: str | None = None
+
+    def __str__(self) -> str:
+        if self.bus is not None:
+            return f"{self.bus}:{self.line}[{self.n}]"
+        return f"{self.part}.{self.line}[{self.n}]" if self.line else f"{self.part}[{self.n}]"
 
 
-_LINE = re.compile(r"(?P<part>[^.\[\]]+)(?:\.(?P<line>[^\[\]]+))?(?:\[(?P<n>\d+)\])?")
-
-
-def parse_line(text: str) -> tuple[str, str | None, int]:
-    """Split a line's place into part, line name (None: unnamed) and number.
+def parse_line(text: str, *, source: bool = False) -> LinePlace:
+    """Take a line's place apart; `source`: a bus's interrupt line may be meant.
 
     Raises:
         ConfigError: the text is not of the form `part.line[n]`.
     """
+    place, colon, bus_line = text.partition(":")
+    if colon and source:
+        match = re.fullmatch(r"irq(?:\[(\d{1,4})\])?", bus_line)
+        if match is not None and place:
+            return LinePlace(place.partition(".")[0], "irq", int(match[1] or 0), place)
+        raise ConfigError(f"line {text!r}: expected <bus>:irq[<n>]")
     match = _LINE.fullmatch(text)
     if match is None:
         raise ConfigError(f"line {text!r}: expected <part>.<line>[<n>] or <part>[<n>]")
-    return match["part"], match["line"], int(match["n"] or 0)
+    return LinePlace(match["part"], match["line"], int(match["n"] or 0))
 
 
-def find_bus(machine: Machine, place: str) -> Bus:
-    """The bus at a place.
-
-    Raises:
-        ConfigError: no part or no bus of that name; the text lists the buses there are.
-    """
-    if place == "system":
-        return machine.system_bus
-    part_name, _, bus_name = place.partition(".")
-    part = machine.children().get(part_name)
-    if part is None:
-        raise ConfigError(f"bus {place!r}: {machine.path} has no part {part_name!r}")
-    bus = part.children().get(bus_name)
-    if not isinstance(bus, Bus):
-        there = ", ".join(sorted(name for name, child in part.children().items() if isinstance(child, Bus)))
-        raise ConfigError(f"bus {place!r}: {part.path} has no bus {bus_name!r}; it has: {there or 'none'}")
-    return bus
-
-
-def _part(machine: Machine, name: str, said_by: str) -> Device:
-    part = machine.children().get(name)
-    if not isinstance(part, Device):
-        raise ConfigError(f"{said_by}: {machine.path} has no part {name!r}")
-    return part
-
-
-def assemble(
-    machine: Machine,
-    parts: Iterable[Part],
-    wires: Iterable[Wire],
-    roles: Mapping[str, str],
-    handed: Mapping[str, Mapping[str, object]],
-) -> None:
-    """Make, place and realize the parts in order, then connect the wires.
-
-    Args:
-        machine: the board; parts become its children.
-        parts: in the order in which they are to be realized.
-        wires: those whose ends both exist are connected; an end at a part that `when` left out is skipped.
-        roles: what `{role}` stands for.
-        handed: by part name, what a part is handed as plain attributes before it is realized (RAM, a bus of messages).
+@attrs.frozen
+class Wire:
+    """A connection from an output line to an input line, there while its condition holds.
 
     Raises:
-        ConfigError: a wire or a place names something the board does not have.
-        RealizeError: a part cannot be realized.
+        ConfigError: an end is not written as a line's place is.
     """
-    absent: set[str] = set()
-    for part in parts:
-        if part.when is not None and not machine.get(part.when):
-            absent.add(part.name)
-            continue
-        add_part(machine, part, roles, handed.get(part.name, {}))
-    bus_lines: dict[str, dict[int, Line]] = {}
-    for wire in wires:
-        target_name, target_line, target_n = parse_line(wire.target)
-        place, _, bus_line = wire.source.partition(":")
-        source_name, source_line, source_n = parse_line(bus_line or wire.source)
-        if (place.partition(".")[0] if bus_line else source_name) in absent or target_name in absent:
-            continue
-        said_by = f"wire {wire.source} -> {wire.target}"
-        line = _part(machine, target_name, said_by).line_in(target_line, target_n)
-        if bus_line:
-            bus_lines.setdefault(place, {})[source_n] = line
-        else:
-            _part(machine, source_name, said_by).connect_out(source_line, source_n, line)
-    for place, lines in bus_lines.items():
-        bus = find_bus(machine, place)
-        if not isinstance(bus, IsaBus):
-            raise ConfigError(f"wire from {place}:irq: {bus.path} is a {bus.type_name}, which has no interrupt lines")
-        bus.connect_irqs([lines.get(n, Line(_nowhere, n)) for n in range(ISA_IRQS)])
+
+    source: str
+    target: str
+    when: Expression | None = attrs.field(default=None, converter=_expression)
+    origin: str = attrs.field(default="", eq=False)
+    start: LinePlace = attrs.field(init=False, repr=False)
+    end: LinePlace = attrs.field(init=False, repr=False)
+
+    @start.default
+    def _start(self) -> LinePlace:
+        return parse_line(self.source, source=True)
+
+    @end.default
+    def _end(self) -> LinePlace:
+        return parse_line(self.target)
 
 
-def _nowhere(n: int, level: int) -> None:
-    """Where a bus line leads that no wire connects."""
+@attrs.frozen
+class BoardRegion:
+    """A piece of the memory map.
+
+    Attributes:
+        name: its name; others refer to it by that, and to its size as `<name>.size`.
+        kind: "ram", "rom", "alias" (a window on `of` from `offset` on) or "container".
+        inside: where it lies: `memory`, `io`, a container's name, or `<part>.<attribute>`.
+        at: its offset there; None: it lies nowhere by itself.  `size` in it is its own size.
+        size: in bytes; None for a ROM as long as its image.
+        of: the name of the region an alias shows.
+        offset: of an alias, where in that region it begins.
+        priority: among regions that overlap, the higher one is seen.
+        readonly: an alias drops writes.
+        file: of a ROM, the image.
+        property: of a ROM, the property of the machine that may name another image.
+        sha256: what the image in `file` has as its digest, in hexadecimal.
+        granule: what the length of an image must be a multiple of, in bytes.
+        when: the condition under which it is there.
+        origin: where it was written.
+    """
+
+    name: str
+    kind: str
+    inside: str = "memory"
+    at: Expression | None = attrs.field(default=None, converter=_expression)
+    size: Expression | None = attrs.field(default=None, converter=_expression)
+    of: str | None = None
+    offset: Expression | None = attrs.field(default=None, converter=_expression)
+    priority: int = 0
+    readonly: bool = False
+    file: Path | None = None
+    property: str | None = None
+    sha256: str | None = None
+    granule: Expression | None = attrs.field(default=None, converter=_expression)
+    when: Expression | None = attrs.field(default=None, converter=_expression)
+    origin: str = attrs.field(default="", eq=False)
 
 
-def add_part(machine: Machine, part: Part, roles: Mapping[str, str], handed: Mapping[str, object]) -> Device:
-    """Make one part, place it and realize it."""
-    device = machine.registry.new(part.type.format(**roles))
-    if not isinstance(device, Device):
-        raise ConfigError(f"part {part.name!r}: {part.type} is not a device type")
-    machine.add_child(part.name, device)
-    for name, value in part.props.items():
-        device.set(name, value)
-    for name, target in part.links.items():
-        device.set(name, _part(machine, target, f"part {part.name!r}, link {name!r}"))
-    for attribute, value in handed.items():
-        setattr(device, attribute, value)
-    device.plug(find_bus(machine, part.bus))
-    device.set("realized", True)
-    return device
+@attrs.frozen
+class BoardCpus:
+    """How processors are made.
+
+    Attributes:
+        of: the type that processor types derive from; `-cpu MODEL` is the type `MODEL-<of>`.
+        name: a processor's name in the composition tree; `{index}` in it is its number.
+        apic_bus: the part through which local APICs talk; None for processors without one.
+        fixed: `-cpu` is refused.
+        origin: where it was written.
+    """
+
+    of: str = "x86_64-cpu"
+    name: str = "cpu{index}"
+    apic_bus: str | None = None
+    fixed: bool = False
+    origin: str = attrs.field(default="", eq=False)
+
+
+@attrs.frozen
+class Requirement:
+    """A condition that must hold, and what to say when it does not."""
+
+    that: Expression
+    text: str
+    origin: str = attrs.field(default="", eq=False)
+
+
+@attrs.frozen
+class Board:
+    """A whole board.
+
+    Attributes:
+        parts: in the order in which they are made, where none needs another.
+        wires: those whose ends both exist are connected.
+        regions: the memory map.
+        values: names for expressions, which may refer to one another.
+        requirements: checked before anything is made.
+        cpus: how processors are made; None for a board without.
+        removed: parts that were taken out: wires to them are left out, too.
+    """
+
+    parts: tuple[Part, ...] = ()
+    wires: tuple[Wire, ...] = ()
+    regions: tuple[BoardRegion, ...] = ()
+    values: Mapping[str, Expression] = attrs.field(factory=dict, converter=_expressions)
+    requirements: tuple[Requirement, ...] = ()
+    cpus: BoardCpus | None = None
+    removed: frozenset[str] = frozenset()
+
+
+def parse_use(text: str) -> tuple[str, int]:
+    """What `for = "serial[1]"` means: the kind of thing asked for, and its number.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    match = _USE.fullmatch(text)
+    if match is None or match["what"] not in USES or (match["what"] == "debugcon" and match["n"] is not None):
+        raise ConfigError(f"'for' cannot be {text!r}: expected serial[N], drive[N], cdrom[N] or debugcon")
+    return match["what"], int(match["n"] or 0)

@@ -18,7 +18,10 @@ from qom.config.model import (
     NumaDistance,
     NumaNode,
     ObjectEntry,
+    PartEntry,
+    RegionEntry,
     Smp,
+    WireEntry,
 )
 
 __all__ = [
@@ -39,7 +42,10 @@ __all__ = [
     "NumaDistance",
     "NumaNode",
     "ObjectEntry",
+    "PartEntry",
+    "RegionEntry",
     "Smp",
+    "WireEntry",
     "load",
     "parse_chardev_shorthand",
     "parse_cpu",

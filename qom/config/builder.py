@@ -7,6 +7,7 @@ things does not matter.  Whether a driver or a property exists is for whoever bu
 from __future__ import annotations
 
 import contextlib
+import os.path
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,9 +26,10 @@ from qom.config.model import (
     ObjectEntry,
     Smp,
 )
+from qom.config.parts import parse_part, parse_region, parse_wire
 from qom.errors import ConfigError, PathError, did_you_mean
 from qom.object import check_id
-from qom.options import Options, Report, Taker, at, format_options, parse_options, raise_it, shown
+from qom.options import Options, Origin, Report, Taker, at, format_options, parse_options, raise_it, shown
 
 MIB = 1 << 20
 
@@ -180,6 +182,13 @@ class ConfigBuilder:
                 self.config.machine.type = name
             else:
                 take.report("'type' is empty: expected a machine type; `-M help` lists them", "type")
+            self.config.machine.board = None
+        if (board := take.text("board")) is not None:
+            if name is not None:
+                take.report("'type' and 'board' say the same thing: expected one of them", "board")
+            where = at(origin, "board")
+            folder = os.path.dirname(where.file) if isinstance(where, Origin) else ""
+            self.config.machine.board = os.path.abspath(os.path.join(folder, board))
         if (accel := take.raw("accel")) is not None:
             with self.gathering():
                 self.accel({"accel": accel}, at(origin, "accel"))
@@ -340,6 +349,18 @@ class ConfigBuilder:
     def debugcon(self, text: str, origin: str) -> None:
         """`-debugcon`: the debug port's back end."""
         self._debugcon = (text, origin)
+
+    def part(self, options: Options, origin: str) -> None:
+        """A part that the machine's board has in another form, besides, or no more."""
+        self.config.parts.append(parse_part(options, origin, self.report))
+
+    def wire(self, options: Options, origin: str) -> None:
+        """A wire that the machine's board has besides, or no more."""
+        self.config.wires.append(parse_wire(options, origin, self.report))
+
+    def region(self, options: Options, origin: str) -> None:
+        """A piece of memory that the machine's board has in another form, besides, or no more."""
+        self.config.regions.append(parse_region(options, origin, self.report))
 
     def boot(self, options: Options, origin: str) -> None:
         """`-boot [order=]LETTERS[,once=LETTERS][,menu=on][,splash-time=MS][,strict=on]`."""
@@ -595,6 +616,9 @@ SECTIONS: dict[str, tuple[Section, str | None]] = {
     "chardev": (ConfigBuilder.chardev, "backend"),
     "drive": (ConfigBuilder.drive, None),
     "boot": (ConfigBuilder.boot, "order"),
+    "part": (ConfigBuilder.part, None),
+    "wire": (ConfigBuilder.wire, None),
+    "region": (ConfigBuilder.region, None),
 }
 """Sections that are option strings on a command line: who takes them, and the name of their first, bare option."""
 

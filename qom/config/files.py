@@ -45,7 +45,7 @@ _SWITCHES = {
     "nographic": "nographic",
     "nodefaults": "nodefaults",
 }
-_LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel"})
+_LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region"})
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _OTHER = ("cpu", "serial", "debugcon", "global", "log", "snapshot")

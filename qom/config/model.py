@@ -27,11 +27,12 @@ LOG_CATEGORIES = {
 
 @attrs.define
 class Entry:
-    """The machine type and its properties."""
+    """The machine type and its properties; `board` is the path of a board file that is the type instead."""
 
     type: str
     props: Options = attrs.field(factory=dict)
     origin: str = ""
+    board: str | None = None
 
 
 @attrs.define
@@ -152,11 +153,55 @@ class Log:
 
 
 @attrs.define
+class PartEntry:
+    """A part of a board, or what a file changes of one; what is None is not said.
+
+    bus: the place of its bus.  props: properties.  links: the parts, regions or accelerator it is handed, by property.
+    values: properties whose value is an expression over the board's values.  when: the condition under which it is there.
+    use: what the configuration must ask for, for it to be there (`serial[0]`, `drive[1]`, `debugcon`).
+    remove: take the board's part of that name out.
+    """
+
+    name: str
+    type: str | None = None
+    bus: str | None = None
+    props: Options = attrs.field(factory=dict)
+    links: dict[str, str] = attrs.field(factory=dict)
+    values: dict[str, str] = attrs.field(factory=dict)
+    when: str | None = None
+    use: str | None = None
+    remove: bool = False
+    origin: str = ""
+
+
+@attrs.define
+class WireEntry:
+    """A wire from an output to an input of a board, or (remove) one to take out."""
+
+    source: str
+    target: str
+    when: str | None = None
+    remove: bool = False
+    origin: str = ""
+
+
+@attrs.define
+class RegionEntry:
+    """A piece of a board's memory map, or what a file changes of one; `props` is what is said of it, by name."""
+
+    name: str
+    props: Options = attrs.field(factory=dict)
+    remove: bool = False
+    origin: str = ""
+
+
+@attrs.define
 class MachineConfig:
     """Everything that can be said about a machine before it is built.
 
     memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
     the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
+    parts, wires, regions: what differs from the machine type's board.
     origins: where the plain values above were said, by name.
     """
 
@@ -178,6 +223,9 @@ class MachineConfig:
     serials: list[str | None] = attrs.field(factory=list)
     debugcon: str | None = None
     globals: list[GlobalEntry] = attrs.field(factory=list)
+    parts: list[PartEntry] = attrs.field(factory=list)
+    wires: list[WireEntry] = attrs.field(factory=list)
+    regions: list[RegionEntry] = attrs.field(factory=list)
     boot: Options = attrs.field(factory=dict)
     paused: bool = False
     no_reboot: bool = False

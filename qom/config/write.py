@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from qom.config.builder import parse_chardev_shorthand, parse_smp
-from qom.config.model import AccelChoice, ChardevEntry, DriveEntry, MachineConfig, NumaDistance, NumaNode, Smp
+from qom.config.model import (
+    AccelChoice,
+    ChardevEntry,
+    DriveEntry,
+    MachineConfig,
+    NumaDistance,
+    NumaNode,
+    PartEntry,
+    Smp,
+)
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Options
 from qom.properties import format_size
@@ -90,7 +99,7 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
     data: dict[str, Any] = {
         "name": config.name,
         "uuid": config.uuid,
-        "machine": {"type": config.machine.type, **shown.machine(config.machine.type, config.machine.props)},
+        "machine": {**_machine_type(config), **shown.machine(config.machine.type, config.machine.props)},
         "accel": _accelerators(config.accelerators),
         "cpu": _cpu(config),
         "smp": _smp(config.smp),
@@ -118,6 +127,12 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "device": [
             {**_said(driver=d.driver, id=d.id, bus=d.bus), **shown.props(d.driver, d.props)} for d in config.devices
         ],
+        "part": [_part(p) for p in config.parts],
+        "wire": [
+            _said(**{"from": w.source, "to": w.target, "when": w.when, "remove": w.remove or None})
+            for w in config.wires
+        ],
+        "region": [{"name": r.name, **r.props, **_said(remove=r.remove or None)} for r in config.regions],
         "global": [
             {"driver": g.driver, "property": g.property, "value": shown.value(g.driver, g.property, g.value)}
             for g in config.globals
@@ -125,6 +140,23 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "log": _said(file=config.log.file, categories=config.log.categories or None) or None,
     }
     return {key: _plain(value, key) for key, value in data.items() if value is not None and value != []}
+
+
+def _machine_type(config: MachineConfig) -> dict[str, str]:
+    """The key that says what machine it is."""
+    if config.machine.board is not None:
+        return {"board": config.machine.board}
+    return {"type": config.machine.type}
+
+
+def _part(part: PartEntry) -> dict[str, Any]:
+    facts = {"name": part.name, "type": part.type, "bus": part.bus, "when": part.when, "for": part.use}
+    tables = {"props": part.props, "links": part.links, "values": part.values}
+    return {
+        **_said(**facts),
+        **{key: table for key, table in tables.items() if table},
+        **_said(remove=part.remove or None),
+    }
 
 
 def _said(**values: Any) -> dict[str, Any]:

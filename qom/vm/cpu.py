@@ -141,6 +141,11 @@ class Cpu(Device):
         else:
             self.lower_interrupt()
 
+    def connect_controller(self, line: str | None, controller: InterruptController) -> None:
+        """The output of `controller` was wired to input `line`: INTR asks it for the vectors."""
+        if line == "intr":
+            self.interrupt_controller = controller
+
     def raise_interrupt(self) -> None:
         """The interrupt controller has something for this processor."""
         self.interrupt_request = True

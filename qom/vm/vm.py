@@ -155,7 +155,12 @@ class VirtualMachine:
 
     def _new_machine(self) -> Machine:
         entry = self.config.machine
-        names = (f"{entry.type}-machine", entry.type)
+        name = entry.type
+        if entry.board is not None:
+            boards: Any = self.registry.class_of("board-machine")
+            with placed(entry.origin, "board"):
+                name = boards.type_of_file(self.registry, entry.board)
+        names = (f"{name}-machine", name)
         types = {t.name for t in self.registry.types("machine", abstract=False)}
         known = self.registry.find_any(names)
         if known is None or known.name not in types:

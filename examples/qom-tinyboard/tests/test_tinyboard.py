@@ -1,36 +1,43 @@
-"""tinyboard from its reset vector to its exit port, on the simulated accelerator."""
+"""tinyboard from its reset vector to its exit port, on the simulated accelerator; everything is said in files."""
+
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from qom_tinyboard import TinyBoard, TinyIsaBridge
+import qom_tinyboard
 
-from qom import ConfigBuilder, ConfigError, RealizeError, VirtualMachine, default_registry
+from qom import ConfigError, default_registry, open_machine
+from qom.board import read_board, register_board
+
+BOARD = Path(qom_tinyboard.__file__).with_name("tinyboard.toml")
+FILE = """
+debugcon = "file:{out}"
+serial = "none"
+
+[machine]
+type = "tinyboard"
+"""
 
 
-def builder(tmp_path):
-    made = ConfigBuilder()
-    made.machine({"type": "tinyboard"}, "the test")
-    made.debugcon(f"file:{tmp_path / 'out'}", "the test")
-    made.serial("none", "the test")
-    return made
-
-
-def machine(config):
+@contextmanager
+def machine(tmp_path, more=""):
+    """The machine of a file that asks for a tinyboard, and `more`; built from a checkout as well as installed."""
     registry = default_registry(load_external=False)
-    for cls in (TinyIsaBridge, TinyBoard):
-        registry.register(cls, origin="qom-tinyboard")
-    return VirtualMachine(config, registry)
+    registry.register(qom_tinyboard.TinyIsaBridge, origin="qom-tinyboard")
+    register_board(registry, read_board(BOARD), "qom-tinyboard")
+    (tmp_path / "vm.toml").write_text(more + FILE.format(out=tmp_path / "out"))
+    with open_machine(tmp_path / "vm.toml", registry=registry) as vm:
+        yield vm
 
 
 def test_the_rom_greets_and_ends_the_machine(tmp_path):
-    with machine(builder(tmp_path).finish()) as vm:
-        vm.build()
+    with machine(tmp_path) as vm:
         assert vm.run() == 1
     assert (tmp_path / "out").read_text() == "tinyboard\n"
 
 
 def test_its_parts_have_stable_names(tmp_path):
-    with machine(builder(tmp_path).finish()) as vm:
-        vm.build()
+    with machine(tmp_path) as vm:
         paths = [obj.path for obj in vm.root.walk()]
     for path in ("/machine/cpu", "/machine/bridge/isa.0", "/machine/pic", "/machine/exit", "/machine/debugcon"):
         assert path in paths
@@ -41,19 +48,24 @@ def test_another_rom(tmp_path):
     code = b"\xb0\x21\xba\x01\x05\xee"  # mov $0x21,%al; mov $0x501,%dx; out %al,%dx
     rom[0xFF0 : 0xFF0 + len(code)] = code
     (tmp_path / "rom").write_bytes(rom)
-    told = builder(tmp_path)
-    told.plain("firmware", str(tmp_path / "rom"), "the test")
-    with machine(told.finish()) as vm:
-        vm.build()
+    with machine(tmp_path, f'firmware = "{tmp_path / "rom"}"\n') as vm:
         assert vm.run() == 0x43
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
-    told = builder(tmp_path)
-    told.memory({"size": "1M"}, "the test")
-    with pytest.raises(RealizeError, match="ram-size is 1048576: expected 4k to 512k"):
-        machine(told.finish()).build()
-    told = builder(tmp_path)
-    told.cpu("max", "-cpu max")
-    with pytest.raises(ConfigError, match="-cpu max: tinyboard's processor is soldered on"):
-        machine(told.finish()).build()
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ('memory = "1M"', "vm.toml:1:1: /machine: ram-size is 1048576 bytes: expected 4k to 512k"),
+        (
+            'cpu = "max"',
+            "vm.toml:1:1: the processor of tinyboard-machine cannot be changed: expected no processor model",
+        ),
+        ('drive = [{ file = "vm.toml" }]', "vm.toml:1:10: drive 'ide0-hd0': tinyboard-machine has no disk controller"),
+        ('kernel = "vm.toml"', "vm.toml:1:1: tinyboard-machine cannot start a kernel by itself"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, more, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught, machine(Path(), more + "\n"):
+        pass
+    assert str(caught.value) == text

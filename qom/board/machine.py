@@ -1,0 +1,223 @@
+"""BoardMachine: the machine type that is built from a board.
+
+Every machine type that comes from a board file derives from it.  A Python class may derive from it too, abstract, to
+contribute what data cannot say, and board files then name it in `extends`.
+
+A type's class fact `described` is what all the files it is made of come to; a machine's `board` has the changes of its
+configuration put over that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from qom.board.assembly import Assembly
+from qom.board.changes import change
+from qom.board.parts import Board, BoardCpus, BoardRegion
+from qom.errors import ConfigError, did_you_mean
+from qom.options import at, placed
+from qom.registry import GlobalProperty, type_init
+from qom.vm.machine import Machine
+
+if TYPE_CHECKING:
+    from qom.board.files import Version
+    from qom.config import MachineConfig
+    from qom.registry import TypeRegistry
+
+__all__ = ["BoardMachine"]
+
+IMAGE_MAX: Final = 256 << 20  # bytes read of an image
+LAST_APIC_ID: Final = 254
+
+
+@type_init("board-machine", abstract=True)
+class BoardMachine(Machine):
+    """A machine whose parts, places and lines are data.
+
+    Class facts: `described`, its board; `versions`, the versions of the board from the newest down to this one;
+    `takes_kernel`, whether a kernel in the configuration is of use.  `default_cpu_type` may be a model's short name.
+    """
+
+    described: ClassVar[Board] = Board()
+    versions: ClassVar[tuple[Version, ...]] = ()
+    takes_kernel: ClassVar[bool] = False
+
+    board: Board
+    cpu_features: dict[str, bool]
+    assembly: Assembly | None  # while the machine is realized: how it came together
+
+    def instance_init(self) -> None:
+        """Give the parts what this version says; what the user says comes later and wins."""
+        self.board = type(self).described
+        self.cpu_features = {}
+        self.assembly = None
+        changes = [
+            GlobalProperty(driver, name, value, origin, optional=True)
+            for version in type(self).versions  # newest first, so that the older one's word comes last and counts
+            for driver, name, value, origin in version.changes
+        ]
+        self.registry.globals[:0] = changes
+
+    @staticmethod
+    def type_of_file(registry: TypeRegistry, path: str) -> str:
+        """The machine type of the board file at `path`, registered in `registry` if it is new.
+
+        Raises:
+            QomError: the file is wrong, or its name is another board's already.
+        """
+        from qom.board.types import machine_type
+
+        return machine_type(registry, path)
+
+    # -- configuration
+
+    def configure_from(self, config: MachineConfig) -> None:
+        """Take the processor model, and what the configuration changes of the board."""
+        super().configure_from(config)
+        if config.parts or config.wires or config.regions:
+            self.board = change(self.board, config.parts, config.wires, config.regions)
+        if config.kernel is not None and not self.takes_kernel:
+            raise ConfigError(f"{self.type_name} cannot start a kernel by itself", config.origin_of("kernel"))
+        takes_firmware = any(region.property == "firmware" for region in self.board.regions)
+        if config.firmware is not None and not takes_firmware:
+            raise ConfigError(f"{self.type_name} has no place for firmware", config.origin_of("firmware"))
+        if config.cpu is not None:
+            self._choose_cpu(config)
+
+    def _choose_cpu(self, config: MachineConfig) -> None:
+        choice, cpus = config.cpu, self.board.cpus
+        assert choice is not None
+        if cpus is None:
+            raise ConfigError(f"{self.type_name} has no processors: expected no processor model", choice.origin)
+        if cpus.fixed:
+            text = f"the processor of {self.type_name} cannot be changed: expected no processor model"
+            raise ConfigError(text, choice.origin)
+        name = f"{choice.model}-{cpus.of}"
+        known = {t.name for t in self.registry.types(cpus.of, abstract=False)}
+        if name not in known:
+            short = [n.removesuffix(f"-{cpus.of}") for n in known]
+            hint = did_you_mean(choice.model, short)
+            text = f"unknown processor model {choice.model!r}{hint}; there are: {', '.join(sorted(short))}"
+            raise ConfigError(text, choice.origin)
+        self.set("cpu-type", name)
+        for feature, value in choice.features.items():
+            if not isinstance(value, bool):
+                text = f"processor feature {feature!r} cannot be {value!r}: expected on or off"
+                raise ConfigError(text, choice.origin)
+            self.cpu_features[feature] = value
+
+    # -- building
+
+    def init(self) -> None:
+        """Make and wire the parts."""
+        self.assembly = Assembly(self, self.board)
+        self.on_unrealize(self._taken_apart)
+        self.assembly.run()
+
+    def _taken_apart(self) -> None:
+        self.assembly = None
+
+    def make_memory(self, assembly: Assembly) -> None:
+        """Lay the memory map; what lies in a part follows when the part is there."""
+        assembly.lay_memory()
+
+    def value(self, name: str) -> Any:
+        """A value of the board, or a property, as its expressions see it; while the machine is realized."""
+        assert self.assembly is not None
+        return self.assembly.look(name)
+
+    def make_cpus(self) -> None:
+        """Make the processors, by index."""
+        for index in range(self.smp_cpus):
+            self.new_cpu(index)
+
+    def cpu_type_name(self) -> str:
+        """The type of the processors: what the configuration says, else the board's own."""
+        cpus = self.board.cpus or BoardCpus()
+        name = self.cpu_type or type(self).default_cpu_type
+        if not name:
+            raise ConfigError(
+                f"{self.path}: no processor model: expected 'default-cpu' in [board], or -cpu", cpus.origin
+            )
+        found = self.registry.find_any((f"{name}-{cpus.of}", name))
+        if found is None or found.abstract or not found.is_a("cpu"):
+            short = [t.name.removesuffix(f"-{cpus.of}") for t in self.registry.types(cpus.of, abstract=False)]
+            raise ConfigError(f"{self.path}: unknown processor model {name!r}{did_you_mean(name, short)}", cpus.origin)
+        return found.name
+
+    def new_cpu(self, index: int) -> None:
+        """Make processor `index`; setting its `realized` creates its thread."""
+        cpus = self.board.cpus
+        assert cpus is not None
+        threads, cores = self.smp_threads, self.smp_cores
+        thread, core, socket = index % threads, index // threads % cores, index // (threads * cores)
+        thread_bits, core_bits = (threads - 1).bit_length(), (cores - 1).bit_length()
+        apic_id = (socket << core_bits | core) << thread_bits | thread
+        if apic_id > LAST_APIC_ID:
+            text = f"{self.path}: processor {index} would have APIC id {apic_id}: expected at most {LAST_APIC_ID}"
+            raise ConfigError(text, self.vm.config.smp.origin)
+        cpu: Any = self.registry.new(self.cpu_type_name(), index=index, apic_id=apic_id)
+        with placed(cpus.origin, "name"):
+            self.add_child(cpus.name.replace("{index}", str(index)), cpu)
+        facts = {"socket-id": socket, "core-id": core, "thread-id": thread, "cores": cores, "threads": threads}
+        known = cpu.properties()
+        for name, value in facts.items():
+            if name in known:
+                cpu.set(name, value)
+        choice = self.vm.config.cpu
+        with placed(choice.origin if choice is not None else ""):
+            for feature, on in self.cpu_features.items():
+                cpu.set("features", {**cpu.features, feature: on})
+        vm = self.vm
+        cpu.accel, cpu.lock, cpu.cond = self.accel, vm.lock, vm.cpu_cond
+        cpu.system, cpu.clock, cpu.system_bus = vm, vm.clock, self.system_bus
+        if cpus.apic_bus is not None:
+            assert self.assembly is not None
+            cpu.apic_type = self.assembly.roles["apic"]
+            cpu.apic_bus = self.child(cpus.apic_bus)
+        self.cpus.append(cpu)
+        cpu.set("realized", True)
+
+    # -- images
+
+    def image(self, region: BoardRegion) -> bytes:
+        """What a ROM of the board holds: the image its property names, else the one beside the board file.
+
+        Raises:
+            ConfigError: there is none, it cannot be read, or it is not the one that the board means.
+        """
+        origin = self.image_origin(region)
+        named = str(self.get(region.property)) if region.property is not None else ""
+        if named:
+            return _read_image(region, Path(named), origin)
+        if region.file is None:
+            raise ConfigError(f"region '{region.name}': no image: expected one in '{region.property}'", origin)
+        data = _read_image(region, region.file, origin)
+        digest = hashlib.sha256(data).hexdigest() if region.sha256 is not None else ""
+        if region.sha256 is not None and digest != region.sha256.lower():
+            text = f"region '{region.name}': {region.file} has SHA-256 {digest}: expected {region.sha256}"
+            raise ConfigError(text, at(region.origin, "sha256"))
+        return data
+
+    def image_origin(self, region: BoardRegion) -> str:
+        """Where it was said which image a ROM holds."""
+        config = self.vm.config
+        if region.property == "firmware" and config.firmware is not None:
+            return config.origin_of("firmware")
+        if region.property is not None and region.property in config.machine.props:
+            return at(config.machine.origin, region.property)
+        return at(region.origin, "file" if region.file is not None else "property")
+
+
+def _read_image(region: BoardRegion, path: Path, origin: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(IMAGE_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"region '{region.name}': image {path} cannot be read: {reason}", origin) from None
+    if len(data) > IMAGE_MAX:
+        raise ConfigError(f"region '{region.name}': image {path} is larger than {IMAGE_MAX >> 20}M", origin)
+    return data
