@@ -32,6 +32,9 @@ COMMANDS: dict[str, Command] = {
         "draw a machine: what it is made of, its buses, its address maps, its interrupt lines",
     ),
     "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
+    "doc": Command(
+        "TYPE [--format text|md]", "print a type's page: what it models, properties, state, lines, an example"
+    ),
     "plugins": Command("[--deprecations]", "list what came from where, and what was refused and why; or what will go"),
     "version": Command("", "print the version"),
 }

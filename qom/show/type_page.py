@@ -1,0 +1,500 @@
+"""A type's page: what it is and models, where it comes from, its properties, state, lines and buses, and how to ask for one.
+
+`type_page` gathers it from the registry, for types from anywhere; `as_text` and `as_markdown` write it.  `qom doc` and the
+reference of the documentation are the same page.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import attrs
+
+from qom.errors import QomError
+from qom.hw.bus import Bus
+from qom.hw.device import Device
+from qom.properties import INT_RANGES, REQUIRED, Property, to_text
+from qom.registry import Type
+
+__all__ = ["Example", "TypePage", "as_markdown", "as_text", "example", "type_page"]
+
+WIDTH: Final = 110  # of text, in characters
+SHORT: Final = 32  # of a reset value, likewise
+HIDDEN: Final = frozenset({"realized", "bus"})
+"""Properties of every device that are not configuration."""
+
+
+@attrs.frozen
+class Ref:
+    """Mention of another type, which has a page, too."""
+
+    name: str
+
+
+@attrs.frozen
+class Code:
+    """Something to be typed as it stands."""
+
+    text: str
+
+
+Part = str | Ref | Code
+Cell = Part | Sequence[Part]
+
+
+@attrs.frozen
+class Section:
+    """A part of a page: paragraphs, then a table, then blocks of code (language and text)."""
+
+    title: str
+    text: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    blocks: tuple[tuple[str, str], ...] = ()
+
+
+@attrs.frozen
+class TypePage:
+    """All that is known of a type; see the module."""
+
+    name: str
+    desc: str
+    sections: tuple[Section, ...]
+
+
+@attrs.frozen
+class Example:
+    """How to ask for one: the words of a command line, and the same in a file."""
+
+    words: tuple[str, ...]
+    toml: str
+
+
+def type_page(found: Type) -> TypePage:
+    """Gather the page of a type.  Raises TypeRegistryError when its class cannot be initialised."""
+    desc = found.desc
+    sections = [Section("", _about(found)), _facts(found)]
+    sections += _properties(found)
+    sections += [s for s in (_state(found), _lines(found), _derived(found), _use(found)) if s is not None]
+    return TypePage(found.name, desc, tuple(sections))
+
+
+# What is on it
+
+
+def _about(found: Type) -> tuple[str, ...]:
+    """The class's own words, and for a concrete type what its module says it models."""
+    own = inspect.cleandoc(found.cls.__dict__.get("__doc__") or "")
+    first, _, rest = own.partition("\n")
+    if first.rstrip(".") == found.desc:
+        own = rest.strip()
+    said = [own] if own else []
+    module = sys.modules.get(found.cls.__module__)
+    if module is not None and not found.abstract and module.__doc__ and not module.__name__.startswith("qom."):
+        said.append(inspect.cleandoc(module.__doc__))
+    return tuple(said)
+
+
+def _facts(found: Type) -> Section:
+    rows: list[tuple[Cell, ...]] = []
+
+    def fact(name: str, *parts: Part) -> None:
+        rows.append((name, parts))
+
+    line: list[Part] = [Code(found.name)]
+    for above in found.lineage()[1:]:
+        line += [" ← ", Ref(above.name)]
+    fact("derives from", *line)
+    own = [name for name in sorted(found.ancestry) if name not in {t.name for t in found.lineage()}]
+    if own:
+        fact("implements", *_joined([Ref(name) for name in own]))
+    if aliases := found.registry.aliases(found.name):
+        fact("also called", *_joined([Code(a) for a in aliases]))
+    if found.abstract:
+        fact("abstract", "cannot be created itself")
+    fact("comes from", found.registry.brought_by(found))
+    fact("module", Code(str(found.cls.__module__)))
+    if issubclass(found.cls, Device) and not found.is_a("machine"):
+        cls: type[Device] = found.cls
+        if cls.bus_type:
+            fact("sits on", "a bus of type ", Ref(found.registry.canonical(cls.bus_type)))
+        if not found.abstract:
+            provided = _buses(found)
+            if provided:
+                parts: list[Part] = []
+                for type_name, name in provided:
+                    known = found.registry.find_any((type_name,))
+                    parts += [", " if parts else "", Ref(known.name) if known else Code(type_name), " as ", Code(name)]
+                fact("provides", *parts)
+            fact("added by", "a user or the board" if cls.user_creatable else "the board only")
+            if cls.hotpluggable:
+                fact("hotplug", "can be added and removed while the machine runs")
+    if issubclass(found.cls, Bus) and found.cls.max_devices is not None:
+        fact("has room for", f"{found.cls.max_devices} devices")
+    return Section("", rows=tuple(rows), head=("", ""))
+
+
+def _joined(parts: Iterable[Part]) -> list[Part]:
+    out: list[Part] = []
+    for part in parts:
+        out += [", ", part] if out else [part]
+    return out
+
+
+def _buses(found: Type) -> list[tuple[str, str]]:
+    """Type and name of the buses a device makes: its children, and what its source gives to `new_bus`."""
+    out = [(p.target, p.name) for p in found.properties.values() if p.kind == "child" and _is_bus(found, p.target)]
+    for owner in type.mro(found.cls):
+        if owner is Device:
+            break
+        for type_name, name in _new_buses(owner):
+            if (type_name, name) not in out:
+                out.append((type_name, name))
+    return out
+
+
+def _is_bus(found: Type, name: str) -> bool:
+    other = found.registry.find_any((name,))
+    return other is not None and other.is_a("bus")
+
+
+def _new_buses(owner: type) -> Iterable[tuple[str, str]]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+    except (OSError, TypeError, SyntaxError):  # made by a function, or typed at a prompt: nothing to read
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "new_bus":
+            type_name, name = (*node.args, None, None)[:2]
+            if isinstance(type_name, ast.Constant) and isinstance(type_name.value, str) and name is not None:
+                yield type_name.value, _pattern(name)
+
+
+def _pattern(name: ast.expr) -> str:
+    """A name as the source says it: "pci.0", or "ide.N" for one that is counted."""
+    if isinstance(name, ast.JoinedStr):
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else "N" for v in name.values)
+    return str(name.value) if isinstance(name, ast.Constant) else "…"
+
+
+def _properties(found: Type) -> Iterable[Section]:
+    own: list[tuple[Cell, ...]] = []
+    inherited: list[tuple[Cell, ...]] = []
+    for p in sorted(found.properties.values(), key=lambda p: p.name):
+        if p.name in HIDDEN or p.kind == "child":
+            continue
+        owner = _owner(found, p)
+        row: tuple[Cell, ...] = (Code(p.name), Code(p.type), default_text(p), values_text(p))
+        if owner is found:
+            own.append((*row, said(p)))
+        else:
+            inherited.append((*row, Ref(owner.name), said(p)))
+    head = ("property", "type", "default", "values")
+    if own:
+        yield Section("Properties", head=(*head, "meaning"), rows=tuple(own))
+    if inherited:
+        yield Section("Inherited properties", head=(*head, "from", "meaning"), rows=tuple(inherited))
+    if not own and not inherited:
+        yield Section("Properties", ("It has none.",))
+
+
+def _owner(found: Type, p: Property) -> Type:
+    """The type that declares `p` (with this default): the topmost that has the very same declaration."""
+    owner = found
+    for above in found.lineage()[1:]:
+        if above.properties.get(p.name) is not p:
+            break
+        owner = above
+    return owner
+
+
+def default_text(p: Property) -> str:
+    """The default in words, with its unit."""
+    if p.required:
+        return "required"
+    text = p.default_text
+    return f"{text} {p.unit}" if p.unit and p.kind in INT_RANGES and p.default not in (None, 0) else text
+
+
+def values_text(p: Property) -> str:
+    """What it takes, where its type does not say it all."""
+    if p.kind == "link":
+        return "an object's id or path"
+    if p.kind == "alias":
+        return f"those of {p.target}"
+    if (choices := p.choices) is not None and not isinstance(p.among, range):
+        return ", ".join(str(c.value if isinstance(c, enum.Enum) else c) for c in choices)
+    if p.kind in INT_RANGES:
+        low, high = p.limits()
+        if isinstance(p.among, range) and p.among:
+            low, high = p.among[0], p.among[-1]
+        if (low, high) == INT_RANGES[p.kind]:
+            return p.unit or ""
+        text = f"{low:#x} to {high:#x}" if p.base == 16 else f"{low} to {high}"
+        return f"{text} {p.unit}" if p.unit else text
+    if p.kind == "size" and (p.min or p.max is not None):
+        low, high = p.limits()
+        return f"{to_text(p, low)} to {to_text(p, high)}"
+    return "on, off" if p.kind == "bool" else ""
+
+
+def said(p: Property) -> str:
+    """Its description, and whether it may still be set later."""
+    return f"{p.desc}; may be set while it runs" if p.mutable else p.desc
+
+
+def _state(found: Type) -> Section | None:
+    rows: list[tuple[Cell, ...]] = []
+    for field in found.states.values():
+        shown = Code(_value(field.value()))
+        rows.append((Code(field.attr), shown, "kept" if field.keep else "set back", field.desc))
+    if not rows:
+        return None
+    text = ("What the guest can change: saved in snapshots, kept over a reload of the code.",)
+    return Section("State", text, ("field", "at first", "at reset", "what it is"), tuple(rows))
+
+
+def _value(value: Any) -> str:
+    """A reset value, in few words."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    text = repr(value)
+    if isinstance(value, list | tuple | bytes | bytearray) and len(value) > 4:
+        same = all(v == value[0] for v in value)
+        return f"{len(value)} × {value[0]}" if same and len(repr(value[0])) < SHORT else f"{len(value)} values"
+    return text if len(text) <= SHORT else f"a {type(value).__name__}"
+
+
+def _lines(found: Type) -> Section | None:
+    """Inputs and outputs, as an instance has them before it is realized."""
+    if found.abstract or not issubclass(found.cls, Device) or found.is_a("machine"):
+        return None
+    try:
+        device = found.registry.fork().new(found.name)
+    except (QomError, OSError):  # cannot be made here (no such hardware): its lines are not known
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        (direction, Code(name or "unnamed"), str(len(lines)))
+        for direction, table in (("in", device.lines()), ("out", device.pins()))
+        for name, lines in table.items()
+    ]
+    return Section("Lines", head=("", "name", "how many"), rows=tuple(rows)) if rows else None
+
+
+def _derived(found: Type) -> Section | None:
+    rows: list[tuple[Cell, ...]] = []
+    for other in found.registry.types(found.name):
+        if other.parent == found.name or (other is not found and found.name in other.interfaces):
+            try:
+                rows.append((Ref(other.name), other.desc))
+            except QomError as error:
+                rows.append((Ref(other.name), f"broken: {error}"))
+    return Section("Types derived from it", head=("type", "what it is"), rows=tuple(rows)) if rows else None
+
+
+def _use(found: Type) -> Section | None:
+    shown = example(found)
+    if shown is None:
+        return None
+    line = "qom-system-x86_64 " + " ".join(shown.words)
+    return Section("How to ask for one", blocks=(("sh", line), ("toml", shown.toml)))
+
+
+# Examples
+
+
+def example(found: Type) -> Example | None:
+    """A command line and a file that ask for one, with what it cannot do without; None for what only a board makes."""
+    if found.abstract:
+        return None
+    name = found.name
+    for parent, suffix, option in (("machine", "-machine", "machine"), ("accel", "-accel", "accel")):
+        if found.is_a(parent):
+            short = name.removesuffix(suffix)
+            key = "type" if parent == "machine" else "accel"
+            return Example((f"-{option}", short), f"[machine]\n{key} = {json.dumps(short)}\n")
+    if found.is_a("cpu"):
+        short = name.removesuffix("-x86_64-cpu")
+        return Example(("-cpu", short), f"cpu = {json.dumps(short)}\n")
+    if found.is_a("chardev"):
+        return _entry("chardev", "backend", name.removeprefix("chardev-"), {"id": "char0", **_needed(found)}, (), "")
+    if found.is_a("user-creatable"):
+        return _entry("object", "type", name, {"id": "object0", **_needed(found)}, (), "")
+    if not issubclass(found.cls, Device) or not found.cls.user_creatable:
+        return None
+    props = _needed(found)
+    words: tuple[str, ...] = ()
+    text = ""
+    for p in found.properties.values():
+        if p.kind == "link" and p.target in ("chardev", "block-backend", "drive"):
+            if p.target == "chardev":
+                words += ("-chardev", "ringbuf,id=char0")
+                text += '[[chardev]]\nid = "char0"\nbackend = "ringbuf"\n\n'
+                props[p.name] = "char0"
+            else:
+                words += ("-drive", "if=none,id=disk0,file=disk.img")
+                text += '[[drive]]\nid = "disk0"\nif = "none"\nfile = "disk.img"\n\n'
+                props[p.name] = "disk0"
+    return _entry("device", "driver", name, props, words, text)
+
+
+def _entry(section: str, key: str, name: str, props: dict[str, Any], words: tuple[str, ...], text: str) -> Example:
+    option = ",".join([name, *(f"{k}={_word(v)}" for k, v in props.items())])
+    lines = [f"[[{section}]]", f"{key} = {json.dumps(name)}", *(f"{k} = {json.dumps(v)}" for k, v in props.items())]
+    return Example((*words, f"-{section}", option), text + "\n".join(lines) + "\n")
+
+
+def _word(value: Any) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def _needed(found: Type) -> dict[str, Any]:
+    """The required properties, each with a value it could have."""
+    return {p.name: _sample(p) for p in found.properties.values() if p.default is REQUIRED}
+
+
+def _sample(p: Property) -> Any:
+    if p.choices:
+        first = p.choices[0]
+        return first.value if isinstance(first, enum.Enum) else first
+    if p.kind in INT_RANGES:
+        return max(p.limits()[0], 0)
+    return {"bool": True, "size": "1M", "link": f"{p.target}0", "list": [], "dict": {}}.get(p.kind, f"some-{p.name}")
+
+
+# As text
+
+
+def as_text(page: TypePage) -> str:
+    """The page for a terminal."""
+    lines = [f"{page.name}: {page.desc}" if page.desc else page.name]
+    for section in page.sections:
+        lines += ["", section.title] if section.title else []
+        for text in section.text:
+            lines += ["", *_filled(text)]
+        if section.rows:
+            lines += ["", *_columns(section)]
+        for language, block in section.blocks:
+            lines += ["", *(f"  {'' if language != 'sh' else '$ '}{line}".rstrip() for line in block.splitlines())]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+_LABEL = re.compile(
+    r"(?<!\n)\n(?=[A-Z][a-z]+(?: [a-z]+)?:)"
+)  # "Not modelled:", "Guest view:" at the beginning of a line
+
+
+def _labelled(text: str) -> str:
+    """What a docstring says under a label, as a paragraph of its own."""
+    return _LABEL.sub("\n\n", re.sub(r"(?<=\.) +(?=Not modelled:)", "\n\n", text))
+
+
+def _filled(text: str) -> Iterable[str]:
+    for paragraph in _labelled(text).split("\n\n"):
+        rows = paragraph.splitlines()
+        kept = any(row.startswith((" ", "* ", "- ", "|")) for row in rows)
+        yield from (rows if kept else textwrap.wrap(" ".join(rows), WIDTH))
+        yield ""
+
+
+def _plain(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, Ref):
+        return cell.name
+    if isinstance(cell, Code):
+        return cell.text
+    return "".join(map(_plain, cell))
+
+
+def _columns(section: Section) -> Iterable[str]:
+    """A table in columns; the last one wraps."""
+    rows = [[_plain(c) for c in row] for row in section.rows]
+    if section.title and len(section.head) > 2:
+        rows.insert(0, [h.upper() for h in section.head])
+    used = [n for n in range(len(rows[0])) if any(row[n] for row in rows[1:] or rows)]
+    rows = [[row[n] for n in used] for row in rows]
+    widths = [min(max(len(row[n]) for row in rows), 34) for n in range(len(rows[0]) - 1)]
+    indent = 2 + sum(w + 2 for w in widths)
+    for row in rows:
+        head = "  " + "".join(f"{cell:{w}}  " for cell, w in zip(row, widths, strict=False))
+        wrapped = textwrap.wrap(row[-1], max(WIDTH - indent, 40)) or [""]
+        yield f"{head}{wrapped[0]}".rstrip()
+        yield from (" " * indent + more for more in wrapped[1:])
+
+
+# As Markdown
+
+
+def as_markdown(page: TypePage, level: int = 1) -> str:
+    """The page for the documentation; other types are links to pages beside it.  level: of its heading."""
+    mark = "#" * level
+    lines = [f"{mark} {page.name}", ""]
+    if page.desc:
+        lines += [f"**{escaped(page.desc)}.**", ""]
+    for section in page.sections:
+        if section.title:
+            lines += [f"{mark}# {section.title}", ""]
+        for text in section.text:
+            lines += [escaped(_labelled(text)), ""]
+        if section.rows:
+            lines += [*markdown_table(section.head, [[_marked(c) for c in row] for row in section.rows]), ""]
+        for language, block in section.blocks:
+            lines += [f"```{language}", block.rstrip("\n"), "```", ""]
+    return "\n".join(lines)
+
+
+def _marked(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return escaped(cell)
+    if isinstance(cell, Ref):
+        return f"[`{cell.name}`]({quote(cell.name)}.md)"
+    if isinstance(cell, Code):
+        return f"`{cell.text}`" if cell.text else ""
+    return "".join(map(_marked, cell))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table; bars in cells are escaped, columns that are empty all the way down are left out."""
+    cells = [[c.replace("|", "\\|").replace("\n", " ") for c in row] for row in rows]
+    used = [n for n in range(len(head)) if any(row[n] for row in cells)]
+    out = ["| " + " | ".join(head[n] for n in used) + " |", "|" + "---|" * len(used)]
+    return out + ["| " + " | ".join(row[n] for n in used) + " |" for row in cells]
+
+
+def escaped(text: str) -> str:
+    """Prose as Markdown: angle brackets and the like are what they are, outside of code."""
+    out = []
+    for paragraph in text.split("\n\n"):
+        if paragraph.startswith("    "):
+            out.append(paragraph)
+            continue
+        pieces = paragraph.split("`")
+        pieces[::2] = [_escape(p) for p in pieces[::2]]
+        lines = "`".join(pieces).splitlines()
+        listed = [n for n, line in enumerate(lines) if line.startswith(("* ", "- "))]
+        if listed and listed[0] > 0:  # a list needs an empty line before it
+            lines.insert(listed[0], "")
+        out.append("\n".join(lines))
+    return "\n\n".join(out)
+
+
+_ESCAPES: Final[dict[str, str]] = {"<": "&lt;", ">": "&gt;", "*": "\\*", "_": "\\_", "[": "\\[", "]": "\\]"}
+
+
+def _escape(text: str) -> str:
+    escape: Callable[[str], str] = lambda c: _ESCAPES.get(c, c)  # noqa: E731 -- a table look-up with a default
+    lines = []
+    for line in text.split("\n"):
+        head = line[:2] if line[:2] in ("* ", "- ") else ""
+        lines.append(head + "".join(map(escape, line[len(head) :])))
+    return "\n".join(lines)
