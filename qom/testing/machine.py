@@ -336,7 +336,7 @@ class TestMachine:
 
 
 def _pci_address(addr: str, offset: int) -> int:
-    from qom.hw.pci import parse_addr
+    from qom.hw.pci_bus import parse_addr
 
     return 0x8000_0000 | parse_addr(addr) << 8 | (offset & 0xFC)
 
