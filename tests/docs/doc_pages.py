@@ -1,4 +1,4 @@
-"""Runs what the documentation shows: the convention is in docs/README.md, "Examples that run".
+"""Runs what the documentation shows: the convention is in docs/writing.md, "Examples that run".
 
 A page is one session, from top to bottom, in an empty directory of its own.  `session` runs it; a failure names the page
 and the line.
@@ -12,7 +12,6 @@ import json
 import re
 import shlex
 import sys
-import textwrap
 import tomllib
 import types
 from collections.abc import Callable, Iterator
@@ -75,7 +74,8 @@ def blocks(page: Path) -> list[Block]:
                 notes.setdefault(key, " ".join((note["value"] or "").split()))
             above = above[: note.start()].rstrip()
         line = source.count("\n", 0, match.start()) + 2
-        found.append(Block(page, match["language"], textwrap.dedent(match["text"]), line, notes))
+        text = re.sub(rf"^ {{0,{len(match['pad'])}}}", "", match["text"], flags=re.MULTILINE)  # what the fence has
+        found.append(Block(page, match["language"], text, line, notes))
     return found
 
 
