@@ -21,3 +21,7 @@ class NoneMachine(Machine):
         cls.default_cpu_type = None
         cls.default_ram_size = 0
         cls.max_cpus = 1  # as in QEMU: the number means nothing to a board without processors
+
+    def known_buses(self) -> dict[str, str]:
+        """The system bus and nothing else."""
+        return {"system-bus": "system-bus"}

@@ -11,10 +11,22 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, HPET, system-manageme
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from qom import ConfigError, Device, GlobalProperty, Region, did_you_mean, placed, prop, type_init
+from qom import (
+    ConfigError,
+    Device,
+    GlobalProperty,
+    MachineConfig,
+    QomError,
+    Region,
+    did_you_mean,
+    placed,
+    prop,
+    type_init,
+)
 from qom.board import Assembly, BoardMachine, BoardRegion
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
@@ -58,6 +70,17 @@ class PcMachine(BoardMachine):
     def image(self, region: BoardRegion) -> bytes:
         """The firmware's image is found where firmware is; others are the board's own."""
         return pc_bios_init(self, region) if region.property == "firmware" else super().image(region)
+
+    def check_config(self, config: MachineConfig, report: Callable[[ConfigError], None]) -> None:
+        """Also whether the firmware is there."""
+        super().check_config(config, report)
+        if config.firmware is not None:
+            from plugins.firmware import loader
+
+            try:
+                loader.load_firmware(config.firmware)
+            except QomError as error:
+                report(ConfigError(str(error), config.origin_of("firmware")))
 
     def creation_done(self) -> None:
         """Every device is there: fill what the firmware is told."""

@@ -33,6 +33,7 @@ class X86Cpu(Cpu):
     """Base of the x86 models.  A child `lapic` is the local APIC where it is modelled in user space."""
 
     model: ClassVar[CpuModel]
+    feature_names = FEATURES
 
     features: dict[str, bool] = prop({}, "CPUID features to add (on) or leave out (off)", set=_check_features)
     socket_id: int = prop(0, "Socket the processor is in", type="uint32")

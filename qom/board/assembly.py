@@ -158,7 +158,7 @@ class Assembly:
             self._there[part.name] = part
         for use, asked in self._asked.items():
             if use not in used and asked.origin:
-                raise ConfigError(self._no_place(use, asked), asked.origin)
+                raise ConfigError(no_place(self.board, self.machine.type_name, use, asked.text), asked.origin)
 
     @staticmethod
     def _twice(what: str, name: str, first: str, second: str) -> ConfigError:
@@ -495,25 +495,6 @@ class Assembly:
                 asked[what, drive.index] = _Asked(drives.child(drive.id), drive.origin, f"drive '{drive.id}'")
         return asked
 
-    def _no_place(self, use: tuple[str, int], asked: _Asked) -> str:
-        what, n = use
-        known = {parse_use(part.use) for part in self.board.parts if part.use is not None}
-        there = sorted(number for kind, number in known if kind == what)
-        if there:
-            numbers = ", ".join(map(str, there))
-            return (
-                f"{asked.text}: {self.machine.type_name} has {len(there)} of them: expected {what} {numbers}, not {n}"
-            )
-        if what == "cdrom" and any(kind == "drive" for kind, _ in known):
-            return f"{asked.text}: media=cdrom: {self.machine.type_name} has places for disks only"
-        names = {
-            "serial": "serial ports",
-            "drive": "disk controller",
-            "cdrom": "disk controller",
-            "debugcon": "debug port",
-        }
-        return f"{asked.text}: {self.machine.type_name} has no {names[what]}"
-
     # -- lines
 
     def connect(self, wires: Iterable[Wire]) -> None:
@@ -621,3 +602,24 @@ def bus_at(machine: Any, place: str) -> Bus:
         there = ", ".join(sorted(name for name, child in part.children().items() if isinstance(child, Bus)))
         raise ConfigError(f"bus {place!r}: {part.path} has no bus {bus_name!r}; it has: {there or 'none'}")
     return bus
+
+
+def no_place(board: Board, type_name: str, use: tuple[str, int], text: str) -> str:
+    """What to say when a configuration asks for something that the board has no place for.
+
+    Args:
+        board: the board.
+        type_name: the machine's.
+        use: what is asked for, and which one, as `parse_use` gives it.
+        text: what it is to be called.
+    """
+    what, n = use
+    known = {parse_use(part.use) for part in board.parts if part.use is not None}
+    there = sorted(number for kind, number in known if kind == what)
+    if there:
+        numbers = ", ".join(map(str, there))
+        return f"{text}: {type_name} has {len(there)} of them: expected {what} {numbers}, not {n}"
+    if what == "cdrom" and any(kind == "drive" for kind, _ in known):
+        return f"{text}: media=cdrom: {type_name} has places for disks only"
+    names = {"serial": "serial ports", "drive": "disk controller", "cdrom": "disk controller", "debugcon": "debug port"}
+    return f"{text}: {type_name} has no {names[what]}"

@@ -10,14 +10,16 @@ configuration put over that.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from qom.board.assembly import Assembly
 from qom.board.changes import change
 from qom.board.parts import Board, BoardCpus, BoardRegion
+from qom.board.statics import board_buses, changed, misfits
 from qom.errors import ConfigError, did_you_mean
-from qom.options import at, placed
+from qom.options import Report, at, placed
 from qom.registry import GlobalProperty, type_init
 from qom.vm.machine import Machine
 
@@ -78,35 +80,51 @@ class BoardMachine(Machine):
         super().configure_from(config)
         if config.parts or config.wires or config.regions:
             self.board = change(self.board, config.parts, config.wires, config.regions)
+        for refusal in self.refusals(config):
+            raise refusal
+        choice, cpus = config.cpu, self.board.cpus
+        if choice is not None and cpus is not None:
+            self.set("cpu-type", f"{choice.model}-{cpus.of}")
+            self.cpu_features.update({name: bool(value) for name, value in choice.features.items()})
+
+    def check_config(self, config: MachineConfig, report: Report) -> None:
+        """Also what is changed of the board, and what the board has no place for."""
+        super().check_config(config, report)
+        self.board = changed(self.board, config, report)
+        for error in (*self.refusals(config), *misfits(self.board, self.type_name, config)):
+            report(error)
+
+    def known_buses(self) -> dict[str, str]:
+        """The buses of the board, by name, with their types."""
+        return board_buses(self.board, self.registry)
+
+    def refusals(self, config: MachineConfig) -> Iterator[ConfigError]:
+        """An error for everything in a configuration that this machine has no use for."""
         if config.kernel is not None and not self.takes_kernel:
-            raise ConfigError(f"{self.type_name} cannot start a kernel by itself", config.origin_of("kernel"))
+            yield ConfigError(f"{self.type_name} cannot start a kernel by itself", config.origin_of("kernel"))
         takes_firmware = any(region.property == "firmware" for region in self.board.regions)
         if config.firmware is not None and not takes_firmware:
-            raise ConfigError(f"{self.type_name} has no place for firmware", config.origin_of("firmware"))
-        if config.cpu is not None:
-            self._choose_cpu(config)
-
-    def _choose_cpu(self, config: MachineConfig) -> None:
+            yield ConfigError(f"{self.type_name} has no place for firmware", config.origin_of("firmware"))
         choice, cpus = config.cpu, self.board.cpus
-        assert choice is not None
+        if choice is None:
+            return
         if cpus is None:
-            raise ConfigError(f"{self.type_name} has no processors: expected no processor model", choice.origin)
+            yield ConfigError(f"{self.type_name} has no processors: expected no processor model", choice.origin)
+            return
         if cpus.fixed:
             text = f"the processor of {self.type_name} cannot be changed: expected no processor model"
-            raise ConfigError(text, choice.origin)
-        name = f"{choice.model}-{cpus.of}"
+            yield ConfigError(text, choice.origin)
+            return
         known = {t.name for t in self.registry.types(cpus.of, abstract=False)}
-        if name not in known:
+        if f"{choice.model}-{cpus.of}" not in known:
             short = [n.removesuffix(f"-{cpus.of}") for n in known]
             hint = did_you_mean(choice.model, short)
             text = f"unknown processor model {choice.model!r}{hint}; there are: {', '.join(sorted(short))}"
-            raise ConfigError(text, choice.origin)
-        self.set("cpu-type", name)
+            yield ConfigError(text, at(choice.origin, "model"))
         for feature, value in choice.features.items():
             if not isinstance(value, bool):
                 text = f"processor feature {feature!r} cannot be {value!r}: expected on or off"
-                raise ConfigError(text, choice.origin)
-            self.cpu_features[feature] = value
+                yield ConfigError(text, at(at(choice.origin, "features"), feature))
 
     # -- building
 

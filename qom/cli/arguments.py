@@ -21,6 +21,26 @@ def file_and_options(argv: list[str]) -> CommandLine:
     return line.parse(argv)
 
 
+def take_variables(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The values that `--var NAME=VALUE` gives the variables of a file, and the other arguments.
+
+    Raises:
+        ConfigError: a `--var` is not of that form, or two are for one variable.
+    """
+    words = iter(argv)
+    line = CommandLine()
+    rest = []
+    for word in words:
+        if word not in ("--var", "-var"):
+            rest.append(word)
+            continue
+        given = next(words, None)
+        if given is None:
+            raise ConfigError("an argument is missing: expected NAME=VALUE", word)
+        line.set_variable(given, f"{word} {given}")
+    return line.variables, rest
+
+
 def quiet(argv: list[str]) -> MachineConfig:
     """The configuration to look at: back ends on stdio are left out, since nothing will run."""
     config = file_and_options(argv).builder.finish()

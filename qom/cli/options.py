@@ -78,6 +78,15 @@ class CommandLine:
                 handler(self, value, origin)
         return self
 
+    def set_variable(self, text: str, origin: str) -> None:
+        """Take in the NAME=VALUE of `--var`.  Raises ConfigError."""
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError("expected NAME=VALUE", origin)
+        if name in self.variables:
+            raise ConfigError(f"the variable '{name}' is given twice", origin)
+        self.variables[name] = value
+
     def read(self, path: str) -> None:
         """Take in a configuration file; what comes afterwards comes on top of it.  Raises ConfigError."""
         from qom.config import read_file
@@ -172,12 +181,7 @@ def _name(line: CommandLine, text: str, origin: str) -> None:
 
 
 def _variable(line: CommandLine, text: str, origin: str) -> None:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ConfigError("expected NAME=VALUE", origin)
-    if name in line.variables:
-        raise ConfigError(f"the variable '{name}' is given twice", origin)
-    line.variables[name] = value
+    line.set_variable(text, origin)
 
 
 def _readconfig(line: CommandLine, text: str, origin: str) -> None:

@@ -151,6 +151,7 @@ class ConfigBuilder:
     def __init__(self, report: Report = raise_it) -> None:
         self.config = MachineConfig()
         self.report = report
+        self.complete = True  # False: not all that was to be told could be read, and names may be missing for that
         self._smp: tuple[Options, str] | None = None
         self._numa_cpus: list[tuple[Options, str]] = []
         self._serials: list[tuple[str, str]] = []
@@ -507,6 +508,8 @@ class ConfigBuilder:
             wanted = text.removeprefix("chardev:")
             known = [c.id for c in self.config.chardevs]
             if wanted not in known:
+                if not self.complete:
+                    return None
                 self.report(ConfigError(f"no character device '{wanted}'{did_you_mean(wanted, known)}", origin))
                 return None
             return wanted

@@ -63,7 +63,8 @@ def compose(path: str | Path, variables: Mapping[str, Any] | None = None, report
     """
     scope = Scope(variables or {}, report)
     documents: list[Document] = []
-    _gather(Path(path), scope, documents, (), {}, report)
+    unread: list[Path] = []
+    _gather(Path(path), scope, documents, (), {}, unread, report)
     scope.settle(documents)
     if not documents or documents[-1].path != str(path):
         return None
@@ -71,17 +72,24 @@ def compose(path: str | Path, variables: Mapping[str, Any] | None = None, report
     for document in documents:
         added = _one_of_each(expand(document, scope).root, report)
         whole = _onto(whole, added, report)
-    return Document(str(path), whole)
+    return Document(str(path), whole, complete=not unread)
 
 
 def _gather(
-    path: Path, scope: Scope, documents: list[Document], above: tuple[Path, ...], done: dict[Path, str], report: Report
+    path: Path,
+    scope: Scope,
+    documents: list[Document],
+    above: tuple[Path, ...],
+    done: dict[Path, str],
+    unread: list[Path],
+    report: Report,
 ) -> None:
-    """Add the documents of `path` and of what it includes to `documents`, included ones first."""
+    """Add the documents of `path` and of what it includes to `documents`, included ones first; or `path` to `unread`."""
     try:
         document = parse_file(path)
     except ConfigError as error:
         report(error)
+        unread.append(path)
         return
     scope.declare(document)
     above = (*above, _resolved(path))
@@ -91,6 +99,7 @@ def _gather(
             inner = path.parent / _filled(node, scope)
         except ConfigError as error:
             report(error)
+            unread.append(path)
             continue
         real = _resolved(inner)
         if real in above:
@@ -105,9 +114,10 @@ def _gather(
                 else []
             )
             report(node.error(f"include: no file '{inner}'{did_you_mean(inner.name, known)}"))
+            unread.append(inner)
         else:
             done[real] = str(inner)
-            _gather(inner, scope, documents, above, done, report)
+            _gather(inner, scope, documents, above, done, unread, report)
     documents.append(document)
 
 

@@ -68,10 +68,11 @@ class Node:
 
 @attrs.frozen(eq=False)
 class Document:
-    """What a file says.  `root` is a dict node."""
+    """What a file says.  `root` is a dict node; `complete`: every file that it includes could be read."""
 
     path: str
     root: Node
+    complete: bool = True
 
     @property
     def data(self) -> dict[str, Any]:

@@ -70,25 +70,32 @@ def load(path: str | Path, variables: Mapping[str, Any] | None = None) -> Machin
     return builder.finish()
 
 
-def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, Any] | None = None) -> None:
+def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, Any] | None = None) -> bool:
     """Tell `builder` what the file at `path` says; arguments and errors as for `load`.
 
-    A builder whose `report` does not raise is told of every error.
+    A builder whose `report` does not raise is told of every error, and False comes back when nothing could be read.
     """
     suffix = Path(path).suffix.lower()
     if suffix in INI_SUFFIXES:
         for name, value in (variables or {}).items():
             text = f"{path} can declare no variables: it is a -readconfig file"
             builder.report(ConfigError(text, f"--var {name}={value}"))
-        with builder.gathering():
+        try:
             read_ini(builder, path)
-    elif suffix in SUFFIXES:
-        document = compose(path, variables, builder.report)
-        if document is not None:
-            read_document_into(builder, document)
-    else:
+        except ConfigError as error:
+            builder.report(error)
+            return False
+        return True
+    if suffix not in SUFFIXES:
         known = ", ".join((*SUFFIXES, *INI_SUFFIXES))
         builder.report(ConfigError(f"what format this is in is not known: expected a name in {known}", str(path)))
+        return False
+    document = compose(path, variables, builder.report)
+    if document is None:
+        return False
+    builder.complete = builder.complete and document.complete
+    read_document_into(builder, document)
+    return True
 
 
 def read_document_into(builder: ConfigBuilder, document: Document) -> None:

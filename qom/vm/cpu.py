@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from qom.hw.device import Device
@@ -64,9 +64,13 @@ class CpuAccelerator(Protocol):
 
 @type_init("cpu", abstract=True)
 class Cpu(Device):
-    """A processor; see the module."""
+    """A processor; see the module.
+
+    Class fact: `feature_names`, what its `features` may name; empty when only an object can tell.
+    """
 
     user_creatable: ClassVar[bool] = False
+    feature_names: ClassVar[Collection[str]] = ()
 
     index: int = prop(0, "Number of the processor in its machine; the first one starts the machine", type="uint32")
     apic_id: int = prop(0, "Local APIC id of the processor", type="uint32")

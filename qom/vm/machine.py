@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from qom.errors import ConfigError, RealizeError
 from qom.hw.bus import SystemBus
 from qom.hw.device import Device
+from qom.options import Report, at
 from qom.properties import prop
 from qom.registry import type_init
 from qom.vm.lock import MachineLock
@@ -90,6 +91,19 @@ class Machine(Device):
 
     def init(self) -> None:
         """Make and wire the parts (QEMU's `MachineClass.init`).  Boards override this."""
+
+    def check_config(self, config: MachineConfig, report: Report) -> None:
+        """Tell `report` what this board cannot build of a configuration, as far as that shows without building it.
+
+        Asked of an object that is in no tree and will not be realized; its properties are set.  Boards extend it.
+        """
+        if config.smp.cpus > type(self).max_cpus:
+            text = f"smp: cpus is {config.smp.cpus}: {self.type_name} has room for {type(self).max_cpus}"
+            report(ConfigError(text, at(config.smp.origin, "cpus")))
+
+    def known_buses(self) -> dict[str, str] | None:
+        """The buses this board has, by name, with their types; None when only building it shows them."""
+        return None
 
     def creation_done(self) -> None:
         """All devices of the configuration are there: finish what depends on them (tables, boot order)."""

@@ -21,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command(
         "FILE [--dump FILE] [system options]", "build the machine in the file and run it; write what it became"
     ),
+    "check": Command("FILE... [--var NAME=VALUE] [--json]", "find everything wrong with machine files; build nothing"),
     "demo": Command("", "run the demonstration guest on the default machine"),
     "tree": Command(
         "[FILE] [--properties | --buses] [system options]", "show a machine's composition tree, or its buses"
