@@ -1,4 +1,4 @@
-"""The three example distributions, installed by pip into a fresh environment and used from a configuration file."""
+"""The example distributions, installed by pip into a fresh environment and used from a configuration file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ("qom-stopwatch", "qom-tinyboard", "qom-trace")
+EXAMPLES = ("qom-dma", "qom-stopwatch", "qom-tinyboard", "qom-trace")
 LEFT_BEHIND = shutil.ignore_patterns(
     ".*", "build", "*.so", "*.o", "__pycache__", "*.egg-info", "tests", "docs", "examples"
 )
@@ -50,6 +50,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_is_listed_with_its_distribution(environment: Path) -> None:
     rows = run([environment / "venv/bin/qom", "plugins"], environment).stdout.splitlines()
     for name, dist, types in (
+        ("dma", "qom-dma 1.0", "pci-copier"),
         ("stopwatch", "qom-stopwatch 1.0", "isa-stopwatch"),
         ("tinyboard", "qom-tinyboard 1.0", "tiny-isa-bridge, tinyboard-machine"),
         ("trace", "qom-trace 1.0", "trace-accel"),
@@ -89,6 +90,22 @@ def test_all_three_from_one_file(environment: Path, tmp_path: Path) -> None:
     tree = run([qom, "tree", "vm.toml"], tmp_path).stdout
     for line in ("  /machine (tinyboard-machine)", "    /accel (trace-accel)", "      /sw0 (isa-stopwatch)"):
         assert line in tree.splitlines()
+
+
+def test_the_pci_device_and_its_driver_from_its_own_file(environment: Path) -> None:
+    """BARs, DMA, MSI, MSI-X and a timer, with a guest that uses them: nothing but the file says so."""
+    folder = environment / "qom-dma"
+    done = run([environment / "venv/bin/qom", "run", "machine.toml"], folder, status=None)
+    assert (done.returncode, done.stderr) == (33, "")
+    lines = done.stdout.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "msi: 00001000 bytes",
+        "msi-x: 00000040 bytes",
+        "length 0: error reported",
+        "no bus master: nothing copied",
+    ]
+    said = (folder / "README.md").read_text(encoding="utf-8")
+    assert "prints\n\n```\n" + done.stdout + "```\n" in said, "what the page shows is what it prints"
 
 
 def test_without_the_device_the_machine_takes_its_other_way(environment: Path, tmp_path: Path) -> None:
