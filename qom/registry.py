@@ -329,6 +329,21 @@ class TypeRegistry:
         del self._types[known.name]
         self._aliases = {a: (t, o) for a, (t, o) in self._aliases.items() if t != known.name}
 
+    def exchange(self, classes: Iterable[type], gone: Iterable[str]) -> None:
+        """Put other classes in place of the types `gone`, which may be in use; their aliases go with them.
+
+        For use inside a `transaction`.  Objects keep the type they have until somebody gives them the new one.
+        """
+        origins = {name: self._types[name].origin for name in gone}
+        for name in origins:
+            del self._types[name]
+        self._aliases = {a: (t, o) for a, (t, o) in self._aliases.items() if t not in origins}
+        default = next(iter(origins.values()), self._origin)
+        for cls in classes:
+            mark = mark_of(cls)
+            made = self.register(cls, origins.get(mark.name if mark else "", default))
+            self.initialise(made)
+
     @contextlib.contextmanager
     def transaction(self, origin: str = "") -> Iterator[None]:
         """Registrations in the block all hold, or none (an exception takes them back); `origin` is the default one."""

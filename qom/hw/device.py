@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qom.errors import LifecycleError, QomError, RealizeError
 from qom.hw.clock import Clock, HasPath, Timer, TimerCallback
+from qom.hw.fault import DeviceFault, Fault, blame, passes, shown
 from qom.hw.irq import Line, LineHandler, Pin, Route
 from qom.hw.memory import Region
 from qom.hw.reset import Reset, Resettable, reset_tree
@@ -41,12 +42,24 @@ def device_set_realized(device: Device, value: bool) -> None:
         return
     if not value:
         _check_hotplug(device, "removed")
-        _unrealize(device)
+        unrealize_device(device)
         return
     if device._realizing:
         raise LifecycleError(f"{device.path}: cannot be realized from within its own realize")
     _check_hotplug(device, "added")
+    realize_device(device)
+    if _machine_runs(device):
+        reset_tree(device, Reset.COLD)
+
+
+def realize_device(device: Device) -> None:
+    """Realize a device, whatever the rules of hotplug say; all or nothing.
+
+    Raises:
+        QomError: it cannot be realized as configured, or its code raised.
+    """
     before = device._mark()
+    device._handed = tuple(before[1] - device.type.template.keys())
     device._realizing = True
     probe = device.registry.probe
     try:
@@ -63,19 +76,23 @@ def device_set_realized(device: Device, value: bool) -> None:
             device._roll_back(before)
         except LifecycleError as second:
             error.add_note(str(second))
-        if isinstance(error, QomError) or not isinstance(error, Exception):
+        if isinstance(error, QomError) or passes(error):
             raise
-        raise RealizeError(f"{device.path}: realize failed: {type(error).__name__}: {error}") from error
+        raise RealizeError(f"{device.path}: realize failed: {shown(error)}{blame(device, error)}") from error
     finally:
         device._realizing = False
+    device.__dict__["realized"] = True
     if probe is not None:
         probe.step("realized", device)
-    if _machine_runs(device):
-        device.__dict__["realized"] = True
-        reset_tree(device, Reset.COLD)
 
 
-def _unrealize(device: Device) -> None:
+def unrealize_device(device: Device) -> None:
+    """Unrealize a device, whatever the rules of hotplug say.
+
+    Raises:
+        LifecycleError: an observer refused it, and nothing happened.
+        QomError: its code, or that of a device below it, raised; it is unrealized all the same.
+    """
     check_move(device, Life.UNREALIZED)  # before anything is taken apart
     probe = device.registry.probe
     if probe is not None:
@@ -83,17 +100,34 @@ def _unrealize(device: Device) -> None:
         if failed is not None:
             raise LifecycleError(f"{device.path}: cannot be unrealized: {failed}")
     device._unrealizing = True
+    failures: list[QomError] = []
     try:
         for bus in device.buses():
             for other in reversed(bus.devices):
-                other.set("realized", False)
-        device.unrealize()
-        device._give_back()
+                try:
+                    other.set("realized", False)
+                except QomError as error:
+                    failures.append(error)
+        try:
+            device.unrealize()
+        except BaseException as error:
+            if passes(error):
+                raise
+            failures.append(
+                error if isinstance(error, Fault) else DeviceFault(device.path, error, doing="unrealize", owner=device)
+            )
+        try:
+            device._give_back()
+        except QomError as error:
+            failures.append(error)
         move(device, Life.UNREALIZED)
+        device.__dict__["realized"] = False
     finally:
         device._unrealizing = False
     if probe is not None:
         probe.step("unrealized", device)
+    if failures:
+        raise failures[0]
 
 
 def _machine_of(device: Device) -> Device | None:
@@ -139,6 +173,8 @@ class DeviceClock(Clock):
         self.base = base
         self._device = device
         self.__dict__["now"] = base.now  # one call less for devices that read the time often
+        self.timers: list[Timer] = []
+        """Those the device has made since it was realized."""
 
     def now(self) -> int:
         """Guest nanoseconds."""
@@ -147,7 +183,13 @@ class DeviceClock(Clock):
     def timer(self, callback: TimerCallback, name: str = "", owner: HasPath | None = None) -> Timer:
         """A new timer, not armed; cancelled when the device is unrealized."""
         timer = self.base.timer(callback, name, owner or self._device)
-        self._device.on_unrealize(timer.cancel)
+        self.timers.append(timer)
+
+        def give_back() -> None:
+            timer.cancel()
+            self.timers.remove(timer)
+
+        self._device.on_unrealize(give_back)
         return timer
 
     def next_deadline(self) -> int | None:
@@ -190,6 +232,7 @@ class Device(Object, Resettable):
     _handed_lines: list[tuple[str, int, Line]]
     _guest_errors: set[str]
     _made: list[str]  # children that realize added
+    _handed: tuple[str, ...]  # attributes it had before realize that its type does not declare
 
     def instance_init(self) -> None:  # every class's instance_init is called in turn: no super() here or below
         """Prepare what every device keeps."""
@@ -200,6 +243,7 @@ class Device(Object, Resettable):
         self._handed_lines = []
         self._guest_errors = set()
         self._made = []
+        self._handed = ()
 
     @property
     def takes_hotplug_rules(self) -> bool:
@@ -236,6 +280,10 @@ class Device(Object, Resettable):
         return self.realized
 
     # -- place
+
+    def kept_place(self) -> dict[str, Any]:
+        """Attributes that give the device the place again that it has now, for when its code is exchanged."""
+        return {}
 
     def plug(self, bus: Bus) -> None:
         """Put the device on `bus`, which hands it its clock, memory and system; before it is realized."""
@@ -359,6 +407,14 @@ class Device(Object, Resettable):
         self._handed_lines.append(entry)
         self.on_unrealize(lambda: self._handed_lines.remove(entry))
 
+    def handed_lines(self) -> list[tuple[str, int, Line]]:
+        """The lines handed to the device to drive, as (name, number, line)."""
+        return list(self._handed_lines)
+
+    def input_table(self) -> dict[str, list[Line]]:
+        """The inputs themselves, for who exchanges the device's code (`lines` gives a copy)."""
+        return self._lines_in
+
     def outputs(self) -> list[tuple[str, int, Line]]:
         """What the device drives, as (name, number, line): lines handed to it, and what its outputs are connected to."""
         connected = [
@@ -420,21 +476,25 @@ class Device(Object, Resettable):
 
     def _give_back(self) -> None:
         """Undo, in reverse order, everything that was taken since realize began."""
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
         for child in reversed(list(self.children().values())):
             made = child.name in self._made
             try:
                 _take_down(child)
                 if made:
                     child.unparent()
-            except Exception as error:
+            except BaseException as error:
+                if passes(error):
+                    raise
                 failures.append(error)
         self._made = []
         while self._undo:
             _, undo = self._undo.popitem()
             try:
                 undo()
-            except Exception as error:
+            except BaseException as error:
+                if passes(error):
+                    raise
                 failures.append(error)
         for pins in self._pins.values():
             for pin in pins:

@@ -33,12 +33,15 @@ class HasPath(Protocol):
 
 
 class Line:
-    """One input: `handler(n, level)` is called on every `set`; an observer puts itself in its place (probe.py)."""
+    """One input: `handler(n, level)` is called on every `set`.
 
-    __slots__ = ("handler", "level", "n", "name", "owner")
+    That is `receiver`, unless an observer stands in front of it (probe.py).
+    """
+
+    __slots__ = ("handler", "level", "n", "name", "owner", "receiver")
 
     def __init__(self, handler: LineHandler, n: int = 0, name: str = "", owner: HasPath | None = None) -> None:
-        self.handler = handler
+        self.handler = self.receiver = handler
         self.n = n
         self.name = name
         self.owner = owner  # the receiver, to be named when its handler raises
@@ -64,6 +67,12 @@ class Line:
         """Drive the line to 1 and back to 0."""
         self.set(1)
         self.set(0)
+
+    def set_receiver(self, receiver: LineHandler) -> None:
+        """Tell somebody else from now on; observers stay in front."""
+        if self.handler == self.receiver:
+            self.handler = receiver
+        self.receiver = receiver
 
     def _blame(self, error: BaseException) -> NoReturn:
         owner = self.owner
@@ -181,7 +190,7 @@ class SharedLine:
         del self.inputs[line.n]
         heappush(self._free, line.n)
         self.sources.pop(line.n, None)
-        line.handler = _nowhere
+        line.set_receiver(nowhere)
 
     def _set(self, n: int, level: int) -> None:
         raised = self._raised
@@ -210,7 +219,7 @@ class Route:
     note: str = ""
 
 
-def _nowhere(n: int, level: int) -> None:
+def nowhere(n: int, level: int) -> None:
     """Handler of a line that was taken back."""
 
 

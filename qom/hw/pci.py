@@ -213,7 +213,12 @@ class PciDevice(Device):
 
     def wanted_devfn(self) -> int | None:
         """What `addr` asks for, or None when any slot will do."""
-        return parse_addr(self.addr) if self.addr else None
+        kept: int | None = self.__dict__.get("kept_devfn")
+        return parse_addr(self.addr) if self.addr else kept
+
+    def kept_place(self) -> dict[str, int]:
+        """Its slot and function."""
+        return {"kept_devfn": self.devfn}
 
     # -- declaring registers, in realize
 

@@ -143,20 +143,10 @@ class LineChange:
     for a line that the device drives.  level: what the receiver is told.  failed: why an observer held it back.
     """
 
-    __slots__ = ("_handler", "device", "direction", "failed", "level", "line", "n", "name")
+    __slots__ = ("device", "direction", "failed", "level", "line", "n", "name")
 
-    def __init__(
-        self,
-        line: Line,
-        handler: Callable[[int, int], None],
-        device: Any,
-        direction: str,
-        name: str,
-        n: int,
-        level: int,
-    ) -> None:
+    def __init__(self, line: Line, device: Any, direction: str, name: str, n: int, level: int) -> None:
         self.line = line
-        self._handler = handler
         self.device = device
         self.direction = direction
         self.name = name
@@ -166,7 +156,7 @@ class LineChange:
 
     def deliver(self, level: int) -> None:
         """Tell the receiver a level, now or later (machine lock held), past the observers: for a line that was failed."""
-        self._handler(self.line.n, level)
+        self.line.receiver(self.line.n, level)
 
     def __str__(self) -> str:
         return f"line {self.name or 'unnamed'}[{self.n}] of {getattr(self.device, 'path', '?')} to {self.level}"
@@ -413,7 +403,6 @@ class LineTap:
 
     def __init__(self, line: Line) -> None:
         self.line = line
-        self.plain = line.handler
         self.listeners: list[tuple[bool, Callable[[LineChange], object], Any, str, str, int]] = []
         """(whether after all others, callback, device, direction, name, number)"""
         self._busy = False
@@ -422,11 +411,11 @@ class LineTap:
     def drive(self, n: int, level: int) -> None:
         """The line is driven: tell the observers, then (perhaps) the receiver."""
         if self._busy:
-            self.plain(n, level)
+            self.line.receiver(n, level)
             return
         failed: str | None = None
         for _, callback, device, direction, name, number in sorted(self.listeners, key=lambda entry: entry[0]):
-            change = LineChange(self.line, self.plain, device, direction, name, number, level)
+            change = LineChange(self.line, device, direction, name, number, level)
             change.failed = failed
             self._busy = True
             try:
@@ -435,12 +424,11 @@ class LineTap:
                 self._busy = False
             level, failed = whole(callback, change, change.level), change.failed
         if failed is None:
-            self.plain(n, level)
+            self.line.receiver(n, level)
 
     def remove(self) -> None:
         """Stand aside."""
-        if self.line.handler == self.drive:  # else the line was taken back meanwhile
-            self.line.handler = self.plain
+        self.line.handler = self.line.receiver
 
 
 class MachineProbe:

@@ -13,6 +13,7 @@ from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
 from qom.vm.observe import Observatory
+from qom.vm.reload import ReloadError, ReloadReport, SourceWatch
 from qom.vm.runstate import RunState
 from qom.vm.vcpu import init_vcpu
 from qom.vm.vm import VirtualMachine
@@ -37,7 +38,10 @@ __all__ = [
     "MainLoop",
     "Observatory",
     "Poller",
+    "ReloadError",
+    "ReloadReport",
     "RunState",
+    "SourceWatch",
     "VirtualMachine",
     "init_vcpu",
     "this_cpu",

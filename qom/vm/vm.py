@@ -49,6 +49,7 @@ from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_v
 if TYPE_CHECKING:
     from qom.extensions import MonitorCommand
     from qom.vm.cpu import Cpu
+    from qom.vm.reload import ReloadReport
 
 __all__ = ["Event", "VirtualMachine"]
 
@@ -530,6 +531,16 @@ class VirtualMachine:
                 resume_all_vcpus(self.cpus)
             elif self.run_state is not RunState.PRELAUNCH:
                 self.set_run_state(RunState.PAUSED)
+
+    def reload(self, what: str) -> ReloadReport:
+        """Exchange the code of a type, or of a module's types, in this machine while it runs (qom/vm/reload.py).
+
+        Raises:
+            ReloadError: nothing has changed; says why, with file and line.
+        """
+        from qom.vm.reload import reload
+
+        return reload(self, what)
 
     def _reset_devices(self, kind: Reset = Reset.COLD) -> None:
         reset_tree(self.machine, kind)

@@ -120,7 +120,11 @@ def nothing_left(bench: IsaBench, device: Device) -> None:
     ("fail", "error", "text"),
     [
         ("wrong", RealizeError, "/machine/peripheral/g: told to fail"),
-        ("bug", RealizeError, "/machine/peripheral/g: realize failed: ZeroDivisionError: a bug in realize"),
+        (
+            "bug",
+            RealizeError,
+            "/machine/peripheral/g: realize failed: ZeroDivisionError: a bug in realize; 'greedy' of bench, at FILE:70",
+        ),
         ("interrupt", KeyboardInterrupt, ""),
     ],
 )
@@ -130,7 +134,7 @@ def test_failed_realize_leaves_nothing(fail: str, error: type[BaseException], te
     bench.root.container("/machine/peripheral").add_child("g", device)
     device.plug(bench.isa)
     before = set(device.__dict__)
-    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+    with pytest.raises(error, match=f"^{re.escape(text).replace('FILE', re.escape(__file__))}$"):
         device.set("realized", True)
     nothing_left(bench, device)
     assert journal == ["part realize", "on-bus realize", "on-bus unrealize", "part unrealize", "thread ended"]
