@@ -54,7 +54,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     module = _LATER.get(name)
     if module is None:
-        raise AttributeError(f"module 'qom.testing' has no attribute '{name}'")
+        from qom.deprecated import names_of
+
+        return names_of(__name__)(name)
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

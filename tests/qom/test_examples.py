@@ -35,7 +35,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv = top / "venv"
     run([sys.executable, "-m", "venv", "--without-pip", venv], top)
     pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", "--quiet"]
-    tools = run([*pip, "setuptools>=68", "wheel", "cffi>=1.16", "attrs", "pluggy", "pytest"], top, status=None)
+    tools = run([*pip, "setuptools>=77", "wheel", "cffi>=1.16", "attrs", "pluggy", "pytest"], top, status=None)
     if tools.returncode:
         pytest.skip(f"pip cannot get setuptools, cffi, attrs, pluggy, pytest: {tools.stderr.strip().splitlines()[-1]}")
     source = top / "qom"
@@ -150,3 +150,29 @@ def test_a_broken_distribution_beside_them_stops_nothing(environment: Path, tmp_
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_its_own_tests_pass(environment: Path, name: str) -> None:
     run([environment / "venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], environment / name)
+
+
+NEW = ("device", "device --bus pci", "device --bus system", "machine", "accelerator")
+
+
+def test_what_qom_new_writes_installs_and_passes_its_tests_untouched(environment: Path, tmp_path: Path) -> None:
+    """Every kind into one environment; written by the qom that is installed, so with the templates of its package."""
+    qom, python = environment / "venv/bin/qom", environment / "venv/bin/python"
+    made = []
+    for n, words in enumerate(NEW):
+        kind, *options = words.split()
+        run([qom, "new", kind, f"made-{n}", *options], tmp_path)
+        made.append(tmp_path / f"qom-made-{n}")
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    before = {path: path.read_bytes() for top in made for path in top.rglob("*") if path.is_file()}
+    run([*pip, "install", "--quiet", "--no-build-isolation", "--no-deps", *made], tmp_path)
+    try:
+        rows = run([qom, "plugins"], tmp_path).stdout.splitlines()
+        for n in range(len(NEW)):
+            (row,) = [r for r in rows if r.startswith(f"made-{n} ")]
+            assert f"qom-made-{n} 0.1.0" in row and " loaded " in row
+        for top in made:
+            run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], top)
+        assert {path: path.read_bytes() for path in before} == before
+    finally:
+        run([*pip, "uninstall", "--quiet", "--yes", *(top.name for top in made)], tmp_path)

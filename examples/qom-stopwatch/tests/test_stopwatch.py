@@ -5,7 +5,7 @@ import qom_stopwatch
 from qom_stopwatch import CTRL, DONE, LIMIT, RUN
 
 from qom import PropertyError, RealizeError
-from qom.hw.bench import IsaBench
+from qom.testing import IsaBench
 
 BASE = 0x2A0
 

@@ -36,6 +36,9 @@ COMMANDS: dict[str, Command] = {
     "doc": Command(
         "TYPE [--format text|md]", "print a type's page: what it models, properties, state, lines, an example"
     ),
+    "new": Command(
+        "device|machine|accelerator NAME [-o DIR] [--bus BUS]", "write a distribution with a plugin of one's own"
+    ),
     "plugins": Command("[--deprecations]", "list what came from where, and what was refused and why; or what will go"),
     "version": Command("", "print the version"),
 }
