@@ -110,6 +110,12 @@ class Object:
     def __repr__(self) -> str:
         return f"<{self.type_name} {self.path}>" if "type" in self.__dict__ else super().__repr__()
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tree from here down."""
+        from qom.notebook import tree_html
+
+        return tree_html(self)
+
     # Type
 
     @property

@@ -11,12 +11,14 @@ from qom.show.bus_picture import bus_svg
 from qom.show.buses import bus_text
 from qom.show.memory import memory_text
 from qom.show.memory_picture import memory_svg
+from qom.show.svg import Svg
 from qom.show.tree import tree_text
 from qom.show.tree_picture import tree_svg
 from qom.show.wiring import Wire, WireEnd, wires, wiring_text
 from qom.show.wiring_picture import wiring_svg
 
 __all__ = [
+    "Svg",
     "Wire",
     "WireEnd",
     "bus_svg",

@@ -14,7 +14,7 @@ from qom.hw.bus import Bus
 from qom.hw.device import Device
 from qom.object import Object
 from qom.show.buses import devices_on, top_buses, unplugged_devices
-from qom.show.svg import Picture, category, fit, text_width, tooltip
+from qom.show.svg import Picture, Svg, category, fit, text_width, tooltip
 
 if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
@@ -45,7 +45,7 @@ class _Rail:
     h: float = 0
 
 
-def bus_svg(vm: VirtualMachine) -> str:
+def bus_svg(vm: VirtualMachine) -> Svg:
     """A complete SVG document with every bus, every device on it with its address there, and the devices on none."""
     columns: list[list[_Rail]] = []
 

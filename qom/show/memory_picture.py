@@ -20,7 +20,7 @@ from qom.hw.memory import Region
 from qom.object import Object
 from qom.properties import format_size
 from qom.show.memory import spaces
-from qom.show.svg import FONTS, Picture, category, fit, text_width
+from qom.show.svg import FONTS, Picture, Svg, category, fit, text_width
 
 if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
@@ -54,7 +54,7 @@ class _Node:
     spine: bool = False
 
 
-def memory_svg(vm: VirtualMachine) -> str:
+def memory_svg(vm: VirtualMachine) -> Svg:
     """A complete SVG document with memory and I/O ports, each as seen and as composed."""
     picture = Picture("Memory and I/O ports")
     picture.subtitle = (

@@ -21,7 +21,7 @@ from qom.hw.bus import Bus
 from qom.hw.device import Device
 from qom.object import Object
 
-__all__ = ["CATEGORIES", "FONTS", "Picture", "category", "fit", "text_width", "tooltip"]
+__all__ = ["CATEGORIES", "FONTS", "Picture", "Svg", "category", "fit", "text_width", "tooltip"]
 
 # Category: its name in the legend, then fill, edge and text for light, then for dark surroundings.
 CATEGORIES: Final[dict[str, tuple[str, tuple[str, str, str], tuple[str, str, str]]]] = {
@@ -138,6 +138,19 @@ def _attributes(given: Mapping[str, object]) -> str:
     return "".join(out)
 
 
+class Svg(str):
+    """A complete SVG document: text that a notebook shows as the picture it is."""
+
+    __slots__ = ("caption",)
+    caption: str
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return f"<picture '{self.caption}', {len(self)} characters of SVG>"
+
+
 @attrs.define
 class Picture:
     """A picture under construction: what is drawn goes to the end, later over earlier.
@@ -213,7 +226,7 @@ class Picture:
             self.used.append(name)
         return f"k-{name}"
 
-    def document(self, margin: float = 20) -> str:
+    def document(self, margin: float = 20) -> Svg:
         """The whole as text: an SVG document."""
         top = margin + 22 + (16 if self.subtitle else 0) + 10
         wide = max(self.width, text_width(self.title, "title"), text_width(self.subtitle, "sub"), 320.0)
@@ -246,7 +259,9 @@ class Picture:
                     f'<text class="key" x="{_number(x + 20)}" y="{row * 18 + 9.5}">{CATEGORIES[name][0]}</text></g>'
                 )
             out.append("  </g>")
-        return "\n".join([*out, "</svg>"]) + "\n"
+        made = Svg("\n".join([*out, "</svg>"]) + "\n")
+        made.caption = self.title
+        return made
 
     def _legend(self, wide: float) -> Iterator[tuple[str, float, int]]:
         x, row = 0.0, 0

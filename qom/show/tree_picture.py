@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from qom.object import Object
-from qom.show.svg import Picture, category, text_width, tooltip
+from qom.show.svg import Picture, Svg, category, text_width, tooltip
 
 __all__ = ["tree_svg"]
 
@@ -40,7 +40,7 @@ class _Box:
         return self.obj.name or "/"
 
 
-def tree_svg(obj: Object) -> str:
+def tree_svg(obj: Object) -> Svg:
     """A complete SVG document with the tree from `obj` down: a box an object, coloured by category."""
     top = _boxes(obj)
     column = min(max(_needed(top), NARROWEST), WIDEST)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from qom.object import Object
-from qom.show.svg import Picture, category, fit, text_width, tooltip
+from qom.show.svg import Picture, Svg, category, fit, text_width, tooltip
 from qom.show.wiring import Wire, wires
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ _Step = tuple[tuple[_Box, _Port], tuple[_Box, _Port]]
 """A line's way from one column to the next."""
 
 
-def wiring_svg(vm: VirtualMachine) -> str:
+def wiring_svg(vm: VirtualMachine) -> Svg:
     """A complete SVG document with every wire of the machine from its source to what it drives."""
     shown = [w for w in wires(vm) if w.kind != "inside"]
     picture = Picture("Interrupt wiring")

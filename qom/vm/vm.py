@@ -34,8 +34,10 @@ from qom.hw.device import Device
 from qom.hw.fault import Fault, passes, place_of, shown
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
+from qom.notebook import tree_html
 from qom.object import Object, Root, check_id
 from qom.options import placed
+from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm.console import Console, ConsoleChardev
 from qom.vm.guest import GuestMemory, GuestPorts
@@ -742,6 +744,25 @@ class VirtualMachine:
         self._ended.set()
         for console in tuple(self._consoles.values()):
             console.wake()
+
+    def __repr__(self) -> str:
+        name = self.config.name or "machine"
+        if not self._built or self._closed:
+            return f"<VirtualMachine {name!r}: {'closed' if self._closed else 'not built'}>"
+        accel = self.machine.accel
+        number = len(self.cpus)
+        facts = (
+            f"{self.machine.type_name} on {accel.type_name if accel is not None else 'nothing'}",
+            self.run_state.value,
+            f"{number} processor{'s' * (number != 1)}",
+            format_size(self.machine.ram_size),
+        )
+        return f"<VirtualMachine {name!r}: {', '.join(facts)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the machine in a line, and its composition tree."""
+        with self.lock:
+            return tree_html(self.root, repr(self))
 
     def __enter__(self) -> VirtualMachine:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from qom.testing.evidence import directory_name
 
 pytest_plugins = ["pytester"]
 
+ROOT = Path(__file__).parents[2]
 LOAD = ("-p", "qom.testing.plugin", "-p", "no:cacheprovider")
 
 Run = Callable[..., pytest.RunResult]
@@ -315,23 +317,39 @@ def test_the_options_and_the_marker_are_shown(run: Run) -> None:
     assert "@pytest.mark.qom_accel(name, ...): the accelerator of" in run("", "--markers").stdout.str()
 
 
-def test_a_suite_that_does_not_use_it_loads_nothing(pytester: pytest.Pytester) -> None:
+def test_a_suite_that_does_not_use_it_loads_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(
         """
         import sys
 
         def test_it():
             loaded = sorted(name for name in sys.modules if name.partition(".")[0] in ("qom", "accel", "attr", "cffi"))
-            assert loaded in ([], ["qom", "qom.testing", "qom.testing.plugin"])
-            assert 0
+            assert loaded == ["qom", "qom.testing", "qom.testing.plugin"]
         """
     )
-    command = [sys.executable, "-m", "pytest", "-p", "qom.testing.plugin", "-p", "no:hypothesispytest"]
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    command = [sys.executable, "-m", "pytest", "-p", "qom.testing.plugin"]
     done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True)
-    assert "assert 0" in done.stdout
-    assert "loaded in" not in done.stdout.replace("assert loaded in ([]", "")
-    without = subprocess.run([*command[:3], "-p", "no:qom"], cwd=pytester.path, capture_output=True, text=True)
-    assert "1 failed" in without.stdout
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_it_can_be_switched_off(pytester: pytest.Pytester) -> None:
+    """As pytest finds it where qom is installed: by an entry point named qom."""
+    info = pytester.path / "site" / "qom_here-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: qom-here\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nqom = qom.testing.plugin\n")
+    pytester.makepyfile("def test_it(qom_machine): assert qom_machine(accel='qtest')")
+    paths = os.pathsep.join([str(info.parent), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    for argument, outcome in (("-q", "1 passed"), ("-pno:qom", "fixture 'qom_machine' not found")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", argument],
+            cwd=pytester.path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        assert outcome in done.stdout, done.stdout
 
 
 def test_directory_names_are_readable_and_never_shared() -> None:
