@@ -29,6 +29,7 @@ class _Inside(SysBusDevice):
     """What the three share: the accelerator, checked."""
 
     user_creatable: ClassVar[bool] = False
+    category: ClassVar[str] = "intc"
     needs: ClassVar[tuple[str, ...]] = ("on",)
     accel: Accel | None
 
@@ -142,6 +143,11 @@ class KvmApic(_Inside):
         self.cpu: Any = None
         self.apic_bus: Any = None
         self.memory: Any = None
+
+    def routes(self) -> Iterator[Route]:
+        """It tells its processor, in the kernel."""
+        if self.cpu is not None:
+            yield Route(None, self.cpu, "interrupts")
 
     def realize(self) -> None:
         """Check that the kernel has it, and connect the bus of the APICs.  Its power-up state comes with the processor's."""

@@ -10,12 +10,13 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from qom import hookspecs
 from qom.cli.commands import COMMANDS
 from qom.cli.options import OPTIONS
+from qom.cli.session import PLUGIN_CHOICE
 from qom.errors import QomError
 from qom.registry import Type, TypeRegistry
 from qom.show.type_page import HIDDEN, as_markdown, default_text, escaped, markdown_table, said, type_page, values_text
@@ -152,6 +153,8 @@ def _commands() -> str:
         )
         for option in OPTIONS
     ]
+    choices = [(f"`--{name} {c.argument}".rstrip() + "`", escaped(c.help)) for name, c in PLUGIN_CHOICE.items()]
+    lines += ["### With every command", "", *markdown_table(("option", "what it does"), choices), ""]
     lines += ["## qom-system-x86_64", ""]
     lines += ["The same options follow a file in `qom run FILE` and its relatives.", ""]
     return "\n".join([*lines, *markdown_table(("option", "takes", "what it does"), options), ""])
@@ -205,7 +208,8 @@ def _anchor(name: str) -> str:
 
 def _class(name: str, cls: type) -> Iterator[str]:
     bases = [b.__name__ for b in cls.__bases__ if b is not object]
-    yield f"```python\nclass {name}{'(' + ', '.join(bases) + ')' if bases else ''}{_constructor(cls)}\n```"
+    made = _constructor(cls)
+    yield "\n".join(["```python", f"class {name}{'(' + ', '.join(bases) + ')' if bases else ''}", *made, "```"])
     yield ""
     own = docstring(cls)
     if own:
@@ -228,9 +232,13 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _constructor(cls: type) -> str:
+def _constructor(cls: type) -> list[str]:
+    """How one is made, where the class itself says it and takes anything."""
     init = cls.__dict__.get("__init__")
-    return "" if init is None or not inspect.isfunction(init) else f"  # {cls.__name__}{_signature(init)}"
+    if not inspect.isfunction(init) or Protocol in cls.__bases__:
+        return []
+    signature = _signature(init).removesuffix(" -> None")
+    return [f"{cls.__name__}{signature}"] if signature != "()" else []
 
 
 def _signature_block(name: str, function: Callable[..., Any]) -> Iterable[str]:

@@ -43,6 +43,11 @@ class _Rail:
     x: float = 0
     y: float = 0
     h: float = 0
+    where: dict[str, str] = attrs.field(init=False)
+    """The address of each device on the bus, by path: asked for once, since a bus may have to search for it."""
+
+    def __attrs_post_init__(self) -> None:
+        self.where = {d.path: self.bus.where(d) if self.bus is not None else "" for d in self.devices}
 
 
 def bus_svg(vm: VirtualMachine) -> Svg:
@@ -74,7 +79,7 @@ def bus_svg(vm: VirtualMachine) -> Svg:
 
 
 def _height(rail: _Rail, device: Device) -> float:
-    return HIGH if rail.bus is not None and rail.bus.where(device) else LOW
+    return HIGH if rail.where[device.path] else LOW
 
 
 def _lay(columns: list[list[_Rail]]) -> dict[str, tuple[float, float, float]]:
@@ -141,12 +146,13 @@ def _draw(picture: Picture, rail: _Rail, places: dict[str, tuple[float, float, f
             picture.rect(rail.x, rail.y + HEAD - 2, RAIL_W, rail.h - HEAD + 2, "bar", 3)
     for device in rail.devices:
         x, y, h = places[device.path]
-        with picture.group(picture.colour(category(device)), tooltip(device), data_path=device.path):
+        where = rail.where[device.path]
+        with picture.group(picture.colour(category(device)), tooltip(device, where), data_path=device.path):
             if bus is not None:
                 picture.line([(rail.x + RAIL_W, y + h / 2), (x, y + h / 2)], "wire")
             picture.rect(x, y, BOX_W, h)
             _label(picture, device, x, y)
-            if bus is not None and (where := bus.where(device)):
+            if where:
                 picture.text(x + 9, y + 30, where, "addr", room=BOX_W - 18)
 
 

@@ -110,13 +110,13 @@ def category(obj: Object) -> str:
     return said if said in CATEGORIES else "misc"
 
 
-def tooltip(obj: Object) -> str:
-    """What is shown when one points at an object: path, type, description, and the properties that were set."""
+def tooltip(obj: Object, where: str = "") -> str:
+    """What is shown when one points at an object: path, type, description, where it sits, the properties that were set."""
     from qom.show.tree import value_text
 
     lines = [obj.path, f"{obj.type_name}: {obj.type.desc}" if obj.type.desc else obj.type_name]
-    if isinstance(obj, Device) and obj.bus is not None and (where := obj.bus.where(obj)):
-        lines.append(f"on {obj.bus.path}: {where}")
+    if isinstance(obj, Device) and obj.bus is not None:
+        lines.append(f"on {obj.bus.path}{f': {where}' if where else ''}")
     for p in obj.properties().values():
         if p.kind in ("child", "alias") or p.name in ("realized", "bus") or p.name.startswith("child["):
             continue

@@ -464,11 +464,17 @@ def _marked(cell: Cell) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table; bars in cells are escaped, columns that are empty all the way down are left out."""
-    cells = [[c.replace("|", "\\|").replace("\n", " ") for c in row] for row in rows]
+    """A table; bars outside of code are escaped, columns that are empty all the way down are left out."""
+    cells = [[_cell(c) for c in row] for row in rows]
     used = [n for n in range(len(head)) if any(row[n] for row in cells)]
     out = ["| " + " | ".join(head[n] for n in used) + " |", "|" + "---|" * len(used)]
     return out + ["| " + " | ".join(row[n] for n in used) + " |" for row in cells]
+
+
+def _cell(text: str) -> str:
+    pieces = text.replace("\n", " ").split("`")
+    pieces[::2] = [p.replace("|", "\\|") for p in pieces[::2]]
+    return "`".join(pieces)
 
 
 def escaped(text: str) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 
+import pytest
+
+from plugins.firmware import EMBEDDED
 from qom import Device
+from qom.cli.options import CommandLine
+from qom.cli.system import machine
 from qom.hw import Bus, Route, SharedLine
 from qom.hw.bench import IsaBench, PciBench
 from qom.show import bus_text, memory_text, tree_text, wires, wiring_text
@@ -118,3 +124,12 @@ def test_a_shared_line_knows_its_sources_and_its_output() -> None:
     shared.release(line)
     assert shared.inputs == {}
     assert Route(None, line).note == ""
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm is not usable here")
+def test_controllers_in_the_kernel_are_told_not_wired() -> None:
+    words = ["-accel", "kvm,kernel-irqchip=on", "-bios", str(EMBEDDED), "-smp", "2", "-serial", "null"]
+    with machine(CommandLine().parse(words).builder.finish(), "test") as vm:
+        lines = wiring_text(vm).splitlines()
+        assert "  * -> /machine/accel (in the kernel)" in lines and "  * -> /machine/cpu1 (interrupts)" in lines
+        assert "  pic[0-15] -> /machine/pic [0-15]" in lines

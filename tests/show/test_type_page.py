@@ -151,8 +151,8 @@ def test_a_type_made_by_a_record(types: TypeRegistry) -> None:
 def test_markdown_of_prose_and_tables() -> None:
     assert escaped("a <b> `<c>`\n\n    x < y") == "a &lt;b&gt; `<c>`\n\n    x < y"
     assert escaped("Two things:\n* one_1\n* two") == "Two things:\n\n* one\\_1\n* two"
-    assert markdown_table(("a", "b", "c"), [("1", "", "x|y"), ("2", "", "z")]) == [
-        "| a | c |", "|---|---|", "| 1 | x\\|y |", "| 2 | z |",
+    assert markdown_table(("a", "b", "c"), [("1", "", "x|`y|z`"), ("2", "", "z")]) == [
+        "| a | c |", "|---|---|", "| 1 | x\\|`y|z` |", "| 2 | z |",
     ]  # fmt: skip
     assert Code("x").text == "x"
 
