@@ -111,12 +111,19 @@ def machine(config: MachineConfig, program: str) -> Iterator[VirtualMachine]:
         vm.close()
 
 
-def run(config: MachineConfig, program: str, dump_into: str | None = None) -> int:
-    """Build the machine and run it; its exit status.  `dump_into`: a file to write the machine into at its end."""
+def run(config: MachineConfig, program: str, dump_into: str | None = None, *, watch: bool = False) -> int:
+    """Build the machine and run it; its exit status.
+
+    dump_into: a file to write the machine into at its end.  watch: exchange the code of devices whose source changes.
+    """
     from qom.config.write import dumps, format_of
 
     format = format_of(dump_into or "")
     with machine(config, program) as vm, _signals(vm, program):
+        if watch:
+            from qom.vm.reload import SourceWatch
+
+            SourceWatch(vm, lambda line: print(f"{program}: {line}", file=sys.stderr, flush=True))
         status = vm.run()
         if dump_into is not None:
             Path(dump_into).write_text(dumps(vm.dump(), format, vm.registry), encoding="utf-8")

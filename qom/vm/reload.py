@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReloadError", "ReloadReport", "SourceWatch", "reload"]
 
+SECONDS = 0.5
+"""Host time between two looks at the source files."""
 FRAMEWORK = frozenset({"qom", "accel"})
 _KEPT = ("parent", "_name", "_orphaned", "_strong", "_weak", "_plugged")  # what an object is to others
 
@@ -644,13 +646,13 @@ class SourceWatch:
     Args:
         vm: the machine.
         tell: called with one line for every reload, or why there was none.
-        seconds: host time between looks; the main loop looks.
+        seconds: host time between looks; the main loop looks.  None: `SECONDS`.
     """
 
-    def __init__(self, vm: VirtualMachine, tell: Callable[[str], object], seconds: float = 0.5) -> None:
+    def __init__(self, vm: VirtualMachine, tell: Callable[[str], object], seconds: float | None = None) -> None:
         self._vm = vm
         self._tell = tell
-        self._seconds = seconds
+        self._seconds = SECONDS if seconds is None else seconds
         self._stamps: dict[str, tuple[int, int]] = {}
         self._later: Any = None
         self._closed = False

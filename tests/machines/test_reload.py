@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pcs import need, pc, registry
 
-from qom import Device, RunState, TypeRegistry, VirtualMachine
+from qom import RunState, TypeRegistry, VirtualMachine
 from qom.config import DeviceEntry
 from qom.hw import Access
 from qom.vm import ReloadError, SourceWatch
@@ -328,7 +328,6 @@ def test_parts_are_made_anew_with_their_state_links_and_lines(source: Write) -> 
         vm.machine.ready = False
         parent, old = counter(vm), counter(vm).part
         friend = vm.add_device(DeviceEntry(driver="test-friend", id="f", props={}))
-        friend.set("part", old) if not friend.realized else friend.__class__.__mro__
         friend.set("realized", False)
         friend.set("part", old)
         friend.set("realized", True)
@@ -557,4 +556,46 @@ def test_a_changed_file_is_reloaded_and_told(source: Write) -> None:
         code.write(COUNTER)
         watch.look()
         assert len(told) == 2
-    assert isinstance(vm, VirtualMachine) and Device is not None
+
+
+def test_qom_run_watch(
+    source: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device edits its own source when the guest first asks it; the guest ends when it gets the new answer."""
+    import qom.cli.system
+    import qom.vm.reload
+    from qom.cli.main import main
+
+    code = source(COUNTER.replace("return VERSION if offset == 3 else self.count", "return edit()") + EDIT)
+    # mov $0x243,%dx; l: in (%dx),%al; cmp $2,%al; jne l; mov $0x501,%dx; out %al,(%dx); hlt
+    guest = bytes.fromhex("ba4302 ec 3c02 75fb ba0105 ee f4".replace(" ", ""))
+    image = bytearray(65536)
+    image[0xF000 : 0xF000 + len(guest)] = guest
+    image[0xFFF0:0xFFF3] = b"\xe9\x0d\xf0"
+    (tmp_path / "rom").write_bytes(image)
+    (tmp_path / "pc.toml").write_text(
+        f'firmware = "{tmp_path}/rom"\nmemory = "4M"\n[machine]\ntype = "pc"\n[[accel]]\nname = "simulated"\n'
+        '[[device]]\ndriver = "test-counter"\n[[device]]\ndriver = "isa-debug-exit"\niobase = 0x501\n'
+    )
+
+    def types(*_: object, **__: object) -> TypeRegistry:
+        made = registry()
+        code.register(made)
+        return made
+
+    monkeypatch.setattr(qom.cli.system, "registry", types)
+    monkeypatch.setattr(qom.vm.reload, "SECONDS", 0.01)
+    assert main(["run", str(tmp_path / "pc.toml"), "--watch"]) == 2 << 1 | 1
+    assert f"qom: reloaded test-counter from {code.file}: 1 device\n" in capfd.readouterr().err
+
+
+EDIT = """
+
+def edit():
+    import pathlib
+    path = pathlib.Path(__file__)
+    text = path.read_text()
+    if "VERSION = 1\\n" in text:
+        path.write_text(text.replace("VERSION = 1\\n", "VERSION = 2  # edited\\n"))
+    return VERSION
+"""

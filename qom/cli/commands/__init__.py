@@ -19,7 +19,8 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "run": Command(
-        "FILE [--dump FILE] [system options]", "build the machine in the file and run it; write what it became"
+        "FILE [--dump FILE] [--watch] [system options]",
+        "build the machine in the file and run it; write what it became; reload devices whose source changes",
     ),
     "check": Command("FILE... [--var NAME=VALUE] [--json]", "find everything wrong with machine files; build nothing"),
     "demo": Command("", "run the demonstration guest on the default machine"),

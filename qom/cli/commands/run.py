@@ -1,4 +1,8 @@
-"""`qom run`: build the machine in a file and run it; with `--dump FILE`, write it as a file as it is at its end."""
+"""`qom run`: build the machine in a file and run it; with `--dump FILE`, write it as a file as it is at its end.
+
+With `--watch`, a device whose source file is edited gets its new code while the machine runs (qom/vm/reload.py), told in
+one line on standard error.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,9 @@ def main(argv: list[str]) -> int:
         print(usage("qom run FILE"))
         return 0
     into, argv = value_of(argv, "--dump")
+    watch = "--watch" in argv
+    argv = [word for word in argv if word != "--watch"]
     line = file_and_options(argv)
     if line.help_for is not None:
         return answer(line.help_for)
-    return run(line.builder.finish(), PROGRAM, dump_into=into)
+    return run(line.builder.finish(), PROGRAM, dump_into=into, watch=watch)
