@@ -1,0 +1,28 @@
+"""`qom schema`: the file format as a JSON Schema, for editors."""
+
+from __future__ import annotations
+
+import json
+
+from qom.cli.arguments import deliver, value_of
+from qom.cli.system import registry
+from qom.config.schema import file_schema, type_schema
+from qom.errors import ConfigError
+
+PROGRAM = "qom"
+
+
+def main(argv: list[str]) -> int:
+    """The command; `argv` without its name.
+
+    Raises:
+        ConfigError: an argument is wrong, or the type is none that a file names.
+    """
+    output, rest = value_of(argv, "-o", "--output")
+    name, rest = value_of(rest, "--type")
+    if rest:
+        raise ConfigError(f"schema: unknown argument '{rest[0]}': expected [--type NAME] [-o FILE]")
+    types = registry(PROGRAM)
+    schema = file_schema(types) if name is None else type_schema(types, name)
+    deliver(json.dumps(schema, indent=2) + "\n", output)
+    return 0

@@ -1,0 +1,623 @@
+"""The file format as a JSON Schema (2020-12), made from a registry: what an editor completes and checks files by.
+
+Everything a machine file may hold is in it: each section, and in `device`, `object`, `chardev`, `machine` and `accel` the
+properties of every type there is, in the box or not, with type, range, values, default and description.  Keys that
+nobody knows are refused.  It judges a file alone, as it stands on the page: what comes from variables, repetition or an
+included file it lets pass, and what only shows when a machine is built (a port taken twice, an id that is not there) it
+does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from qom.config.model import LOG_CATEGORIES
+from qom.errors import ConfigError, TypeRegistryError
+from qom.properties import INT_RANGES, Property
+from qom.registry import Type, TypeRegistry
+
+__all__ = ["file_schema", "type_schema"]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+Schema = dict[str, Any]
+
+_INTEGER: Final = r"[-+]?(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0+|[1-9][0-9]*)"
+_SIZE: Final = r"(0[xX][0-9a-fA-F]+|[0-9]+(\.[0-9]+)?)\s*[bBkKmMgGtTpPeE]?(i?B)?"
+_NOT_OF_A_FILE: Final = frozenset({"realized", "bus"})
+_DEFAULT_MACHINE: Final = "pc-i440fx"
+
+# Pieces that many places use
+
+
+def _any_case(*words: str) -> str:
+    """A pattern for the words, however they are written."""
+    return f"^({'|'.join(''.join(f'[{c}{c.upper()}]' for c in word) for word in words)})$"
+
+
+_DEFS: Final[dict[str, Schema]] = {
+    "filled": {
+        "type": "string",
+        "pattern": r"\{[^{}]*\}",
+        "description": "Text with a variable, ${name}, or in a repeated entry with arithmetic, {8 * n}",
+    },
+    "text": {"type": ["string", "integer"]},
+    "id": {
+        "anyOf": [{"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]*$"}, {"$ref": "#/$defs/filled"}],
+        "description": "The name other entries refer to it by: a letter, then letters, digits, '-', '.', '_'",
+    },
+    "switch": {
+        "anyOf": [
+            {"type": "boolean"},
+{"type": "string", "pattern": _any_case("on", "yes", "true", "off", "no", "false")},
+            {"$ref": "#/$defs/filled"},
+        ]
+    },
+    "yes": {"anyOf": [{"type": "boolean"}, {"enum": ["on", "off"]}, {"$ref": "#/$defs/filled"}]},
+    "mebibytes": {
+        "anyOf": [
+            {"type": "integer", "minimum": 1},
+            {"type": "string", "pattern": rf"^\s*{_SIZE}\s*$"},
+            {"$ref": "#/$defs/filled"},
+        ],
+        "description": "A size: a number of MiB, or text such as 512M or 1.5G",
+    },
+    "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    "repeat": {
+        "anyOf": [{"type": "integer", "minimum": 0, "maximum": 4096}, {"type": "array"}, {"type": "string"}],
+        "description": "Make this entry so many times, or for each element of a list: {n} counts from 0, {item} is the element",
+    },
+    "port": {
+        "type": "string",
+        "anyOf": [
+            {"pattern": r"^(none|(stdio|null|pty|ringbuf)(,.*)?|(file|unix|tcp|chardev):[\s\S]+)$"},
+            {"$ref": "#/$defs/filled"},
+        ],
+        "description": "A back end: stdio, null, none, pty, ringbuf, file:PATH, unix:PATH, tcp:HOST:PORT, or chardev:ID",
+    },
+}  # fmt: skip
+
+
+def file_schema(registry: TypeRegistry) -> Schema:
+    """The schema of machine files, for the types there are in `registry`."""
+    made = _Maker(registry)
+    properties = made.top()
+    return {
+        "$schema": DIALECT,
+        "title": "Machine file of qom",
+        "description": "A machine as a TOML, JSON or YAML file",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "allOf": made.completeness(),
+        "$defs": {**_DEFS, **dict(sorted(made.defs.items()))},
+    }
+
+
+def type_schema(registry: TypeRegistry, name: str) -> Schema:
+    """The schema of the entry that makes one object of the type `name`: its properties and what goes with them.
+
+    Raises:
+        ConfigError: there is no such type, or a file cannot name it.
+    """
+    made = _Maker(registry)
+    found = registry.find_any((name, f"{name}-machine", f"chardev-{name}", f"{name}-accel"))
+    if found is None:
+        known = [n for section in made.kinds for n in made.all_names(section)]
+        raise ConfigError(f"unknown type {name!r}{registry.suggest(name, known)}")
+    for section, types in made.kinds.items():
+        if found.name in types:
+            return {
+                "$schema": DIALECT,
+                "title": f"{section}: {found.name}",
+                "$ref": made.define(section, found),
+                "required": made.required(section, found),
+                "$defs": {**_DEFS, **made.defs},
+            }
+    sections = ", ".join(made.kinds)
+    raise ConfigError(f"type {found.name!r} is not one that a file names: expected one of a section {sections}")
+
+
+def number(low: int, high: int, *, pattern: str = _INTEGER) -> Schema:
+    """An integer within bounds, or text that says one."""
+    return {
+        "anyOf": [
+            {"type": "integer", "minimum": low, "maximum": high},
+            {"type": "string", "pattern": rf"^\s*{pattern}\s*$"},
+            {"$ref": "#/$defs/filled"},
+        ]
+    }
+
+
+def one_of(words: Iterable[str]) -> Schema:
+    """One of a few words, or a variable."""
+    return {"anyOf": [{"enum": list(words)}, {"$ref": "#/$defs/filled"}]}
+
+
+def table(properties: Mapping[str, Schema], required: Iterable[str] = (), **more: Any) -> Schema:
+    """A table with those keys and no others."""
+    made: Schema = {"type": "object", "properties": dict(properties), "additionalProperties": False, **more}
+    if wanted := list(required):
+        made["required"] = wanted
+    return made
+
+
+def one_or_several(entry: Schema) -> Schema:
+    """One entry, or a list of them."""
+    return {"if": {"type": "array"}, "then": {"type": "array", "items": entry}, "else": entry}
+
+
+def property_schema(declared: Property) -> Schema:
+    """What a property takes in a file."""
+    made: Schema = {**_taken(declared), "description": _description(declared)}
+    default = declared.default
+    if not declared.required and isinstance(default, bool | int | str | list | dict):
+        made["default"] = default
+    elif not declared.required and hasattr(default, "value"):
+        made["default"] = default.value
+    return made
+
+
+def _description(declared: Property) -> str:
+    unit = f" ({declared.unit})" if declared.unit else ""
+    return f"{declared.desc}{unit}"
+
+
+def _taken(declared: Property) -> Schema:
+    kind, among = declared.kind, declared.choices
+    if kind == "bool":
+        return {"anyOf": [*_DEFS["switch"]["anyOf"], {"enum": ["1", "0"]}]}
+    if kind in INT_RANGES or kind == "size":
+        if isinstance(declared.among, range) and declared.among.step == 1 and len(declared.among):
+            low, high = declared.among[0], declared.among[-1]
+        else:
+            low, high = declared.limits()
+        made = number(low, high, pattern=_SIZE if kind == "size" else _INTEGER)
+        if among is not None and not isinstance(declared.among, range):
+            made["anyOf"][0] = {"enum": among}
+        return made
+    if kind == "enum" or (kind == "str" and among is not None):
+        return one_of(dict.fromkeys([*(among or ()), *map(str, among or ())]))
+    if kind == "list":
+        return {"anyOf": [{"type": "array", "items": _item(declared.item)}, {"type": "string"}]}
+    if kind == "dict":
+        return {"anyOf": [{"type": "object", "additionalProperties": _item(declared.item)}, {"type": "string"}]}
+    return {"type": "string"}  # text, or the id or path that a link goes by
+
+
+def _item(item: str | None) -> Schema:
+    if item is None:
+        return {}
+    if item == "bool":
+        return {"$ref": "#/$defs/switch"}
+    if item in INT_RANGES or item == "size":
+        low, high = INT_RANGES.get(item, INT_RANGES["uint64"])
+        return number(low, high, pattern=_SIZE if item == "size" else _INTEGER)
+    return {"type": "string"}
+
+
+def _table_or(plain: Schema, keys: Mapping[str, Schema]) -> Schema:
+    """One value, or a table with those keys."""
+    return {"if": {"type": "object"}, "then": table(keys), "else": plain}
+
+
+# Sections that no type has a say in
+
+
+_REPEAT: Final = {"repeat": {"$ref": "#/$defs/repeat"}}
+_TEXT: Final = {"$ref": "#/$defs/text"}
+_SWITCH: Final = {"$ref": "#/$defs/switch"}
+_MEBIBYTES: Final = {"$ref": "#/$defs/mebibytes"}
+_ID: Final = {"$ref": "#/$defs/id"}
+
+MAIN_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "machine": ("type",),
+    "accel": ("accel", "name"),
+    "object": ("qom-type", "type", "driver"),
+    "chardev": ("backend",),
+    "device": ("driver",),
+}
+"""By section, the keys under which an entry names its type."""
+
+ENTRY_KEYS: Final[dict[str, dict[str, Schema]]] = {
+    "machine": {
+        "accel": {"type": ["string", "array"], "description": "Accelerators to try, in order, as in kvm:simulated"},
+        "memory": {**_MEBIBYTES, "description": "Guest memory"},
+        "kernel-irqchip": {"type": "string", "description": "Passed on to the accelerator kvm"},
+        "kernel_irqchip": {"type": "string", "description": "The same as kernel-irqchip", "deprecated": True},
+    },
+    "accel": {**_REPEAT},
+    "object": {"id": _ID, **_REPEAT},
+    "chardev": {
+        "id": _ID,
+        "nowait": {"description": "wait = false"},
+        "noserver": {"description": "server = false"},
+        **_REPEAT,
+    },
+    "device": {
+        "id": _ID,
+        "bus": {**_TEXT, "description": "Name or path of the bus; the first that fits without it"},
+        **_REPEAT,
+    },
+}
+"""By section, what an entry takes besides properties of its type."""
+
+_REQUIRED: Final[dict[str, tuple[str, ...]]] = {
+    "machine": (),
+    "accel": (),
+    "object": ("id",),
+    "chardev": ("backend", "id"),
+    "device": ("driver",),
+    "drive": ("file",),
+}
+"""By section, the keys no entry can do without."""
+
+VARIABLES: Final[Schema] = {
+    "type": "object",
+    "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+    "additionalProperties": {
+        "if": {"type": "object"},
+        "then": table({"required": _SWITCH, "desc": _TEXT, "default": {}}),
+    },
+    "description": "Variables with their defaults, or { required = true, desc = ... }; set by --var, used as ${name}",
+}
+
+SMP: Final[Schema] = {
+    **_table_or(
+        number(1, 4096),
+        {
+            "cpus": {**number(1, 4096), "description": "Processors at start"},
+            "sockets": {**number(1, 4096), "description": "Sockets"},
+            "cores": {**number(1, 4096), "description": "Cores in a socket"},
+            "threads": {**number(1, 4096), "description": "Threads of a core"},
+            "maxcpus": {**number(1, 4096), "description": "Processors there may be"},
+            **{name: number(1, 1) for name in ("dies", "clusters", "books", "drawers", "modules")},
+        },
+    ),
+    "description": "Number of processors, or the topology: what is left out follows from the rest",
+}
+
+_CPUS: Final[Schema] = {
+    "type": ["string", "integer", "array"],
+    "items": {"type": ["string", "integer"]},
+    "minimum": 0,
+    "maximum": 4095,
+    "description": "Processors by index: 3, 0-3, 0-1,4-5 or a list",
+}
+NUMA: Final[Schema] = {
+    "type": "object",
+    "properties": {"type": one_of(("node", "dist", "cpu"))},
+    "if": {"properties": {"type": {"const": "dist"}}, "required": ["type"]},
+    "then": table(
+        {"type": {}, "src": number(0, 127), "dst": number(0, 127), "val": number(10, 255), **_REPEAT},
+        ("src", "dst", "val"),
+    ),
+    "else": {
+        "if": {"properties": {"type": {"const": "cpu"}}, "required": ["type"]},
+        "then": table(
+            {
+                "type": {},
+                **{f"{n}-id": number(0, 4095) for n in ("node", "socket", "core", "thread")},
+                "nodeid": number(0, 127),
+                **_REPEAT,
+            }
+        ),
+        "else": table({"type": {}, "nodeid": number(0, 127), "cpus": _CPUS, "mem": _MEBIBYTES, **_REPEAT}),
+    },
+}
+
+_LETTERS: Final[Schema] = {
+    "anyOf": [{"type": "string", "pattern": r"^(?!.*(.).*\1)[acdn]+$"}, {"$ref": "#/$defs/filled"}],
+    "description": "Letters out of a, c, d, n, each once",
+}
+BOOT: Final[Schema] = {
+    **_table_or(
+        _LETTERS,
+        {
+            "order": _LETTERS,
+            "once": _LETTERS,
+            "menu": _SWITCH,
+            "strict": _SWITCH,
+            "splash-time": {**number(0, 65535), "description": "Milliseconds that the menu is shown"},
+        },
+    ),
+    "description": "Boot order",
+}
+
+DRIVE: Final[Schema] = table(
+    {
+        "id": _ID,
+        "file": {**_TEXT, "description": "Name of the image"},
+        "format": one_of(("raw",)),
+        "if": {**one_of(("ide", "none")), "description": "ide: on the board's controller; none: a device refers to it"},
+        "index": {**number(0, 3), "description": "Place on the board's controller: 2 * bus + unit"},
+        "bus": number(0, 1),
+        "unit": number(0, 1),
+        "media": one_of(("disk", "cdrom")),
+        "readonly": _SWITCH,
+        "snapshot": {**_SWITCH, "description": "Keep what is written in memory only"},
+        **_REPEAT,
+    }
+)
+
+
+class _Maker:
+    """Collects the definitions of types while the sections are made."""
+
+    def __init__(self, registry: TypeRegistry) -> None:
+        self.registry = registry
+        self.defs: dict[str, Schema] = {}
+        machines = self._of("machine")
+        devices = [t for t in self._of("device") if t not in machines and t.cls.user_creatable]
+        self.kinds: dict[str, dict[str, Type]] = {
+            "machine": {t.name: t for t in machines},
+            "accel": {t.name: t for t in self._of("accel")},
+            "object": {t.name: t for t in self._of("user-creatable")},
+            "chardev": {t.name: t for t in self._of("chardev")},
+            "device": {t.name: t for t in devices},
+        }
+        """By section, the types that its entries name."""
+
+    def _of(self, parent: str) -> list[Type]:
+        """The concrete types of a kind, without those that cannot be initialised: somebody else reports them."""
+        found = []
+        for one in self.registry.types(parent, abstract=False) if parent in self.registry else ():
+            with contextlib.suppress(TypeRegistryError):
+                self.registry.initialise(one)
+                found.append(one)
+        return found
+
+    # Names
+
+    def names(self, section: str, found: Type) -> list[str]:
+        """What a file may call a type: its name and aliases, without what the section says already."""
+        full = [found.name, *self.registry.aliases(found.name)]
+        if section == "machine":
+            return list(dict.fromkeys([*(n.removesuffix("-machine") for n in full), *full]))
+        if section == "accel":
+            return [n.removesuffix("-accel") for n in full]
+        if section == "chardev":
+            return [n.removeprefix("chardev-") for n in full]
+        return full
+
+    def all_names(self, section: str) -> list[str]:
+        """What a section's entries may be called."""
+        return [name for found in self.kinds[section].values() for name in self.names(section, found)]
+
+    # Types
+
+    def settable(self, found: Type) -> dict[str, Property]:
+        """The properties a file may set."""
+        return {
+            p.name: p
+            for p in found.properties.values()
+            if p.name not in _NOT_OF_A_FILE
+            and p.kind != "child"
+            and (not p.volatile or p.kind == "alias")
+            and (p.get is None or p.set is not None)
+        }
+
+    def define(self, section: str, found: Type) -> str:
+        """The reference to the definition of an entry for `found`; it is made when first asked for."""
+        name = f"{section}.{found.name}"
+        if name not in self.defs:
+            props = self.settable(found)
+            own = {**{n: self._property(found, p) for n, p in props.items()}, **ENTRY_KEYS[section]}
+            if section in MAIN_KEYS:
+                main = one_of(self.names(section, found))
+                own.update({key: {**main, "description": found.desc} for key in MAIN_KEYS[section]})
+            for p in props.values():
+                other = {"$ref": f"#/$defs/{name}/properties/{p.name}", "deprecated": True}
+                own.setdefault(p.name.replace("-", "_"), other)
+                own.setdefault(p.attr, other)
+            self.defs[name] = table(own, description=found.desc)
+        return f"#/$defs/{name}"
+
+    def _property(self, found: Type, declared: Property) -> Schema:
+        if declared.kind == "alias":
+            path, _, name = declared.target.rpartition(".")
+            here: Type | None = found
+            for part in filter(None, path.split("/")):
+                held = here.properties.get(part) if here is not None else None
+                here = self.registry.find_any((held.target,)) if held is not None and held.kind == "child" else None
+            target = here.properties.get(name) if here is not None else None
+            if target is None or target.kind == "alias":
+                return {"description": declared.desc}
+            return {**property_schema(target), "description": declared.desc}
+        return property_schema(declared)
+
+    def required(self, section: str, found: Type) -> list[str]:
+        """The keys that an entry for `found` cannot do without."""
+        return [*_REQUIRED[section], *(p.name for p in found.properties.values() if p.required)]
+
+    def chosen(self, section: str) -> list[Schema]:
+        """For each type of a section: when an entry names it, its definition holds."""
+        types = self.kinds[section].values()
+        return [{"if": self._named(section, t), "then": {"$ref": self.define(section, t)}} for t in types]
+
+    def chosen_required(self, section: str) -> list[Schema]:
+        """For each type of a section that requires properties: when an entry names it, they are there."""
+        out: list[Schema] = []
+        for found in self.kinds[section].values():
+            wanted = [{"required": [p.name]} for p in found.properties.values() if p.required]
+            either = [
+                {"anyOf": [w, {"required": [w["required"][0].replace("-", "_")]}]} if "-" in w["required"][0] else w
+                for w in wanted
+            ]
+            if either:
+                out.append({"if": self._named(section, found), "then": {"allOf": either}})
+        return out
+
+    def _named(self, section: str, found: Type) -> Schema:
+        """Whether an entry names the type, under one of the keys that can."""
+        names = self.names(section, found)
+        named: list[Schema] = [{"properties": {k: {"enum": names}}, "required": [k]} for k in MAIN_KEYS[section]]
+        return named[0] if len(named) == 1 else {"anyOf": named}
+
+    # Sections
+
+    def top(self) -> dict[str, Schema]:
+        """The top level of a file."""
+        path = {"type": "string"}
+        switches = {
+            "paused": "Do not start the processors",
+            "no-reboot": "End instead of rebooting",
+            "no-shutdown": "Stop instead of ending when the guest shuts down",
+            "nographic": "No display; the first serial port is on standard input and output",
+            "nodefaults": "No devices that were not asked for",
+            "snapshot": "Keep what is written to any drive in memory only",
+        }
+        return {
+            "include": {"$ref": "#/$defs/names", "description": "Files beside this one to take in first; this one wins"},
+            "remove": {"$ref": "#/$defs/names", "description": "Ids of entries of included files to leave out"},
+            "variables": VARIABLES,
+            "name": {**path, "description": "Name of the machine"},
+            "uuid": {
+                "anyOf": [
+                    {"type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
+                    {"$ref": "#/$defs/filled"},
+                ],
+                "description": "Identity of the machine",
+            },
+            "machine": self._machine(),
+            "accel": self._accel(),
+            "cpu": self._cpu(),
+            "smp": SMP,
+            "memory": {**_table_or(_MEBIBYTES, {"size": _MEBIBYTES}), "description": "Guest memory"},
+            "numa": {**one_or_several(NUMA), "description": "NUMA nodes and distances"},
+            "firmware": {**path, "description": "Firmware image"},
+            "bios": {**path, "description": "The same as firmware"},
+            "kernel": {**path, "description": "Kernel image, handed to the firmware"},
+            "initrd": {**path, "description": "Initial RAM disk of the kernel"},
+            "append": {**path, "description": "Command line of the kernel"},
+            "boot": BOOT,
+            "serial": {
+                "anyOf": [{"$ref": "#/$defs/port"}, {"type": "array", "items": {"$ref": "#/$defs/port"}}],
+                "description": "Back ends of the serial ports, in order",
+            },
+            "debugcon": {"$ref": "#/$defs/port", "description": "Back end of the debug port"},
+            **{name: {"$ref": "#/$defs/yes", "description": text} for name, text in switches.items()},
+            "object": {**one_or_several(self._entry("object")), "description": "Objects under /objects"},
+            "chardev": {**one_or_several(self._entry("chardev")), "description": "Character back ends"},
+            "drive": {**one_or_several(DRIVE), "description": "Disk images"},
+            "device": {**one_or_several(self._entry("device")), "description": "Devices to add"},
+            "global": {**one_or_several(self._global()), "description": "Defaults for properties of every object of a type"},
+            "log": table(
+                {
+                    "file": {**_DEFS["text"], "description": "Where the log goes; standard error without it"},
+                    "categories": {
+                        "anyOf": [
+                            {"type": "string"},
+                            {"type": "array", "items": one_of(LOG_CATEGORIES)},
+                        ],
+                        "description": "What to log: " + "; ".join(f"{n}: {what}" for n, what in LOG_CATEGORIES.items()),
+                    },
+                },
+                description="The log",
+            ),
+        }  # fmt: skip
+
+    def completeness(self) -> list[Schema]:
+        """What has to be said in a file that includes none, where nothing could be said elsewhere."""
+        alone = {section: one_or_several({"required": list(keys)}) for section, keys in _REQUIRED.items() if keys}
+        props = {
+            section: one_or_several({"allOf": conditions})
+            for section in ("device", "object", "chardev")
+            if (conditions := self.chosen_required(section))
+        }
+        return [
+            *self._unnamed_machine(),
+            {"if": {"required": ["include"]}, "else": {"properties": alone}},
+            {"if": {"anyOf": [{"required": ["include"]}, {"required": ["global"]}]}, "else": {"properties": props}},
+        ]
+
+    def _entry(self, section: str) -> Schema:
+        """An entry of a list of objects, each named by its type."""
+        keys = MAIN_KEYS[section]
+        names = self.all_names(section)
+        main = {**one_of(names), "description": f"Type of the {section}"}
+        return {
+            "type": "object",
+            "properties": {**ENTRY_KEYS[section], **dict.fromkeys(keys, main)},
+            "allOf": self.chosen(section),
+        }
+
+    def _machine(self) -> Schema:
+        main = {**one_of(self.all_names("machine")), "description": "Machine type"}
+        return {
+            "if": {"type": "object"},
+            "then": {
+                "properties": {**ENTRY_KEYS["machine"], "type": main},
+                "allOf": self.chosen("machine"),
+            },
+            "else": main,
+            "description": "The board: its type, and the properties that type has",
+        }
+
+    def _unnamed_machine(self) -> list[Schema]:
+        """A table of a machine that does not say its type: that is the default one, or one an included file names."""
+        default = self.registry.find_any((f"{_DEFAULT_MACHINE}-machine",))
+        if default is None:
+            return []
+        nameless = {"type": "object", "not": {"anyOf": [{"required": ["type"]}, {"required": ["board"]}]}}
+        machine = {"if": nameless, "then": {"$ref": self.define("machine", default)}}
+        return [{"if": {"required": ["include"]}, "else": {"properties": {"machine": machine}}}]
+
+    def _accel(self) -> Schema:
+        names = self.all_names("accel")
+        one = "|".join(map(re.escape, names))
+        text = {
+            "anyOf": [
+                {"type": "string", "pattern": f"^({one})(:({one}))*$"},
+                {"$ref": "#/$defs/filled"},
+            ]
+        }
+        choice: Schema = {"anyOf": [text, {"type": "array", "items": one_of(names), "minItems": 1}]}
+        keys = {"accel": choice, "name": choice}
+        entry = {
+            "type": "object",
+            "properties": keys,
+            "oneOf": [{"required": ["accel"]}, {"required": ["name"]}],
+            "allOf": self.chosen("accel"),
+        }
+        plain = {"if": {"type": "string"}, "then": text, "else": entry}
+        return {
+            "if": {"type": "array"},
+            "then": {"type": "array", "items": plain},
+            "else": plain,
+            "description": f"Accelerators to try, in order: {', '.join(names)}",
+        }
+
+    def _cpu(self) -> Schema:
+        models: list[str] = []
+        for found in self._of("cpu"):
+            above = [t.name for t in found.lineage()[1:] if t.abstract and found.name.endswith(f"-{t.name}")]
+            models.append(found.name.removesuffix(f"-{above[0]}") if above else found.name)
+        name: Schema = {
+            "anyOf": [
+                {"enum": models},
+                {"type": "string", "pattern": f"^({'|'.join(map(re.escape, models))}),[\\s\\S]*$"},
+                {"$ref": "#/$defs/filled"},
+            ]
+        }
+        features = {
+            "type": "object",
+            "additionalProperties": {"type": ["boolean", "string"]},
+            "description": "Features switched on or off",
+        }
+        return {**_table_or(name, {"model": name, "features": features}), "description": "Processor model and features"}
+
+    def _global(self) -> Schema:
+        types = {
+            "driver": {**one_of([*(t.name for t in self.registry), *self.registry.aliases()]), "description": "Type"},
+            "property": {**_DEFS["text"], "description": "Name of the property"},
+            "value": {
+                "type": ["string", "integer", "number", "boolean", "array", "object"],
+                "description": "The default",
+            },
+            "repeat": {"$ref": "#/$defs/repeat"},
+        }
+        return table(types, ("driver", "property", "value"))
