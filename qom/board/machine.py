@@ -126,6 +126,11 @@ class BoardMachine(Machine):
                 text = f"processor feature {feature!r} cannot be {value!r}: expected on or off"
                 yield ConfigError(text, at(at(choice.origin, "features"), feature))
 
+    @property
+    def changeable_parts(self) -> frozenset[str]:
+        """The board's parts."""
+        return frozenset(part.name for part in self.board.parts)
+
     # -- building
 
     def init(self) -> None:

@@ -70,7 +70,8 @@ def dependencies(entries: Sequence[E], probe: Probe) -> list[dict[int, str]]:
                     needs.setdefault(other, "bus")
         for name, value in entry.props.items():
             target = _named(value, entry, by_id)
-            if target is not None and probe.link(entry.driver, name) is not None:
+            link = probe.link(entry.driver, name) if target is not None else None
+            if target is not None and link is not None and probe.may_be(entries[target].driver, link.target):
                 needs.setdefault(target, name)
         out.append(needs)
     return out

@@ -86,3 +86,10 @@ class Probe:
         except QomError:
             return None
         return found if found is not None and found.kind == "link" else None
+
+    def may_be(self, driver: str, wanted: str) -> bool:
+        """Whether an object of type `driver` is a `wanted`; what is not known may be anything."""
+        try:
+            return driver not in self.registry or self.registry.is_a(driver, wanted)
+        except QomError:
+            return True

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from qom.config.model import LOG_CATEGORIES
+from qom.config.parts import REGION_KEYS
 from qom.errors import ConfigError, TypeRegistryError
 from qom.properties import INT_RANGES, Property
 from qom.registry import Type, TypeRegistry
@@ -224,6 +225,7 @@ MAIN_KEYS: Final[dict[str, tuple[str, ...]]] = {
 
 ENTRY_KEYS: Final[dict[str, dict[str, Schema]]] = {
     "machine": {
+        "board": {**_TEXT, "description": "A board file beside this one, in place of a type"},
         "accel": {"type": ["string", "array"], "description": "Accelerators to try, in order, as in kvm:simulated"},
         "memory": {**_MEBIBYTES, "description": "Guest memory"},
         "kernel-irqchip": {"type": "string", "description": "Passed on to the accelerator kvm"},
@@ -341,6 +343,45 @@ DRIVE: Final[Schema] = table(
         "snapshot": {**_SWITCH, "description": "Keep what is written in memory only"},
         **_REPEAT,
     }
+)
+
+
+_REMOVE: Final = {"remove": {**_SWITCH, "description": "Take it out of the board"}}
+_EXPRESSION: Final[Schema] = {"type": ["string", "integer", "boolean"]}
+_WHEN: Final = {"when": {**_EXPRESSION, "description": "Condition over the board's values, under which it is there"}}
+_TABLE: Final[Schema] = {"type": "object"}
+
+PART: Final[Schema] = table(
+    {
+        "name": {**_TEXT, "description": "Name of the part"},
+        "type": {**_TEXT, "description": "Its type, or a role such as {pic}"},
+        "bus": {**_TEXT, "description": "Place of its bus: system, or PART.BUS"},
+        "props": {**_TABLE, "description": "Properties"},
+        "links": {**_TABLE, "additionalProperties": {"type": "string"}, "description": "Parts or regions it is handed"},
+        "values": {**_TABLE, "additionalProperties": _EXPRESSION, "description": "Properties given by expressions"},
+        "for": {**_TEXT, "description": "What must be asked for, for it to be there: serial[0], drive[1], debugcon"},
+        **_WHEN,
+        **_REMOVE,
+        **_REPEAT,
+    },
+    ("name",),
+    description="A part that the machine's board has in another form, besides, or no more",
+)
+WIRE: Final[Schema] = table(
+    {
+        "from": {**_TEXT, "description": "Output: PART.LINE[N] or PART[N]"},
+        "to": {**_TEXT, "description": "Input: PART.LINE[N] or PART[N]"},
+        **_WHEN,
+        **_REMOVE,
+        **_REPEAT,
+    },
+    ("from", "to"),
+    description="A wire that the machine's board has besides, or no more",
+)
+REGION: Final[Schema] = table(
+    {"name": {**_TEXT, "description": "Name of the region"}, **{key: {} for key in REGION_KEYS}, **_REMOVE, **_REPEAT},
+    ("name",),
+    description="A piece of memory that the machine's board has in another form, besides, or no more",
 )
 
 
@@ -505,6 +546,9 @@ class _Maker:
             "drive": {**one_or_several(DRIVE), "description": "Disk images"},
             "device": {**one_or_several(self._entry("device")), "description": "Devices to add"},
             "global": {**one_or_several(self._global()), "description": "Defaults for properties of every object of a type"},
+            "part": one_or_several(PART),
+            "wire": one_or_several(WIRE),
+            "region": one_or_several(REGION),
             "log": table(
                 {
                     "file": {**_DEFS["text"], "description": "Where the log goes; standard error without it"},

@@ -26,6 +26,7 @@ from qom.config.model import (
     Entry,
     MachineConfig,
     ObjectEntry,
+    PartEntry,
     Smp,
 )
 from qom.errors import ConfigError, LifecycleError, PathError, QomError
@@ -35,9 +36,10 @@ from qom.options import Options
 from qom.properties import AliasProperty, Property, checked, format_size
 
 if TYPE_CHECKING:
+    from qom.vm.machine import Machine
     from qom.vm.vm import VirtualMachine
 
-__all__ = ["default_of", "dump", "said"]
+__all__ = ["Mutable", "default_of", "dump", "mutable_properties", "said"]
 
 BACKENDS: Final = ("/chardevs", "/drives", "/objects", "/machine/peripheral")
 """Where an id is looked for, in this order (`VirtualMachine.reference`)."""
@@ -48,10 +50,18 @@ _OWN_SECTIONS: Final = frozenset(
 """Properties of a machine that a file says in sections of their own."""
 
 
-def dump(vm: VirtualMachine) -> MachineConfig:
+Mutable = dict[tuple[str, str], Any]
+"""Values of properties that may be set while the machine runs, by part and property."""
+
+
+def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
     """The configuration that builds a machine like `vm`: the same tree, the same properties, the same places.
 
     Building from it and dumping again gives the same configuration.  The machine may be running.
+
+    Args:
+        vm: a machine that was built.
+        as_built: what `mutable_properties` gave then; a part that was set to something else since is written.
 
     Raises:
         LifecycleError: the machine was not built, or is closed.
@@ -68,7 +78,7 @@ def dump(vm: VirtualMachine) -> MachineConfig:
         sockets, cores, threads = machine.smp_sockets, machine.smp_cores, machine.smp_threads
         return attrs.evolve(
             was,
-            machine=Entry(machine.type_name.removesuffix("-machine"), props),
+            machine=Entry(_type(vm), props, board=was.machine.board),
             accelerators=_accelerators(vm),
             cpu=None if was.cpu is None else CpuChoice(was.cpu.model, dict(was.cpu.features)),
             smp=Smp(machine.smp_cpus, sockets, cores, threads, sockets * cores * threads),
@@ -84,11 +94,52 @@ def dump(vm: VirtualMachine) -> MachineConfig:
             drives=[_drive(vm, id, d) for id, d in _held(vm, "/drives").items()],
             objects=[ObjectEntry(o.type_name, id, said(vm, o)) for id, o in _held(vm, "/objects").items()],
             devices=[_device(vm, device) for device in vm.added()],
+            parts=_parts(vm, as_built),
+            wires=[attrs.evolve(w, origin="") for w in was.wires],
+            regions=[attrs.evolve(r, origin="") for r in was.regions],
             boot=dict(was.boot),
             serials=list(was.serials),
             log=attrs.evolve(was.log, origin=""),
             origins={},
         )
+
+
+def _type(vm: VirtualMachine) -> str:
+    """The machine's type with its version; of a board file the file says it."""
+    was = vm.config.machine
+    return was.type if was.board is not None else vm.machine.type_name.removesuffix("-machine")
+
+
+def mutable_properties(machine: Machine) -> Mutable:
+    """What may be set of a machine's parts while it runs, as it is now."""
+    names = machine.changeable_parts
+    return {
+        (name, found.name): _comparable(found.read(part))
+        for name, part in machine.children().items()
+        if name in names
+        for found in part.properties().values()
+        if found.mutable and not found.volatile and found.kind not in ("child", "alias", "link")
+    }
+
+
+def _comparable(value: Any) -> Any:
+    return copy.deepcopy(value) if isinstance(value, list | dict) else value
+
+
+def _parts(vm: VirtualMachine, as_built: Mutable) -> list[PartEntry]:
+    """What the configuration changed of the board, and what was set of its parts since."""
+    out = [attrs.evolve(p, origin="", props=dict(p.props), values=dict(p.values)) for p in vm.config.parts]
+    for (name, prop), value in mutable_properties(vm.machine).items():
+        if value == as_built.get((name, prop)):
+            continue
+        part: Object = vm.machine.child(name)
+        entry = next((e for e in reversed(out) if e.name == name and not e.remove), None)
+        if entry is None:
+            entry = PartEntry(name)
+            out.append(entry)
+        entry.values.pop(prop, None)
+        entry.props[prop] = _plain(vm, part, part.find_property(prop), value)
+    return out
 
 
 def _held(vm: VirtualMachine, path: str) -> dict[str, Object]:

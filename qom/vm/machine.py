@@ -114,6 +114,11 @@ class Machine(Device):
         """Until everything configured is there, devices come and go freely."""
         return self.ready
 
+    @property
+    def changeable_parts(self) -> frozenset[str]:
+        """The names of the parts that a `[[part]]` of a machine file can change.  Boards that are data override this."""
+        return frozenset()
+
     def powerdown(self) -> None:
         """Press the power button.  A board with one overrides this."""
 

@@ -40,6 +40,7 @@ from qom.options import placed
 from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm.console import Console, ConsoleChardev
+from qom.vm.dump import Mutable, dump, mutable_properties
 from qom.vm.guest import GuestMemory, GuestPorts
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
@@ -100,6 +101,7 @@ class VirtualMachine:
         """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
         self._added: WeakKeyDictionary[Device, int] = WeakKeyDictionary()  # added by hand, numbered as they came
         self._count = itertools.count()
+        self._as_built: Mutable = {}
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
         self._call_hook("qom_machine_created")
@@ -137,6 +139,7 @@ class VirtualMachine:
         with self.machine.system_bus.io_space.deferred():
             self._add_devices(config.devices)
         self.machine.creation_done()
+        self._as_built = mutable_properties(self.machine)
         self._built = True
         self.observe.built()
         self._call_hook("qom_machine_built")
@@ -146,6 +149,8 @@ class VirtualMachine:
         """Add the configured devices, each after what it refers to; names depend on how they are declared alone."""
         order = build_order(entries, Probe(self.registry))
         made = {id(entry): self.add_device(entry) for entry in order}
+        for entry in entries:
+            self._added[made[id(entry)]] = next(self._count)
         if order != entries:
             anonymous = [made[id(entry)] for entry in entries if entry.id is None]
             self.root.container("/machine/peripheral-anon").name_in_order(anonymous)
@@ -356,9 +361,7 @@ class VirtualMachine:
             LifecycleError: it was not built, or is closed.
             ConfigError: something was set to a value that no file can hold.
         """
-        from qom.vm.dump import dump
-
-        return dump(self)
+        return dump(self, self._as_built)
 
     def buses(self) -> list[Bus]:
         """Every bus of the machine, in the order they came."""

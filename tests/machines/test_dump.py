@@ -228,6 +228,51 @@ def test_a_machine_that_runs(tmp_path: Path, types: TypeRegistry) -> None:
     assert after == before
 
 
+def test_parts_that_were_changed(types: TypeRegistry, tmp_path: Path) -> None:
+    file = tmp_path / "changed.toml"
+    file.write_text(
+        'nodefaults = true\nmemory = "2M"\naccel = "simulated"\nmachine = { type = "pc", rtc-base = "2024-01-01T00:00:00" }\n'
+        'part = [{ name = "lamp", type = "tests-lamp", bus = "piix3.isa.0", props = { brightness = 7 } },\n'
+        '        { name = "pm", remove = true }]\n'
+        'wire = [{ from = "pic2.intr", to = "pic[3]" }]\n'
+    )
+    with VirtualMachine(load(file), types) as vm:
+        vm.build()
+        assert vm.dump().parts[0].props == {"brightness": 7}
+        before = rebuilt(vm, tmp_path)
+        lamp = vm.root.resolve("/machine/lamp")
+        lamp.set("brightness", 250)
+        vm.add_device(DeviceEntry("tests-card"))
+        text = rebuilt(vm, tmp_path)
+        assert text != before and "props = { brightness = 250 }" in text
+        lamp.set("brightness", 7)
+        vm.root.resolve("/machine/peripheral-anon/tests-card@00:02.0").unplug()
+        assert rebuilt(vm, tmp_path) == before
+
+
+def test_a_machine_from_a_board_file(types: TypeRegistry, tmp_path: Path) -> None:
+    board, file = tmp_path / "mine.toml", tmp_path / "machine.toml"
+    board.write_text('[board]\nname = "mine"\nextends = "pc"\n[[part]]\nname = "pm"\nremove = true\n')
+    file.write_text(
+        'nodefaults = true\nmemory = "2M"\naccel = "simulated"\n'
+        '[machine]\nboard = "mine.toml"\nrtc-base = "2024-01-01T00:00:00"\n'
+    )
+    with VirtualMachine(load(file), types) as vm:
+        vm.build()
+        text = rebuilt(vm, tmp_path)
+    assert f'board = "{board}"' in text and "type" not in text
+
+
+def test_equals_are_counted_as_they_were(types: TypeRegistry, tmp_path: Path) -> None:
+    said = config(
+        *BASE, "-device", "tests-lamp,brightness=1", "-device", "piix3-ide", "-device", "tests-lamp,brightness=2"
+    )
+    with VirtualMachine(said, types) as vm:
+        vm.build()
+        assert [d.props.get("brightness") for d in vm.dump().devices] == [1, None, 2]
+        rebuilt(vm, tmp_path)
+
+
 def test_only_a_whole_machine_is_written(types: TypeRegistry) -> None:
     vm = VirtualMachine(config(*BASE), types)
     for prepare in (lambda: None, vm.close):

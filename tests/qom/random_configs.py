@@ -37,7 +37,8 @@ def configs(draw: st.DrawFn) -> MachineConfig:
     build = ConfigBuilder()
     where = "tests"
     if draw(st.booleans()):
-        build.machine({"type": draw(type_names), **draw(props)}, where)
+        named = draw(st.one_of(st.just({"board": "tests.toml"}), st.builds(dict, type=type_names)))
+        build.machine({**named, **draw(props)}, where)
     for name in draw(st.lists(type_names, max_size=2)):
         build.accel({"accel": name, **draw(st.just({}) | props)}, where)
     if draw(st.booleans()):
@@ -75,6 +76,7 @@ def configs(draw: st.DrawFn) -> MachineConfig:
         build.device({"driver": draw(type_names), **{k: v for k, v in entry.items() if v is not None}}, where)
     for _ in range(draw(st.integers(0, 2))):
         build.global_({"driver": draw(type_names), "property": draw(type_names), "value": draw(values)}, where)
+    _board(draw, build)
     boot = {"order": "dc", "once": "n", "menu": draw(st.booleans()), "strict": draw(st.booleans())}
     boot["splash-time"] = draw(st.integers(0, 65535))
     build.boot({k: v for k, v in boot.items() if draw(st.booleans())}, where)
@@ -82,6 +84,30 @@ def configs(draw: st.DrawFn) -> MachineConfig:
         build.log_categories(draw(st.lists(st.sampled_from(sorted(LOG_CATEGORIES)), unique=True)), where)
         build.log_file(draw(text), where)
     return build.finish()
+
+
+def _board(draw: st.DrawFn, build: ConfigBuilder) -> None:
+    words, conditions = st.dictionaries(type_names, type_names, max_size=2), st.sampled_from(["a > 1", True, 1])
+    for name in draw(st.lists(type_names, max_size=2, unique=True)):
+        said = {
+            "type": draw(type_names),
+            "bus": "system",
+            "props": draw(props),
+            "links": draw(words),
+            "when": draw(conditions),
+        }
+        said |= {"values": draw(words), "for": "serial[1]"}
+        chosen = {key: value for key, value in said.items() if draw(st.booleans())}
+        build.part({"name": name, **draw(st.sampled_from([chosen, {"remove": True}]))}, "tests")
+    for name in draw(st.lists(type_names, max_size=2)):
+        said = {"when": draw(conditions), "remove": draw(st.booleans())}
+        build.wire(
+            {"from": f"{name}[1]", "to": "x.y", **{k: v for k, v in said.items() if draw(st.booleans())}}, "tests"
+        )
+    for name in draw(st.lists(type_names, max_size=2, unique=True)):
+        region = {"kind": "ram", "at": draw(values), "size": "ram-size", "readonly": True}
+        chosen = {key: value for key, value in region.items() if draw(st.booleans())}
+        build.region({"name": name, **draw(st.sampled_from([chosen, {"remove": True}]))}, "tests")
 
 
 def _memory(draw: st.DrawFn, build: ConfigBuilder, maxcpus: int) -> None:

@@ -158,6 +158,12 @@ value = 3
 categories = ["int", "exec"]
 file = "log"
 """,
+    "a board, changed": """
+machine = { board = "tiny.toml", anything = 1 }
+part = [{ name = "a", remove = true }, { name = "b", props = { iobase = 0x140 }, links = { ram = "ram" }, when = "smp > 1" }]
+wire = { from = "a[{n}]", to = "b[0]", repeat = 2 }
+region = [{ name = "ram", size = "2M", at = 0 }]
+""",
     "one entry without a list": """
 device = { driver = "tests-lantern", peer = "n", steps = [1, "2"], notes = { a = "b" }, level = "4", mode = "slow" }
 object = { qom-type = "tests-schema-note", id = "n" }
@@ -247,6 +253,10 @@ WRONG = [
     ('variables = { "a b" = 1 }', "$.variables"),
     ("variables = { a = { desk = 1 } }", "$.variables.a"),
     ("include = 3", "$.include"),
+    ('part = [{ type = "x" }]', "$.part[0]"),
+    ('part = [{ name = "x", prop = {} }]', "$.part[0]"),
+    ('wire = [{ from = "a", to = "b" }, { from = "a" }]', "$.wire[1]"),
+    ('region = { name = "ram", sise = 3 }', "$.region"),
 ]
 
 
