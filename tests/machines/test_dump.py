@@ -58,7 +58,7 @@ def config(*argv: str) -> MachineConfig:
 
 
 def tree(vm: VirtualMachine) -> dict[str, Any]:
-    """Every object by path, with its type and properties; not the numbers a bus counts its devices by."""
+    """Every object by path, with its type and properties; not empty containers, nor what a bus counts its devices by."""
 
     def shown(value: Any) -> Any:
         return value.path if isinstance(value, Object) else value
@@ -73,6 +73,7 @@ def tree(vm: VirtualMachine) -> dict[str, Any]:
             },
         )
         for obj in vm.root.walk()
+        if obj.type_name != "container" or obj.children()
     }
 
 
