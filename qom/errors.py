@@ -104,6 +104,10 @@ class ConfigError(QomError):
         super().__init__(f"{origin}: {message}" if origin else message)
 
 
+class NotModelled(ConfigError):
+    """The configuration asks for something that QEMU has and that is not modelled here."""
+
+
 class PluginError(QomError):
     """A plugin cannot be used; reported as a row, raised only when asked for by name."""
 

@@ -17,7 +17,7 @@ import attrs
 
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
-from qom.errors import ConfigError, did_you_mean
+from qom.errors import ConfigError, NotModelled, did_you_mean
 from qom.options import Options, parse_options, split_options
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _readconfig(line: CommandLine, text: str, origin: str) -> None:
 def _only_none(what: str) -> Handler:
     def handle(line: CommandLine, text: str, origin: str) -> None:
         if text != "none":
-            raise ConfigError(f"{what} is not modelled: expected 'none'", origin)
+            raise NotModelled(f"{what} is not modelled: expected 'none'", origin)
 
     return handle
 
@@ -265,9 +265,10 @@ OPTIONS: tuple[Option, ...] = (
 
 _BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
 
-
 WITH_ARGUMENT = frozenset(name for name, option in _BY_NAME.items() if option.argument)
 """Options of ours that are followed by an argument."""
+ALONE = frozenset(_BY_NAME) - WITH_ARGUMENT
+"""Options of ours that are not."""
 
 
 def usage(program: str) -> str:

@@ -10,6 +10,7 @@ that does not work on this host, a file that is there and is not what it should 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -278,7 +279,7 @@ class _Checker:
     def _bus(self, entry: DeviceEntry, wanted: str | None) -> None:
         if entry.bus is None:
             if wanted is not None and self.board_buses is not None and self.complete:
-                there = [*self.board_buses.values(), *self._device_buses().values()]
+                there = {*self.board_buses.values(), *self._device_buses.values()}
                 if not any(self._is_a(name, wanted) for name in there):
                     self.report(f"{entry.driver}: this machine has no free bus of type {wanted!r}", entry.origin)
             return
@@ -299,7 +300,7 @@ class _Checker:
         for end, letter in enumerate(name):
             if letter == "." and self._driver_of(name[:end]) is not None:
                 return self._bus_of(entry, name[:end], name[end + 1 :])
-        there = self._device_buses()
+        there = self._device_buses
         if name in there:
             return there[name]
         if self.board_buses is None or not self.complete:
@@ -327,11 +328,12 @@ class _Checker:
     def _driver_of(self, id: str) -> str | None:
         return next((t for place, t in self.ids.get(id, ()) if place == "/machine/peripheral"), None)
 
+    @functools.cached_property
     def _device_buses(self) -> dict[str, str]:
         """The buses that the file's own devices bring, by name."""
         out: dict[str, str] = {}
-        for entry in self.config.devices:
-            out |= self.probe.buses(entry.driver)
+        for driver in dict.fromkeys(entry.driver for entry in self.config.devices):
+            out |= self.probe.buses(driver)
         return out
 
     def _is_a(self, name: str, parent: str) -> bool:

@@ -23,6 +23,10 @@ COMMANDS: dict[str, Command] = {
         "build the machine in the file and run it; write what it became; reload devices whose source changes",
     ),
     "check": Command("FILE... [--var NAME=VALUE] [--json]", "find everything wrong with machine files; build nothing"),
+    "convert": Command(
+        "[-o FILE] [--format F] [--skip-unknown] [--] QEMU-COMMAND-LINE | FILE",
+        "write a command line or a file as a machine file",
+    ),
     "demo": Command("", "run the demonstration guest on the default machine"),
     "tree": Command(
         "[FILE] [--properties | --buses] [system options]", "show a machine's composition tree, or its buses"

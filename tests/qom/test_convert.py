@@ -1,0 +1,159 @@
+"""`qom convert`: command lines and files of other formats become machine files that say the same."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from qom.cli import main as qom_main
+from qom.cli import qemu_options
+from qom.cli.commands.convert import convert
+from qom.cli.options import ALONE, OPTIONS, WITH_ARGUMENT, CommandLine
+from qom.config import MachineConfig, load
+from qom.errors import QomError
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+LINES = [
+    "",
+    "disk.img",
+    "-M pc -m 512 -smp 4 -nographic",
+    "-machine pc,accel=kvm:simulated,kernel-irqchip=split,a20-gate=off -cpu qemu64,+sse4.1,-apic,x2apic=off",
+    "-accel kvm,kernel-irqchip=off -accel simulated -enable-kvm -no-reboot -no-shutdown -S -nodefaults",
+    "-smp 8,sockets=2,cores=2,threads=2,maxcpus=8 -m size=1.5G",
+    "-smp 4 -m 1G -numa node,cpus=0-1,mem=512M -numa node,nodeid=3,mem=512M -numa dist,src=0,dst=3,val=20"
+    " -numa cpu,node-id=3,core-id=2 -numa cpu,node-id=3,core-id=3",
+    "-bios fw.bin -kernel bzImage -initrd initrd.img -append 'console=ttyS0 root=/dev/sda quiet ${x} {y} \"z\"'",
+    "-boot order=cd,once=d,menu=on,splash-time=100,strict=off",
+    "-hda a.img -hdb b,c.img -hdc c.img -hdd d.img -snapshot",
+    "-drive file=a,,b.img,if=none,id=d0,readonly=on -device ide-hd,drive=d0,bus=ide.1,unit=0,serial=x",
+    "-drive file=x.img,format=raw,bus=1,unit=1,snapshot=on -cdrom cd,1.iso",
+    "-chardev socket,id=c0,path=/tmp/s,server,nowait -serial chardev:c0 -serial none -serial file:out.log -debugcon stdio",
+    "-serial tcp:[::1]:4444,server=on,wait=off -serial unix:/tmp/x,server=on -serial pty -serial null",
+    "-device isa-serial,id=s1,iobase=0x2f8,irq=3 -device isa-debugcon,iobase=0x402,chardev=d -chardev null,id=d",
+    '-device \'{"driver": "isa-serial", "iobase": 760, "pacing": true}\'',
+    "-object rng-random,id=rng0,filename=/dev/urandom -global isa-serial.irq=5 -global driver=x,property=y,value=a,,b",
+    f"-name guest=vm1 -uuid {UUID} -D log.txt -d int,exec,guest_errors",
+    "-display none -vga none -monitor none -parallel none -net none -nic none -serial stdio",
+]
+
+
+def bare(value: Any) -> Any:
+    """The same without origins."""
+    if isinstance(value, MachineConfig):
+        return {f.name: bare(getattr(value, f.name)) for f in attrs.fields(MachineConfig) if f.name != "origins"}
+    if attrs.has(type(value)):
+        return {f.name: bare(getattr(value, f.name)) for f in attrs.fields(type(value)) if f.name != "origin"}
+    return [bare(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("format", ["toml", "json", "yaml"])
+@pytest.mark.parametrize("line", LINES)
+def test_a_converted_file_says_what_the_command_line_does(line: str, format: str, tmp_path: Path) -> None:
+    path = tmp_path / f"vm.{format}"
+    assert qom_main.main(["convert", "-o", str(path), "qemu-system-x86_64", *shlex.split(line)]) == 0
+    wanted = bare(convert(shlex.split(line)))
+    assert bare(load(path)) == wanted
+    if "-cdrom" not in line:
+        assert wanted == bare(CommandLine().parse(shlex.split(line)).builder.finish())
+
+
+def test_every_option_is_in_one_of_them() -> None:
+    said = {word.lstrip("-") for line in LINES for word in shlex.split(line) if word.startswith("-")}
+    not_of_a_machine = {"help", "version", "readconfig", "var"}
+    assert {o.name for o in OPTIONS if not {o.name, *o.aliases} & said} == not_of_a_machine
+
+
+def test_files_convert_between_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "vm.cfg"
+    source.write_text('[machine]\n  type = "none"\n[device "a"]\n  driver = "x"\n  iobase = "0x10"\n')
+    for name in ("b.toml", "c.json", "d.yaml", "e.yml"):
+        target = tmp_path / name
+        assert qom_main.main(["convert", str(source), "-o", str(target)]) == 0
+        assert bare(load(target)) == bare(load(source))
+        source = target
+    assert qom_main.main(["convert", "--format", "json", str(source)]) == 0
+    assert capsys.readouterr().out == (tmp_path / "c.json").read_text()
+    (tmp_path / "v.toml").write_text('name = "${x}"\n[variables]\nx = "a"\n')
+    assert qom_main.main(["convert", str(tmp_path / "v.toml"), "--var", "x=b"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == 'name = "b"'
+
+
+def test_one_string_is_a_command_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert qom_main.main(["convert", "/usr/bin/qemu-system-x86_64 -M none \\\n -name 'a b' -nodefaults"]) == 0
+    assert capsys.readouterr().out == 'name = "a b"\nnodefaults = true\n\n[machine]\ntype = "none"\n'
+    assert qom_main.main(["convert", "--", "-M", "none", "-nodefaults"]) == 0
+    assert capsys.readouterr().out == 'nodefaults = true\n\n[machine]\ntype = "none"\n'
+
+
+WRONG = "-vga std -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -smbios type=1"
+LEFT_OUT = [
+    "-vga std: a display adapter is not modelled: expected 'none'",
+    "-usb: is not modelled",
+    "-netdev user,id=n: is not modelled",
+    "-frob x: unknown option",
+    "-cpus 3: unknown option; did you mean 'cpu'?",
+    "-smbios type=1: is not modelled",
+]
+
+
+def test_what_is_not_modelled_is_named_all_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert qom_main.main(["convert", *shlex.split(WRONG)]) == 1
+    assert capsys.readouterr() == ("", f"qom: convert: {'; '.join(LEFT_OUT)}\n")
+    assert qom_main.main(["convert", "--skip-unknown", *shlex.split(WRONG)]) == 0
+    out, err = capsys.readouterr()
+    assert err == "".join(f"qom: left out: {text}\n" for text in LEFT_OUT)
+    assert out == 'nodefaults = true\n\n[machine]\ntype = "none"\n\n[[device]]\ndriver = "isa-serial"\n'
+
+
+def test_what_is_wrong_is_wrong_whatever_is_skipped() -> None:
+    with pytest.raises(QomError) as error:
+        convert(shlex.split("-m lots -usb -smp 4,cores=3 -device id=x -uuid 1"), skip=True)
+    assert str(error.value) == (
+        "convert: -m lots: memory: 'size' cannot be 'lots': expected a size, such as 512M or 1.5G;"
+        " -device id=x: device: 'driver' is required;"
+        " -smp 4,cores=3: smp: sockets (1) * cores (3) * threads (1) is 3: expected 4, the number of cpus;"
+        " -uuid 1: uuid cannot be '1': expected 8-4-4-4-12 hexadecimal digits"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            [],
+            "convert: nothing to convert: expected [-o FILE] [--format F] [--skip-unknown] [--] QEMU-COMMAND-LINE, or a FILE",
+        ),
+        (["-o"], "-o: an argument is missing"),
+        (["--format", "xml", "-S"], "--format: cannot be 'xml': expected one of toml, json, yaml"),
+        (["-o", "x.txt", "-S"], "x.txt: cannot be written: expected a name that ends in .toml, .json, .yaml, .yml"),
+        (["-M"], "-M: an argument is missing"),
+        (["-smbios"], "-smbios: an argument is missing"),
+        (["qemu-system-arm", "-S"], "convert: qemu-system-arm is not modelled: expected qemu-system-x86_64"),
+        (["-name 'x"], "convert: not a command line: no closing quotation"),
+        (["--var", "a=1", "-S"], "--var: a command line declares no variables: expected a FILE"),
+        (["/no/such.toml"], "/no/such.toml: cannot be read: No such file or directory"),
+        (["-device", "help"], "convert: -device help: asks for help: expected a machine"),
+    ],
+)
+def test_wrong_arguments(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert qom_main.main(["convert", *argv]) == 1
+    assert capsys.readouterr() == ("", f"qom: {message}\n")
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+def test_qemus_options_are_all_known() -> None:
+    text = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=60).stdout
+    names = {
+        n for line in re.findall(r"^-\S+", text, re.MULTILINE) for n in re.findall(r"-+([A-Za-z][\w-]*)", line)[:1]
+    }
+    ours = WITH_ARGUMENT | ALONE
+    assert names - ours - qemu_options.WITH_ARGUMENT - qemu_options.ALONE - set(qemu_options.SPELLINGS) == set()
+    assert not ours & (qemu_options.WITH_ARGUMENT | qemu_options.ALONE)
