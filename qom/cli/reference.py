@@ -19,7 +19,8 @@ from qom.cli.options import OPTIONS
 from qom.cli.session import PLUGIN_CHOICE
 from qom.errors import QomError
 from qom.registry import Type, TypeRegistry
-from qom.show.type_page import HIDDEN, as_markdown, default_text, escaped, markdown_table, said, type_page, values_text
+from qom.show.page import as_markdown, escaped, markdown_table
+from qom.show.type_page import HIDDEN, default_text, said, type_page, values_text
 
 __all__ = ["PUBLIC", "pages"]
 

@@ -1,7 +1,6 @@
 """A type's page: what it is and models, where it comes from, its properties, state, lines and buses, and how to ask for one.
 
-`type_page` gathers it from the registry, for types from anywhere; `as_text` and `as_markdown` write it.  `qom doc` and the
-reference of the documentation are the same page.
+`type_page` gathers it from the registry, for types from anywhere; `qom doc` and the reference of the documentation write it.
 """
 
 from __future__ import annotations
@@ -9,83 +8,33 @@ from __future__ import annotations
 import ast
 import enum
 import inspect
-import json
-import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import quote
-
-import attrs
 
 from qom.errors import QomError
 from qom.hw.bus import Bus
 from qom.hw.device import Device
-from qom.properties import INT_RANGES, REQUIRED, Property, to_text
+from qom.properties import INT_RANGES, Property, to_text
 from qom.registry import Type
+from qom.show.example import example
+from qom.show.page import Cell, Code, Page, Part, Ref, Section
 
-__all__ = ["Example", "TypePage", "as_markdown", "as_text", "example", "type_page"]
+__all__ = ["type_page"]
 
-WIDTH: Final = 110  # of text, in characters
-SHORT: Final = 32  # of a reset value, likewise
+SHORT: Final = 32  # of a reset value, in characters
 HIDDEN: Final = frozenset({"realized", "bus"})
 """Properties of every device that are not configuration."""
 
 
-@attrs.frozen
-class Ref:
-    """Mention of another type, which has a page, too."""
-
-    name: str
-
-
-@attrs.frozen
-class Code:
-    """Something to be typed as it stands."""
-
-    text: str
-
-
-Part = str | Ref | Code
-Cell = Part | Sequence[Part]
-
-
-@attrs.frozen
-class Section:
-    """A part of a page: paragraphs, then a table, then blocks of code (language and text)."""
-
-    title: str
-    text: tuple[str, ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[Cell, ...], ...] = ()
-    blocks: tuple[tuple[str, str], ...] = ()
-
-
-@attrs.frozen
-class TypePage:
-    """All that is known of a type; see the module."""
-
-    name: str
-    desc: str
-    sections: tuple[Section, ...]
-
-
-@attrs.frozen
-class Example:
-    """How to ask for one: the words of a command line, and the same in a file."""
-
-    words: tuple[str, ...]
-    toml: str
-
-
-def type_page(found: Type) -> TypePage:
+def type_page(found: Type) -> Page:
     """Gather the page of a type.  Raises TypeRegistryError when its class cannot be initialised."""
     desc = found.desc
     sections = [Section("", _about(found)), _facts(found)]
     sections += _properties(found)
     sections += [s for s in (_state(found), _lines(found), _derived(found), _use(found)) if s is not None]
-    return TypePage(found.name, desc, tuple(sections))
+    return Page(found.name, desc, tuple(sections))
 
 
 # What is on it
@@ -307,200 +256,3 @@ def _use(found: Type) -> Section | None:
         return None
     line = "qom-system-x86_64 " + " ".join(shown.words)
     return Section("How to ask for one", blocks=(("sh", line), ("toml", shown.toml)))
-
-
-# Examples
-
-
-def example(found: Type) -> Example | None:
-    """A command line and a file that ask for one, with what it cannot do without; None for what only a board makes."""
-    if found.abstract:
-        return None
-    name = found.name
-    for parent, suffix, option in (("machine", "-machine", "machine"), ("accel", "-accel", "accel")):
-        if found.is_a(parent):
-            short = name.removesuffix(suffix)
-            key = "type" if parent == "machine" else "accel"
-            return Example((f"-{option}", short), f"[machine]\n{key} = {json.dumps(short)}\n")
-    if found.is_a("cpu"):
-        short = name.removesuffix("-x86_64-cpu")
-        return Example(("-cpu", short), f"cpu = {json.dumps(short)}\n")
-    if found.is_a("chardev"):
-        return _entry("chardev", "backend", name.removeprefix("chardev-"), {"id": "char0", **_needed(found)}, (), "")
-    if found.is_a("user-creatable"):
-        return _entry("object", "type", name, {"id": "object0", **_needed(found)}, (), "")
-    if not issubclass(found.cls, Device) or not found.cls.user_creatable:
-        return None
-    props = _needed(found)
-    words: tuple[str, ...] = ()
-    text = ""
-    for p in found.properties.values():
-        if p.kind == "link" and p.target in ("chardev", "block-backend", "drive"):
-            if p.target == "chardev":
-                words += ("-chardev", "ringbuf,id=char0")
-                text += '[[chardev]]\nid = "char0"\nbackend = "ringbuf"\n\n'
-                props[p.name] = "char0"
-            else:
-                words += ("-drive", "if=none,id=disk0,file=disk.img")
-                text += '[[drive]]\nid = "disk0"\nif = "none"\nfile = "disk.img"\n\n'
-                props[p.name] = "disk0"
-    return _entry("device", "driver", name, props, words, text)
-
-
-def _entry(section: str, key: str, name: str, props: dict[str, Any], words: tuple[str, ...], text: str) -> Example:
-    option = ",".join([name, *(f"{k}={_word(v)}" for k, v in props.items())])
-    lines = [f"[[{section}]]", f"{key} = {json.dumps(name)}", *(f"{k} = {json.dumps(v)}" for k, v in props.items())]
-    return Example((*words, f"-{section}", option), text + "\n".join(lines) + "\n")
-
-
-def _word(value: Any) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
-
-
-def _needed(found: Type) -> dict[str, Any]:
-    """The required properties, each with a value it could have."""
-    return {p.name: _sample(p) for p in found.properties.values() if p.default is REQUIRED}
-
-
-def _sample(p: Property) -> Any:
-    if p.choices:
-        first = p.choices[0]
-        return first.value if isinstance(first, enum.Enum) else first
-    if p.kind in INT_RANGES:
-        return max(p.limits()[0], 0)
-    return {"bool": True, "size": "1M", "link": f"{p.target}0", "list": [], "dict": {}}.get(p.kind, f"some-{p.name}")
-
-
-# As text
-
-
-def as_text(page: TypePage) -> str:
-    """The page for a terminal."""
-    lines = [f"{page.name}: {page.desc}" if page.desc else page.name]
-    for section in page.sections:
-        lines += ["", section.title] if section.title else []
-        for text in section.text:
-            lines += ["", *_filled(text)]
-        if section.rows:
-            lines += ["", *_columns(section)]
-        for language, block in section.blocks:
-            lines += ["", *(f"  {'' if language != 'sh' else '$ '}{line}".rstrip() for line in block.splitlines())]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
-
-
-_LABEL = re.compile(
-    r"(?<!\n)\n(?=[A-Z][a-z]+(?: [a-z]+)?:)"
-)  # "Not modelled:", "Guest view:" at the beginning of a line
-
-
-def _labelled(text: str) -> str:
-    """What a docstring says under a label, as a paragraph of its own."""
-    return _LABEL.sub("\n\n", re.sub(r"(?<=\.) +(?=Not modelled:)", "\n\n", text))
-
-
-def _filled(text: str) -> Iterable[str]:
-    for paragraph in _labelled(text).split("\n\n"):
-        rows = paragraph.splitlines()
-        kept = any(row.startswith((" ", "* ", "- ", "|")) for row in rows)
-        yield from (rows if kept else textwrap.wrap(" ".join(rows), WIDTH))
-        yield ""
-
-
-def _plain(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, Ref):
-        return cell.name
-    if isinstance(cell, Code):
-        return cell.text
-    return "".join(map(_plain, cell))
-
-
-def _columns(section: Section) -> Iterable[str]:
-    """A table in columns; the last one wraps."""
-    rows = [[_plain(c) for c in row] for row in section.rows]
-    if section.title and len(section.head) > 2:
-        rows.insert(0, [h.upper() for h in section.head])
-    used = [n for n in range(len(rows[0])) if any(row[n] for row in rows[1:] or rows)]
-    rows = [[row[n] for n in used] for row in rows]
-    widths = [min(max(len(row[n]) for row in rows), 34) for n in range(len(rows[0]) - 1)]
-    indent = 2 + sum(w + 2 for w in widths)
-    for row in rows:
-        head = "  " + "".join(f"{cell:{w}}  " for cell, w in zip(row, widths, strict=False))
-        wrapped = textwrap.wrap(row[-1], max(WIDTH - indent, 40)) or [""]
-        yield f"{head}{wrapped[0]}".rstrip()
-        yield from (" " * indent + more for more in wrapped[1:])
-
-
-# As Markdown
-
-
-def as_markdown(page: TypePage, level: int = 1) -> str:
-    """The page for the documentation; other types are links to pages beside it.  level: of its heading."""
-    mark = "#" * level
-    lines = [f"{mark} {page.name}", ""]
-    if page.desc:
-        lines += [f"**{escaped(page.desc)}.**", ""]
-    for section in page.sections:
-        if section.title:
-            lines += [f"{mark}# {section.title}", ""]
-        for text in section.text:
-            lines += [escaped(_labelled(text)), ""]
-        if section.rows:
-            lines += [*markdown_table(section.head, [[_marked(c) for c in row] for row in section.rows]), ""]
-        for language, block in section.blocks:
-            lines += [f"```{language}", block.rstrip("\n"), "```", ""]
-    return "\n".join(lines)
-
-
-def _marked(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return escaped(cell)
-    if isinstance(cell, Ref):
-        return f"[`{cell.name}`]({quote(cell.name)}.md)"
-    if isinstance(cell, Code):
-        return f"`{cell.text}`" if cell.text else ""
-    return "".join(map(_marked, cell))
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table; bars outside of code are escaped, columns that are empty all the way down are left out."""
-    cells = [[_cell(c) for c in row] for row in rows]
-    used = [n for n in range(len(head)) if any(row[n] for row in cells)]
-    out = ["| " + " | ".join(head[n] for n in used) + " |", "|" + "---|" * len(used)]
-    return out + ["| " + " | ".join(row[n] for n in used) + " |" for row in cells]
-
-
-def _cell(text: str) -> str:
-    pieces = text.replace("\n", " ").split("`")
-    pieces[::2] = [p.replace("|", "\\|") for p in pieces[::2]]
-    return "`".join(pieces)
-
-
-def escaped(text: str) -> str:
-    """Prose as Markdown: angle brackets and the like are what they are, outside of code."""
-    out = []
-    for paragraph in text.split("\n\n"):
-        if paragraph.startswith("    "):
-            out.append(paragraph)
-            continue
-        pieces = paragraph.split("`")
-        pieces[::2] = [_escape(p) for p in pieces[::2]]
-        lines = "`".join(pieces).splitlines()
-        listed = [n for n, line in enumerate(lines) if line.startswith(("* ", "- "))]
-        if listed and listed[0] > 0:  # a list needs an empty line before it
-            lines.insert(listed[0], "")
-        out.append("\n".join(lines))
-    return "\n\n".join(out)
-
-
-_ESCAPES: Final[dict[str, str]] = {"<": "&lt;", ">": "&gt;", "*": "\\*", "_": "\\_", "[": "\\[", "]": "\\]"}
-
-
-def _escape(text: str) -> str:
-    escape: Callable[[str], str] = lambda c: _ESCAPES.get(c, c)  # noqa: E731 -- a table look-up with a default
-    lines = []
-    for line in text.split("\n"):
-        head = line[:2] if line[:2] in ("* ", "- ") else ""
-        lines.append(head + "".join(map(escape, line[len(head) :])))
-    return "\n".join(lines)

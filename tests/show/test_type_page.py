@@ -24,7 +24,9 @@ from qom import (
 from qom.cli import main as qom_main
 from qom.cli.arguments import file_and_options
 from qom.cli.options import CommandLine
-from qom.show.type_page import Code, as_markdown, as_text, escaped, example, markdown_table, type_page
+from qom.show.example import example
+from qom.show.page import Code, as_markdown, as_text, escaped, markdown_table
+from qom.show.type_page import type_page
 
 
 @pytest.fixture(scope="module")

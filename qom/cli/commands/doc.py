@@ -6,7 +6,8 @@ from typing import Final
 
 from qom.cli.system import registry
 from qom.errors import ConfigError, did_you_mean
-from qom.show.type_page import as_markdown, as_text, type_page
+from qom.show.page import as_markdown, as_text
+from qom.show.type_page import type_page
 
 FORMATS: Final = {"text": as_text, "md": as_markdown}
 ENDINGS: Final = ("", "-machine", "-accel", "-x86_64-cpu")
