@@ -14,7 +14,16 @@ from pathlib import Path
 
 from qom.config import write
 from qom.hw.probe import Exit
-from qom.show import bus_text, memory_text, tree_text, wiring_text
+from qom.show import (
+    bus_svg,
+    bus_text,
+    memory_svg,
+    memory_text,
+    tree_svg,
+    tree_text,
+    wiring_svg,
+    wiring_text,
+)
 from qom.testing.machine import TestMachine
 
 __all__ = ["collect", "directory_name", "save", "tail"]
@@ -23,8 +32,11 @@ LOCK_PATIENCE = 10.0  # seconds to wait for the machine lock: whoever holds it m
 LONGEST_NAME = 80
 
 
-def collect(machine: TestMachine) -> dict[str, str]:
-    """Everything there is to say about the machine, by file name; waits for nobody who may never come back."""
+def collect(machine: TestMachine, *, pictures: bool) -> dict[str, str]:
+    """Everything there is to say about the machine, by file name; waits for nobody who may never come back.
+
+    pictures: trees, maps and wiring as SVG, too; they take ten times as long as the rest.
+    """
     vm = machine.vm
     found = {f"console-{name}.txt": console.text for name, console in vm.consoles.items()}
     _add(found, "exits.txt", lambda: _lines([*map(exit_line, machine.exits)], _counts(machine)))
@@ -39,6 +51,13 @@ def collect(machine: TestMachine) -> dict[str, str]:
         "memory.txt": lambda: memory_text(vm),
         "wiring.txt": lambda: wiring_text(vm),
     }
+    if pictures:
+        locked |= {
+            "tree.svg": lambda: tree_svg(vm.root),
+            "buses.svg": lambda: bus_svg(vm),
+            "memory.svg": lambda: memory_svg(vm),
+            "wiring.svg": lambda: wiring_svg(vm),
+        }
     if not vm.lock.acquire(timeout=LOCK_PATIENCE):
         why = f"could not be had: somebody has held the machine lock for {LOCK_PATIENCE:g} s\n"
         return found | dict.fromkeys(locked, why)

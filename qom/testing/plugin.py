@@ -28,13 +28,13 @@ class Kept:
         self.base = base  # where pytest keeps temporary files
         self.files: dict[TestMachine, dict[str, str]] = {}
 
-    def collect(self) -> None:
+    def collect(self, *, pictures: bool) -> None:
         """Look at every machine that was not looked at yet."""
         from qom.testing import evidence
 
         for machine in self.factory.machines:
             if machine not in self.files:
-                self.files[machine] = evidence.collect(machine)
+                self.files[machine] = evidence.collect(machine, pictures=pictures)
 
 
 KEPT = pytest.StashKey[Kept]()
@@ -104,7 +104,7 @@ def qom_machine(request: pytest.FixtureRequest, qom_accel: str | None) -> Iterat
     )
     kept = request.node.stash[KEPT] = Kept(factory, _base(request))
     yield factory
-    kept.collect()  # a later part of the teardown may fail
+    kept.collect(pictures=False)  # a later part of the teardown may fail
     factory.close()
     if failures := factory.unexpected():
         pytest.fail("; ".join(failures), pytrace=False)
@@ -124,7 +124,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     kept = item.stash.get(KEPT, None)
     if kept is not None and report.failed and kept.factory.machines:
-        kept.collect()
+        kept.collect(pictures=True)
         report.sections.append((SECTION, _keep(item, kept)))
     return report
 

@@ -75,8 +75,9 @@ def test_time_is_stepped_to_the_next_deadline(qom_machine: MachineFactory) -> No
     assert machine.clock_step(0) == first + 3 * MS
 
 
+@pytest.mark.qom_accel("simulated", "kvm")
 def test_waiting_for_an_interrupt_of_a_running_guest(qom_machine: MachineFactory) -> None:
-    machine = qom_machine(accel="simulated", firmware="qomfw.bin", name="pc1")
+    machine = qom_machine(firmware="qomfw.bin", name="pc1")
     ticks, keys = machine.irq("pic", 0), machine.irq("/machine/pic", 1)
     pit_at_1_khz(machine)
     machine.start()
@@ -99,8 +100,9 @@ def test_nobody_waits_while_time_stands_still(qom_machine: MachineFactory) -> No
         machine.irq("pic").wait()
 
 
+@pytest.mark.qom_accel("simulated", "kvm")
 def test_a_guest_is_heard_and_its_end_awaited(qom_machine: MachineFactory) -> None:
-    machine = qom_machine(accel="simulated", firmware="qomfw.bin", memory="24M", name="pc1").start()
+    machine = qom_machine(firmware="qomfw.bin", memory="24M", name="pc1").start()
     assert machine.wait_line(r"memory: (\d+) MiB")[1] == "24"
     machine.wait_text(re.compile("No bootable"))
     assert machine.registers["cs"] == machine.cpu(0)["cs"]

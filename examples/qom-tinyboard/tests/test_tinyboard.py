@@ -19,14 +19,19 @@ type = "tinyboard"
 """
 
 
-@contextmanager
-def machine(tmp_path, more=""):
-    """The machine of a file that asks for a tinyboard, and `more`; built from a checkout as well as installed."""
+def types():
+    """What is in the box and tinyboard, from a checkout as well as installed."""
     registry = default_registry(load_external=False)
     registry.register(qom_tinyboard.TinyIsaBridge, origin="qom-tinyboard")
     register_board(registry, read_board(BOARD), "qom-tinyboard")
+    return registry
+
+
+@contextmanager
+def machine(tmp_path, more=""):
+    """The machine of a file that asks for a tinyboard, and `more`."""
     (tmp_path / "vm.toml").write_text(more + FILE.format(out=tmp_path / "out"))
-    with open_machine(tmp_path / "vm.toml", registry=registry) as vm:
+    with open_machine(tmp_path / "vm.toml", registry=types()) as vm:
         yield vm
 
 
@@ -41,6 +46,24 @@ def test_its_parts_have_stable_names(tmp_path):
         paths = [obj.path for obj in vm.root.walk()]
     for path in ("/machine/cpu", "/machine/bridge/isa.0", "/machine/pic", "/machine/exit", "/machine/debugcon"):
         assert path in paths
+
+
+def test_a_serial_port_reaches_the_pic_without_a_guest(qom_machine):
+    port = {"driver": "isa-serial", "iobase": 0x2F8, "irq": 3, "chardev": "line"}
+    board = qom_machine(
+        machine="tinyboard",
+        accel="qtest",
+        serials=["none"],
+        chardevs=["console,id=line"],
+        devices=[port],
+        registry=types(),
+    )
+    irq = board.irq("pic", 3)
+    board.outb(0x2FC, 0x08)  # OUT2: the port's interrupt reaches the bus
+    board.outb(0x2F9, 0x02)  # an interrupt whenever there is room to send
+    assert (irq.raised, irq.level) == (1, 1)
+    assert board.inb(0x2FA) == 0x02  # that was it; reading this register ends it
+    assert irq.lowered == 1
 
 
 def test_another_rom(tmp_path):
