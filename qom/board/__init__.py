@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qom.board.assembly import Assembly, bus_at
 from qom.board.changes import Problems, change
+from qom.board.check import check_board
 from qom.board.expressions import Expression, ExpressionError
 from qom.board.files import BoardFile, read_board
 from qom.board.machine import BoardMachine
@@ -29,6 +30,7 @@ __all__ = [
     "board_of",
     "bus_at",
     "change",
+    "check_board",
     "machine_type",
     "parse_line",
     "read_board",

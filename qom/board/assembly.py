@@ -76,7 +76,8 @@ class Assembly:
             raise ExpressionError(f"'{name}' depends on itself: {' -> '.join([*self._pending, name])}")
         self._pending.append(name)
         try:
-            self._values[name] = value = expression.value(self.look)
+            with placed(self.board.origins.get(name, "")):
+                self._values[name] = value = expression.value(self.look)
         finally:
             self._pending.pop()
         return value
@@ -157,7 +158,7 @@ class Assembly:
                 raise self._twice("part", part.name, self._there[part.name].origin, part.origin)
             self._there[part.name] = part
         for use, asked in self._asked.items():
-            if use not in used and asked.origin:
+            if use not in used:
                 raise ConfigError(no_place(self.board, self.machine.type_name, use, asked.text), asked.origin)
 
     @staticmethod
@@ -484,7 +485,7 @@ class Assembly:
         asked: dict[tuple[str, int], _Asked] = {}
         chardevs = vm.root.container("/chardevs")
         for n, id in enumerate(config.serials):
-            if id is not None:
+            if id is not None and id in chardevs.children():
                 asked["serial", n] = _Asked(chardevs.child(id), origins.get(id, ""), f"serial port {n}")
         if config.debugcon is not None:
             asked["debugcon", 0] = _Asked(chardevs.child(config.debugcon), origins.get(config.debugcon, ""), "debugcon")

@@ -154,9 +154,11 @@ def _new_part(entry: PartEntry, old: Part | None) -> Part:
     same = old is not None and entry.type in (None, old.type)
     base = old if old is not None else Part(entry.name, str(entry.type))
     values = {name: _expression(text, at(at(origin, "values"), name)) for name, text in entry.values.items()}
-    if entry.use is not None:
+    use = entry.use
+    if use is not None:
         with placed(origin, "for"):
-            parse_use(entry.use)
+            what, n = parse_use(use)
+        use = what if what == "debugcon" else f"{what}[{n}]"
     for name in (*entry.props, *entry.links, *values):
         if (name in entry.props) + (name in entry.links) + (name in values) > 1:
             raise ConfigError(f"part '{entry.name}': '{name}' is given twice, as a property, a link or a value", origin)
@@ -168,7 +170,7 @@ def _new_part(entry: PartEntry, old: Part | None) -> Part:
         links={**(base.links if same else {}), **entry.links},
         values={**(base.values if same else {}), **values},
         when=_expression(entry.when, at(origin, "when")) if entry.when is not None else base.when,
-        use=entry.use if entry.use is not None else base.use,
+        use=use if use is not None else base.use,
         origin=origin,
     )
 

@@ -86,7 +86,8 @@ class BoardFile:
         extends: the machine type or the file this board is built on; None for a board from nothing.
         base: the file that `extends` names, read.
         default_cpu, default_memory (bytes), max_cpus: class facts of the machine type; None: as what it extends.
-        parts, wires, regions, values, requirements: put over those of what it extends.
+        parts, wires, regions, values, requirements: put over those of what it extends; `origins` is where each of the
+            values was written.
         cpus: what is said of the processors, by key; None when nothing is.
         versions: newest first; it carries the plain name and the aliases.
     """
@@ -103,6 +104,7 @@ class BoardFile:
     properties: tuple[BoardProperty, ...] = ()
     versions: tuple[Version, ...] = ()
     values: Mapping[str, Expression] = attrs.field(factory=dict)
+    origins: Mapping[str, str] = attrs.field(factory=dict)
     requirements: tuple[Requirement, ...] = ()
     cpus: Options | None = None
     parts: tuple[PartEntry, ...] = ()
@@ -124,6 +126,7 @@ class BoardFile:
         board = attrs.evolve(
             board,
             values={**board.values, **self.values},
+            origins={**board.origins, **self.origins},
             requirements=(*board.requirements, *self.requirements),
             cpus=cpus,
         )
@@ -192,6 +195,7 @@ class _Reader:
             properties=tuple(self._each("property", self._property)),
             versions=tuple(self._each("version", self._version)),
             values=self._values(),
+            origins={name: node.origin for name, node in self._value_nodes().items()},
             requirements=tuple(self._each("require", self._requirement)),
             cpus=self._cpus(),
             parts=tuple(self._each("part", lambda node: parse_part(node.plain(), node.origin, self.problems.report))),
@@ -311,12 +315,16 @@ class _Reader:
         return Version(name, tuple(changes), node.origin)
 
     def _values(self) -> dict[str, Expression]:
-        node = self._table("values")
+        self._table("values")
         made: dict[str, Expression] = {}
-        for name, held in (node.value if node is not None else {}).items():
+        for name, held in self._value_nodes().items():
             with self.problems.kept():
                 made[name] = _expression(f"value '{name}'", held)
         return made
+
+    def _value_nodes(self) -> dict[str, Node]:
+        node = self.top.get("values")
+        return node.value if node is not None and isinstance(node.value, dict) else {}
 
     def _requirement(self, node: Node) -> Requirement:
         take = Taker(node.plain(), "require", node.origin, self.problems.report)

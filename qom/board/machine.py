@@ -25,7 +25,7 @@ from qom.vm.machine import Machine
 
 if TYPE_CHECKING:
     from qom.board.files import Version
-    from qom.config import MachineConfig
+    from qom.config import ChardevEntry, MachineConfig
     from qom.registry import TypeRegistry
 
 __all__ = ["BoardMachine"]
@@ -73,6 +73,13 @@ class BoardMachine(Machine):
 
         return machine_type(registry, path)
 
+    @staticmethod
+    def check_file(path: str, registry: TypeRegistry) -> list[ConfigError]:
+        """Everything wrong with the board file at `path`, with its places."""
+        from qom.board.check import check_board
+
+        return check_board(path, registry)
+
     # -- configuration
 
     def configure_from(self, config: MachineConfig) -> None:
@@ -90,13 +97,26 @@ class BoardMachine(Machine):
     def check_config(self, config: MachineConfig, report: Report) -> None:
         """Also what is changed of the board, and what the board has no place for."""
         super().check_config(config, report)
-        self.board = changed(self.board, config, report)
+        from qom.board.check import wrong_with
+
+        if config.parts or config.wires or config.regions:
+            self.board = changed(self.board, config, report)
+            for error in wrong_with(self.board, self.registry, set(self.properties())):
+                report(error)
         for error in (*self.refusals(config), *misfits(self.board, self.type_name, config)):
             report(error)
 
     def known_buses(self) -> dict[str, str]:
         """The buses of the board, by name, with their types."""
         return board_buses(self.board, self.registry)
+
+    def has_place_for(self, chardev: ChardevEntry) -> bool:
+        """Whether somebody asked for the back end, or the serial port it is for has a place on the board."""
+        config = self.vm.config
+        if chardev.origin not in ("", config.origin_of("nographic")) or chardev.id not in config.serials:
+            return True
+        use = f"serial[{config.serials.index(chardev.id)}]"
+        return any(part.use == use for part in self.board.parts)
 
     def refusals(self, config: MachineConfig) -> Iterator[ConfigError]:
         """An error for everything in a configuration that this machine has no use for."""

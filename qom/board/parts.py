@@ -206,6 +206,7 @@ class Board:
         requirements: checked before anything is made.
         cpus: how processors are made; None for a board without.
         removed: parts that were taken out: wires to them are left out, too.
+        origins: where each of the values was written.
     """
 
     parts: tuple[Part, ...] = ()
@@ -215,6 +216,7 @@ class Board:
     requirements: tuple[Requirement, ...] = ()
     cpus: BoardCpus | None = None
     removed: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = attrs.field(factory=dict, eq=False)
 
 
 def parse_use(text: str) -> tuple[str, int]:

@@ -43,7 +43,7 @@ def misfits(board: Board, type_name: str, config: MachineConfig) -> Iterator[Con
             asked.append(((what, drive.index), drive.origin, f"drive '{drive.id}'"))
     known = {parse_use(part.use) for part in board.parts if part.use is not None}
     for use, origin, text in asked:
-        if use not in known and origin:
+        if use not in known and origin not in ("", config.origin_of("nographic")):
             yield ConfigError(no_place(board, type_name, use, text), origin)
 
 

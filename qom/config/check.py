@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from qom.config.builder import ConfigBuilder
+from qom.config.document import SUFFIXES, parse_file
 from qom.config.files import read_file
 from qom.config.model import ChardevEntry, DeviceEntry, DriveEntry, GlobalEntry, MachineConfig, ObjectEntry
 from qom.config.order import build_order
@@ -78,15 +79,26 @@ def check(path: str | Path, registry: TypeRegistry, variables: Mapping[str, Any]
     """Everything wrong with the file at `path` and the files it includes, by place.
 
     Args:
-        path: a machine file of any format.
+        path: a machine file of any format, or a board file (it has a table `board` at its top).
         registry: the types there are.
         variables: values for the variables that the file declares.
     """
     errors: list[ConfigError] = []
     builder = ConfigBuilder(errors.append)
-    if read_file(builder, path, variables):
+    if _is_board(path):
+        errors += registry.class_of("board-machine").check_file(path, registry)
+    elif read_file(builder, path, variables):
         _Checker(builder.finish(), registry.fork(), errors.append, complete=builder.complete).run()
     return sorted({Problem.of(error) for error in errors}, key=lambda p: (p.file != str(path), p))
+
+
+def _is_board(path: str | Path) -> bool:
+    if Path(path).suffix.lower() not in SUFFIXES:
+        return False
+    try:
+        return "board" in parse_file(path).root.value
+    except ConfigError:
+        return False
 
 
 class _Checker:
@@ -158,8 +170,14 @@ class _Checker:
             if not os.path.isfile(entry.board):
                 self.report(f"machine: no board file '{entry.board}'", entry.origin, "board")
                 return
+            boards = self.registry.class_of("board-machine")
+            wrong = boards.check_file(entry.board, self.registry)
+            for problem in wrong:
+                self._report(problem)
+            if wrong:
+                return
             try:
-                name = self.registry.class_of("board-machine").type_of_file(self.registry, entry.board)
+                name = boards.type_of_file(self.registry, entry.board)
             except QomError as error:
                 placed = error if isinstance(error, ConfigError) and error.origin else None
                 self._report(placed or ConfigError(str(error), at(entry.origin, "board")))

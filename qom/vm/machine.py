@@ -8,7 +8,7 @@ Guest view: none of its own.  What a board adds is in `machines/`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qom.errors import ConfigError, RealizeError
 from qom.hw.bus import SystemBus
@@ -19,7 +19,7 @@ from qom.registry import type_init
 from qom.vm.lock import MachineLock
 
 if TYPE_CHECKING:
-    from qom.config import MachineConfig
+    from qom.config import ChardevEntry, MachineConfig
     from qom.object import Object
     from qom.vm.cpu import Cpu
     from qom.vm.vm import VirtualMachine
@@ -119,9 +119,16 @@ class Machine(Device):
         """The names of the parts that a `[[part]]` of a machine file can change.  Boards that are data override this."""
         return frozenset()
 
+    def has_place_for(self, chardev: ChardevEntry) -> bool:
+        """Whether to make a back end; no if it is that of the serial port which is there by default, and here is not."""
+        return True
+
     def powerdown(self) -> None:
         """Press the power button.  A board with one overrides this."""
 
     def configure_from(self, config: MachineConfig) -> None:
         """Take from the configuration what no property carries (kernel, boot order, back ends).  Boards override this."""
         self.config = config
+        changes: list[Any] = [*config.parts, *config.wires, *config.regions]
+        if changes and not self.is_a("board-machine"):
+            raise ConfigError(f"the board of {self.type_name} is no data that could be changed", changes[0].origin)

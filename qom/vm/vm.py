@@ -202,6 +202,8 @@ class VirtualMachine:
     def _make_backends(self) -> None:
         config = self.config
         for chardev in config.chardevs:
+            if not self.machine.has_place_for(chardev):
+                continue
             with placed(chardev.origin):
                 self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props, chardev.origin)
         for drive in config.drives:

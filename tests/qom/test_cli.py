@@ -126,7 +126,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 def test_a_device_that_cannot_be_built_leaves_nothing_running() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "qom.cli.system", "-M", "none", "-serial", "null", "-device", "isa-serial"],
+        [sys.executable, "-m", "qom.cli.system", "-M", "none", "-nodefaults", "-device", "isa-serial"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
