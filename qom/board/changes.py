@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from qom.board.expressions import Expression, ExpressionError
-from qom.board.parts import Board, BoardRegion, Part, Wire, parse_use
+from qom.board.parts import Board, BoardRegion, Part, Wire, parse_line, parse_use
 from qom.config.model import PartEntry, RegionEntry, WireEntry
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Taker, at, placed
@@ -235,7 +235,9 @@ def _wires(there: tuple[Wire, ...], entries: Sequence[WireEntry], problems: Prob
     for entry in entries:
         with problems.kept():
             condition = _expression(entry.when, at(entry.origin, "when")) if entry.when is not None else None
-            with placed(entry.origin):
+            with placed(entry.origin, "from"):
+                parse_line(entry.source, source=True)
+            with placed(entry.origin, "to"):
                 wire = Wire(entry.source, entry.target, condition, entry.origin)
             key = str(wire.start)
             if entry.remove:
