@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from qom import Object, QomError, TypeRegistry, UserCreatable, VirtualMachine, default_registry, link, prop, type_init
+from qom import (
+    IsaDevice,
+    Object,
+    QomError,
+    Region,
+    TypeRegistry,
+    UserCreatable,
+    VirtualMachine,
+    default_registry,
+    link,
+    prop,
+    type_init,
+)
 from qom.cli.help import help_text
 from qom.cli.options import CommandLine
 
@@ -63,3 +75,34 @@ def test_help_lists_them(registry: TypeRegistry) -> None:
     lines = help_text(registry, "object", "").splitlines()
     assert lines[0] == "Types of objects:" and "  token-source    Hands out tokens" in lines
     assert help_text(TypeRegistry(), "object", "") == "There are no types for -object."
+
+
+@type_init("token-reader")
+class TokenReader(IsaDevice):
+    """Shows how many tokens a second its source hands out."""
+
+    source: Any = link("token-source", "Where tokens come from", required=True)
+
+    def realize(self) -> None:
+        self.isa.map_ports(0x300, Region("tokens", 2, lambda offset, size: self.source.rate, None, (2, 2)))
+
+
+def test_a_device_takes_one_by_its_id_whatever_the_order(registry: TypeRegistry) -> None:
+    registry.register(TokenReader, origin="the test")
+    argv = ["-device", "token-reader,source=a,id=reader", "-object", "token-source,id=a,rate=77"]
+    config = CommandLine().parse(["-M", "pc", "-nodefaults", *argv]).builder.finish()
+    with VirtualMachine(config, registry).build() as vm:
+        assert vm.root.resolve("/machine/peripheral/reader").source is vm.root.resolve("/objects/a")
+        assert vm.ports.read(0x300, 2) == 77
+
+
+def test_a_device_without_the_object_it_needs_is_refused(registry: TypeRegistry) -> None:
+    registry.register(TokenReader, origin="the test")
+    for given, reason in (
+        ("token-reader,id=r", "property 'source' is required: expected an object of type 'token-source', or its path"),
+        ("token-reader,id=r,source=b", "property 'source' cannot be 'b': expected an object of type 'token-source'"),
+    ):
+        config = CommandLine().parse(["-M", "pc", "-nodefaults", "-device", given]).builder.finish()
+        with pytest.raises(QomError) as error:
+            VirtualMachine(config, registry).build()
+        assert str(error.value).startswith(f"-device {given}: /machine/peripheral/r: {reason}")
