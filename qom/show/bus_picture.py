@@ -161,14 +161,10 @@ def _heading(picture: Picture, rail: _Rail) -> None:
     if bus is None:
         picture.text(rail.x + RAIL_W + STUB, rail.y + 15, "On no bus", "head")
         return
-    room = RAIL_W + STUB + BOX_W - 8
-    name = fit(_short(bus), room, "head")
+    room = RAIL_W + STUB + BOX_W - 16
     full = f", {len(bus.devices)} of {bus.max_devices} places taken" if bus.max_devices is not None else ""
-    picture.rect(rail.x, rail.y, min(text_width(name, "head") + 16, room + 8), 20, "box", 10)
-    picture.text(rail.x + 8, rail.y + 14, name, "head")
-    left = room - text_width(name, "head") - 16
-    if left > 40:
-        picture.text(rail.x + text_width(name, "head") + 22, rail.y + 14, f"{bus.type_name}{full}", "type", room=left)
+    picture.rect(rail.x, rail.y, RAIL_W + STUB + BOX_W, 20, "box", 10)
+    picture.text(rail.x + 10, rail.y + 14, _short(bus), "head", room=room, more=(f"{bus.type_name}{full}", "type"))
 
 
 def _label(picture: Picture, device: Device, x: float, y: float) -> None:

@@ -250,10 +250,9 @@ def _named(picture: Picture, x: float, y: float, width: float, name: str, note: 
     """A name to the left, with whose it is if that is called otherwise; a note to the right where there is room for it."""
     room = width - 12
     shown = fit(name, room, "strong")
-    picture.text(x + 6, y + 11, shown, "strong")
     left = room - text_width(shown, "strong") - 10
-    if owner not in ("", "machine", name) and text_width(owner, "type") + 8 < left - text_width(note, "addr"):
-        picture.text(x + 6 + text_width(shown, "strong") + 4, y + 11, owner, "type")
+    beside = owner not in ("machine", name) and text_width(owner, "type") + 12 < left - text_width(note, "addr")
+    picture.text(x + 6, y + 11, shown, "strong", room=room, more=(owner if beside else "", "type"))
     if left > 24:
         short = fit(note, left, "addr")
         picture.text(x + width - 6, y + 11, short, "addr", anchor="end")

@@ -43,7 +43,7 @@ CATEGORIES: Final[dict[str, tuple[str, tuple[str, str, str], tuple[str, str, str
 }
 ALIASES: Final = {"chardev": "char", "network": "net", "storage": "block", "firmware": "misc"}
 SANS: Final = (
-    'system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans","Liberation Sans",Arial,sans-serif'
+    '-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Liberation Sans",Arial,"Noto Sans",system-ui,sans-serif'
 )
 MONO: Final = 'ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono","DejaVu Sans Mono",monospace'
 
@@ -59,7 +59,7 @@ FONTS: Final[dict[str, tuple[float, int, bool]]] = {
     "key": (10.5, 400, False),
 }
 _WIDE_BY: Final = 1.1  # how much wider than the table a font may be
-_BOLD_BY: Final = 1.06
+_BOLD_BY: Final = 1.13
 _MONO: Final = 0.605
 _WIDTHS: Final[dict[str, float]] = {
     **dict.fromkeys("ijl'|,.:;!", 0.27),
@@ -72,6 +72,8 @@ _WIDTHS: Final[dict[str, float]] = {
     **dict.fromkeys("–·", 0.56),
 }
 ELLIPSIS: Final = "…"
+BESIDE: Final = 6.0  # px between a text and what follows it
+SHORTEST: Final = 24.0  # px: less room is not worth a text
 
 
 def text_width(text: str, font: str) -> float:
@@ -200,16 +202,26 @@ class Picture:
         room: float | None = None,
         anchor: str = "start",
         cls: str = "",
+        more: tuple[str, str] = ("", ""),
     ) -> None:
-        """A text whose baseline is at y; shortened to `room` px."""
+        """A text whose baseline is at y; shortened to `room` px.
+
+        more: what follows it in another style, where `room` leaves space for that; both are one text, so that the second
+        begins where the first ends in whatever font it is shown.
+        """
         shown = text if room is None else fit(text, room, font)
         if not shown:
             return
         wide = text_width(shown, font)
         self.reach(x + (wide if anchor == "start" else wide / 2 if anchor == "middle" else 0), y + 3)
         at = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        rest, style = more
+        span = ""
+        if rest and room is not None and (left := room - wide - BESIDE) > SHORTEST:
+            span = f'<tspan class="{style}" dx="{_number(BESIDE)}">{escape(fit(rest, left, style))}</tspan>'
         self.put(
-            f'<text class="{font}{" " + cls if cls else ""}" x="{_number(x)}" y="{_number(y)}"{at}>{escape(shown)}</text>'
+            f'<text class="{font}{" " + cls if cls else ""}" x="{_number(x)}" y="{_number(y)}"{at}>'
+            f"{escape(shown)}{span}</text>"
         )
 
     def line(self, points: Iterable[tuple[float, float]], cls: str, radius: float = 4) -> None:
@@ -307,7 +319,7 @@ def _style() -> str:
     rules = [f".qom text{{font-family:{SANS};fill:#2b323b}}"]
     for name, (size, weight, mono) in FONTS.items():
         family = f";font-family:{MONO}" if mono else ""
-        rules.append(f".qom text.{name}{{font-size:{_number(size)}px;font-weight:{weight}{family}}}")
+        rules.append(f".qom text.{name},.qom tspan.{name}{{font-size:{_number(size)}px;font-weight:{weight}{family}}}")
 
     def scheme(dark: bool) -> Iterator[str]:
         ink, muted, paper, rule = ("#e6ebf2", "#97a2b0", "#10141a", "#39424e") if dark else (
@@ -319,7 +331,7 @@ def _style() -> str:
             yield (
                 f".qom .k-{name} .box{{fill:{fill};stroke:{edge}}}.qom .k-{name} .bar{{fill:{edge}}}"
                 f".qom .k-{name} .wire{{stroke:{edge};fill:none}}.qom .k-{name}>text{{fill:{text}}}"
-                f".qom .k-{name}>text.type,.qom .k-{name}>text.addr{{fill:{text};opacity:.78}}"
+                f".qom .k-{name} .type,.qom .k-{name} .addr{{fill:{text};fill-opacity:.78}}"
             )
 
     rules += scheme(False)

@@ -61,7 +61,7 @@ def _boxes(obj: Object) -> _Box:
 
 def _needed(box: _Box, depth: int = 0) -> float:
     """The width that names of leaves want, with what the boxes around them take."""
-    own = max(text_width(box.label, "head"), text_width(box.obj.type_name, "type")) + 2 * PAD * max(depth - 1, 1)
+    own = max(text_width(box.label, "head"), text_width(box.obj.type_name, "type")) + 2 * PAD * max(depth - 1, 1) + PAD
     return max([own if depth > 1 else 0, *(_needed(child, depth + 1) for child in box.children)])
 
 
@@ -106,10 +106,6 @@ def _draw(picture: Picture, box: _Box) -> None:
             picture.text(box.x + PAD, box.y + 15.5, box.label, "head" if box.children else "name", room=room)
             picture.text(box.x + PAD, box.y + 28.5, box.obj.type_name, "type", room=room)
         else:
-            name = text_width(box.label, "head") + 7
-            left = room - name
-            picture.text(box.x + PAD, box.y + 16.5, box.label, "head", room=room)
-            if left > 40:
-                picture.text(box.x + PAD + name, box.y + 16.5, box.obj.type_name, "type", room=left)
+            picture.text(box.x + PAD, box.y + 16.5, box.label, "head", room=room, more=(box.obj.type_name, "type"))
     for child in box.children:
         _draw(picture, child)
