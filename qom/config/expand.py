@@ -281,9 +281,7 @@ class _Filler:
         except ConfigError as error:
             self.scope.report(error if error.origin else node.error(error.message))
             return None
-        if isinstance(value, list):
-            return node.with_value([node.with_value(part) for part in value])
-        return node.with_value(value)
+        return _spread(node, value)
 
     def plain(self, node: Node) -> Any:
         """The value of a node with its texts filled in, without positions.
@@ -362,6 +360,15 @@ class _Filler:
         except ValueError:
             pass
         raise ConfigError(f"'{name}' is {value!r}: expected an integer to calculate with")
+
+
+def _spread(node: Node, value: Any) -> Node:
+    """The nodes of a value that has come to stand at the place of `node`."""
+    if isinstance(value, list):
+        return node.with_value([_spread(node, part) for part in value])
+    if isinstance(value, Mapping):
+        return node.with_value({str(key): _spread(node, part) for key, part in value.items()})
+    return node.with_value(value)
 
 
 def _shown(value: Any) -> str:
