@@ -21,7 +21,7 @@ from qom.errors import ConfigError
 
 # The time an example takes is the machine's business, not the test's.
 STEADY = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 TOML = """\
