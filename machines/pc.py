@@ -104,7 +104,10 @@ class PcMachine(BoardMachine):
 def pc_init1(machine: PcMachine) -> None:
     """Build the board (QEMU's `pc_init1`): processors, memory, parts and wires, and what the user attached."""
     base = machine.rtc_base or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    machine.registry.globals.insert(0, GlobalProperty("mc146818rtc", "base", base, f"machine {machine.type_name}"))
+    default = GlobalProperty(
+        "mc146818rtc", "base", base, f"machine {machine.type_name}", of_the_host=not machine.rtc_base
+    )
+    machine.registry.globals.insert(0, default)
     BoardMachine.init(machine)
 
 

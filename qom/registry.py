@@ -119,7 +119,8 @@ def mark_of(cls: type) -> Mark | None:
 class GlobalProperty:
     """A default for every new object of a type, from `-global` or a machine version; `origin` is for errors.
 
-    optional: a type without the property is no error.
+    optional: a type without the property is no error.  of_the_host: the value is the host's at that moment (its date),
+    so that two machines need not agree in it.
     """
 
     driver: str
@@ -127,6 +128,7 @@ class GlobalProperty:
     value: Any
     origin: str = ""
     optional: bool = False
+    of_the_host: bool = False
 
 
 @attrs.define(eq=False, slots=True)

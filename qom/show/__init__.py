@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from qom.show.bus_picture import bus_svg
 from qom.show.buses import bus_text
+from qom.show.difference import Difference, diff
 from qom.show.memory import memory_text
 from qom.show.memory_picture import memory_svg
 from qom.show.svg import Svg
@@ -18,11 +19,13 @@ from qom.show.wiring import Wire, WireEnd, wires, wiring_text
 from qom.show.wiring_picture import wiring_svg
 
 __all__ = [
+    "Difference",
     "Svg",
     "Wire",
     "WireEnd",
     "bus_svg",
     "bus_text",
+    "diff",
     "memory_svg",
     "memory_text",
     "tree_svg",

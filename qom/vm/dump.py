@@ -36,10 +36,11 @@ from qom.options import Options
 from qom.properties import AliasProperty, Property, checked, format_size
 
 if TYPE_CHECKING:
+    from qom.registry import GlobalProperty
     from qom.vm.machine import Machine
     from qom.vm.vm import VirtualMachine
 
-__all__ = ["Mutable", "default_of", "dump", "mutable_properties", "said"]
+__all__ = ["Mutable", "default_of", "dump", "globals_for", "mutable_properties", "said"]
 
 BACKENDS: Final = ("/chardevs", "/drives", "/objects", "/machine/peripheral")
 """Where an id is looked for, in this order (`VirtualMachine.reference`)."""
@@ -214,10 +215,15 @@ def _stored(obj: Object, found: Property) -> tuple[Object, Property] | None:
 def default_of(obj: Object, declared: Property) -> Any:
     """The value that a property of `obj` has before anybody sets it, global defaults included; None when required."""
     value = None if declared.required else declared.default
-    for item in obj.registry.globals:
-        if obj.is_a(item.driver) and item.property in (declared.name, declared.attr):
-            value = item.value if declared.kind == "link" else checked(declared, item.value)
+    for item in globals_for(obj, declared):
+        value = item.value if declared.kind == "link" else checked(declared, item.value)
     return value
+
+
+def globals_for(obj: Object, declared: Property) -> list[GlobalProperty]:
+    """The global defaults that are meant for a property of `obj`; the last one holds."""
+    names = (declared.name, declared.attr)
+    return [g for g in obj.registry.globals if g.property in names and obj.is_a(g.driver)]
 
 
 def _plain(vm: VirtualMachine, obj: Object, declared: Property, value: Any) -> Any:

@@ -33,6 +33,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "mtree": Command("[FILE] [-f] [system options]", "show a machine's memory and port map, or -f flat"),
     "dump": Command("[FILE] [-o FILE] [--format F] [system options]", "write the machine that is built as a file"),
+    "diff": Command(
+        "[--config] A [options] [--] B [options]",
+        "say in what two machines differ, or with --config, two files; 0: nothing, 1: something, 2: trouble",
+    ),
     "graph": Command(
         "[FILE] [--kind KIND] [-o FILE] [--text] [options]",
         "draw a machine: what it is made of, its buses, its address maps, its interrupt lines",
