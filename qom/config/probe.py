@@ -72,10 +72,11 @@ class Probe:
 
     @staticmethod
     def property(found: Type, name: str) -> Property | None:
-        """The property that `name` means, as `Object.find_property` sees it (`a_b` is taken for `a-b`)."""
+        """The property that `name` means, as `Object.find_property` sees it (`a_b` is taken for `a-b`, an old name for new)."""
         known = found.properties
         outer = name.rstrip("_").replace("_", "-")
-        return known.get(name) or known.get(outer) or next((p for p in known.values() if p.attr == name), None)
+        made = known.get(name) or known.get(outer) or next((p for p in known.values() if p.attr == name), None)
+        return made or known.get(found.registry.current_property(found, name) or "")
 
     def link(self, driver: str, name: str) -> Property | None:
         """The property, when it is a link to another object."""

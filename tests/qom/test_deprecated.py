@@ -122,6 +122,21 @@ def test_a_property_name() -> None:
         port.set("older-index", 2)
 
 
+def test_a_file_may_say_the_old_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "vm.toml"
+    file.write_text(
+        '[[device]]\ndriver = "isa-old-serial"\nold-index = 2\nold-chardev = "c"\n'
+        '[[chardev]]\nbackend = "null"\nid = "c"\n'
+    )
+    with pytest.warns(QomDeprecationWarning):
+        assert qom_main.main(["check", str(file)]) == 0
+    deprecated.uses.clear()
+    with pytest.warns(QomDeprecationWarning):
+        assert qom_main.main(["tree", str(file), "--properties"]) == 0
+    out, err = capsys.readouterr()
+    assert "(isa-serial)" in out and "chardev = /chardevs/c" in out and err == ""
+
+
 def test_a_hook(load: Load) -> None:
     with pytest.warns(QomDeprecationWarning, match="hook 'qom_old_types' is deprecated since 1.1 and goes in 2.0"):
         registry = load(

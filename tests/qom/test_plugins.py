@@ -15,7 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from qom import API_VERSION, ConfigError, PluginError, PluginManager, __version__, default_registry, hookspecs, plugins
+from qom import (
+    API_VERSION,
+    ConfigError,
+    PluginError,
+    PluginManager,
+    __version__,
+    default_registry,
+    hookspecs,
+    open_machine,
+    plugins,
+)
 from qom.plugins import PluginRow
 
 ROOT = Path(__file__).parents[2]
@@ -446,6 +456,33 @@ def test_a_path_does_not_take_the_name_of_another_module(tmp_path: Path, forget:
             f"the module name '{name}' is taken by "
         )
     assert rows[3].reason == f"the module name 'path_twin' is taken by {one}"
+
+
+def test_a_file_named_by_its_path_can_be_reloaded_in_a_running_machine(tmp_path: Path, forget: None) -> None:
+    source = """
+        from qom import IsaDevice, Region, state, type_init
+
+        @type_init("path-lamp")
+        class Lamp(IsaDevice):
+            "A lamp."
+            lit: int = state()
+
+            def realize(self):
+                self.isa.map_ports(0x300, Region("lamp", 1, lambda offset, size: self.lit, self.write, (1, 1)))
+
+            def write(self, offset, value, size):
+                self.lit = value & 1
+        """
+    file = at(tmp_path / "path_lamp.py", source)
+    types = default_registry(load_external=False, paths=[str(file)])
+    with open_machine(machine="pc", accel="qtest", devices=["path-lamp"], nodefaults=True, registry=types) as vm:
+        vm.ports.write(0x300, 3, 1)
+        assert vm.ports.read(0x300, 1) == 1
+        at(file, source.replace("value & 1", "value & 3"))
+        vm.reload("path_lamp")
+        assert vm.ports.read(0x300, 1) == 1
+        vm.ports.write(0x300, 3, 1)
+        assert vm.ports.read(0x300, 1) == 3
 
 
 def test_a_broken_file_is_a_row_and_can_be_tried_again(tmp_path: Path, forget: None) -> None:
