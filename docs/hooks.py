@@ -28,6 +28,7 @@ PICTURED = ["-M", "pc", "-accel", "simulated", "-smp", "4", "-m", "5G", "-bios",
 LANGUAGES = {".py": "python", ".toml": "toml", ".c": "c", ".h": "c", ".S": "asm", ".sh": "sh", ".json": "json"}
 
 _LINK = re.compile(r"\]\((?P<target>\.\.?/[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_NAMED = re.compile(r"\[(?P<target>[\w./-]+\.md)\]\((?P=target)\)")
 _NOTE = re.compile(r"^(?P<pad> *)<!-- (?P<key>file|not run): (?P<value>[^\n]*?) -->$", re.MULTILINE)
 
 
@@ -48,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links out of the documentation to copies of the sources, and show the notes above examples."""
+    """Lead links to sources to their copies in the site, call pages by their titles, show the notes above examples."""
     here = Path(config.docs_dir) / page.file.src_uri
 
     def link(match: re.Match[str]) -> str:
@@ -58,7 +59,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         up = "../" * page.file.src_uri.count("/")
         return f"]({up}{source_uri(path)})"
 
-    return _NOTE.sub(_shown_note, _LINK.sub(link, markdown))
+    def named(match: re.Match[str]) -> str:
+        target = here.parent / match["target"]
+        title = re.search(r"^# (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE) if target.exists() else None
+        return f"[{title[1]}]({match['target']})" if title is not None else match[0]
+
+    return _NOTE.sub(_shown_note, _LINK.sub(link, _NAMED.sub(named, markdown)))
 
 
 def _shown_note(match: re.Match[str]) -> str:

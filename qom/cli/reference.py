@@ -37,6 +37,7 @@ KINDS: Final = (
     ("user-creatable", "Objects that a user may add"),
 )
 """Groups of the list of types: the type that each derives from; the first that fits counts."""
+LINE: Final = 88  # characters of a signature on one line
 GENERATED: Final = "<!-- Generated from the source; do not edit. -->\n\n"
 
 
@@ -239,11 +240,28 @@ def _constructor(cls: type) -> list[str]:
     if not inspect.isfunction(init) or Protocol in cls.__bases__:
         return []
     signature = _signature(init).removesuffix(" -> None")
-    return [f"{cls.__name__}{signature}"] if signature != "()" else []
+    return [_laid_out(f"{cls.__name__}{signature}")] if signature != "()" else []
 
 
 def _signature_block(name: str, function: Callable[..., Any]) -> Iterable[str]:
-    return ["```python", f"{name}{_signature(function)}", "```", ""]
+    return ["```python", _laid_out(f"{name}{_signature(function)}"), "```", ""]
+
+
+def _laid_out(text: str) -> str:
+    """A signature with a parameter a line, where it is long."""
+    if len(text) <= LINE:
+        return text
+    depth, parts, start = 0, [], text.index("(") + 1
+    for at in range(start, len(text)):
+        depth += (text[at] in "([{") - (text[at] in ")]}")
+        if depth < 0:
+            parts.append(text[start:at])
+            inside = ",\n    ".join(p.strip() for p in parts)
+            return f"{text[: text.index('(')]}(\n    {inside},\n{text[at:]}"
+        if text[at] == "," and depth == 0:
+            parts.append(text[start:at])
+            start = at + 1
+    return text
 
 
 def _signature(function: Callable[..., Any]) -> str:
