@@ -18,7 +18,8 @@ Compatibility.  The plugin API is what `qom`, `qom.hw`, `qom.vm`, `qom.board`, `
 there keeps its meaning.  Only a new major number may take something away, and only what was deprecated in a minor version
 before (`qom.deprecated`).  So a plugin is loaded if its major number is ours and its minor number is not later than ours.
 One without `QOM_API` counts as written for 1.0, the first.  Every other is refused: a row of `qom plugins` names the
-distribution, the version it needs and the version there is; nothing of it is registered, and everything else goes on.
+distribution, the version it needs and the version there is; nothing of it is registered (or even imported, if `QOM_API` is
+a plain text in its source), and everything else goes on.
 """
 
 from __future__ import annotations

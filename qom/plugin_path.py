@@ -10,7 +10,9 @@ which must therefore be free: neither installed, nor a file of Python's own, nor
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import tomllib
@@ -28,13 +30,14 @@ SHAPES = "expected a .py file, a package (with __init__.py) or a project (with p
 
 @attrs.frozen
 class PathPlugin:
-    """One plugin found at a path; `load` imports it and may raise anything."""
+    """One plugin found at a path; `load` imports it and may raise anything.  where: the directory its module is in."""
 
     name: str
     dist: str
     version: str
     module: str
     load: Callable[[], Any]
+    where: Path
 
 
 def at_path(text: str, group: str) -> Iterator[PathPlugin]:
@@ -58,7 +61,7 @@ def at_path(text: str, group: str) -> Iterator[PathPlugin]:
     name = path.stem if path.is_file() else path.name
     if not name.isidentifier():
         raise ConfigError(f"plugin '{text}': '{name}' cannot be the name of a module: expected letters, digits and '_'")
-    yield PathPlugin(name, text, "", name, lambda: import_from(path.parent, name))
+    yield PathPlugin(name, text, "", name, lambda: import_from(path.parent, name), path.parent)
 
 
 def _project(path: Path, text: str, group: str) -> Iterator[PathPlugin]:
@@ -75,17 +78,19 @@ def _project(path: Path, text: str, group: str) -> Iterator[PathPlugin]:
             f"plugin '{text}': {file} has no entry points: expected a table [project.entry-points.\"{group}\"]"
         )
     for name, value in wanted.items():
-        yield PathPlugin(name, dist, version, value, _loader(path.resolve(), value))
+        package = value.partition(":")[0].partition(".")[0]
+        top = path.resolve()
+        where = next((d for d in (top, top / "src") if _file_of(d, package) is not None), top)
+        yield PathPlugin(name, dist, version, value, _loader(where, value), where)
 
 
-def _loader(top: Path, value: str) -> Callable[[], Any]:
+def _loader(where: Path, value: str) -> Callable[[], Any]:
     def load() -> Any:
         module, _, attribute = value.partition(":")
         package = module.partition(".")[0]
-        found = [d for d in (top, top / "src") if _file_of(d, package) is not None]
-        if not found:
-            raise PluginError(f"entry point '{value}': no module '{package}' in {top} or its src directory")
-        loaded: Any = import_from(found[0], package)
+        if _file_of(where, package) is None:
+            raise PluginError(f"entry point '{value}': no module '{package}' in {where} or its src directory")
+        loaded: Any = import_from(where, package)
         if module != package:
             loaded = importlib.import_module(module)
         for part in attribute.split(".") if attribute else ():
@@ -130,6 +135,36 @@ def import_from(directory: Path, name: str) -> ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+def written_for(module: str, where: Path | None = None) -> str | None:
+    """What a module's source says `QOM_API` is, without importing it; None if that cannot be seen.
+
+    Args:
+        module: its full name, or that of an entry point ("module:object").
+        where: the directory to look in; None: where Python would.
+    """
+    path = None if where is None else [str(where)]
+    origin = None
+    name = ""
+    for part in module.partition(":")[0].split("."):
+        name = f"{name}.{part}" if name else part
+        finders = sys.meta_path if path is None else [importlib.machinery.PathFinder]
+        found = next(filter(None, (finder.find_spec(name, path) for finder in finders)), None)
+        if found is None:
+            return None
+        origin, path = found.origin, list(found.submodule_search_locations or ())
+    if origin is None or not origin.endswith(".py"):
+        return None
+    try:
+        body = ast.parse(Path(origin).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return None  # importing it says what is wrong
+    for node in body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "QOM_API" for t in node.targets):
+            value = node.value.value if isinstance(node.value, ast.Constant) else None
+            return value if isinstance(value, str) else None
+    return None
 
 
 def _same(origin: str | None, file: Path) -> bool:

@@ -15,6 +15,7 @@ import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +26,7 @@ from qom import deprecated, hookspecs
 from qom.deprecated import Deprecated
 from qom.errors import ConfigError, PluginError, TypeRegistryError, UnknownParent, did_you_mean
 from qom.hookspecs import FIRST_API, PROJECT
-from qom.plugin_path import at_path
+from qom.plugin_path import at_path, written_for
 from qom.registry import TypeInfo, TypeRegistry, mark_of
 
 IMPL_MARK = f"{PROJECT}_impl"  # what pluggy's marker leaves on a function
@@ -96,6 +97,7 @@ class _Candidate:
     module: str
     load: Callable[[], Any]
     api: str = ""  # of the package whose submodule it is
+    where: Path | None = None  # the directory it is in, of a plugin named by its path
     plugin: Any = None  # once it is loaded
 
 
@@ -131,6 +133,7 @@ class PluginManager:
         self.allow = None if allow is None else {_canonical(a): a for a in allow}
         self.paths = tuple(paths)
         self.rows: list[PluginRow] = []
+        self._loaded: dict[int, PluginRow] = {}  # by the id of the module or object
         self.pluggy = pluggy.PluginManager(PROJECT)
         self.pluggy.add_hookspecs(hookspecs)
 
@@ -196,7 +199,7 @@ class PluginManager:
         order = list(IN_BOX)
         first = sorted(in_box.values(), key=lambda c: (order.index(c.name) if c.name in order else len(order), c.name))
         named = [
-            _Candidate(found.name, found.dist, found.version, found.module, found.load)
+            _Candidate(found.name, found.dist, found.version, found.module, found.load, where=found.where)
             for path in self.paths
             for found in at_path(path, GROUP)
         ]
@@ -217,8 +220,14 @@ class PluginManager:
         registered: list[Any] = []
         plugin: Any = None
         try:
+            if candidate.dist != "qom" and (said := written_for(candidate.module, candidate.where)) is not None:
+                row = attrs.evolve(row, api=said)
+                self._check_version(candidate, said)  # before anything of it runs
             plugin = candidate.plugin = candidate.load()
-            row = attrs.evolve(row, api=self._check_version(candidate, plugin))
+            if candidate.where is not None and (same := self._loaded.get(id(plugin))) is not None:
+                return attrs.evolve(row, status="refused", reason=f"it is '{same.name}' of {same.source}, loaded already",
+                                    by_choice=True), []  # fmt: skip
+            row = attrs.evolve(row, api=self._check_version(candidate, _api_of(plugin) or candidate.api or None))
             more = self._submodules(candidate, plugin, row.api)
             if _has_hooks(plugin):
                 for implementer in (plugin, *self._check_hooks(plugin)):
@@ -226,6 +235,7 @@ class PluginManager:
                     if self.pluggy.register(implementer, name) is not None:
                         registered.append(implementer)
             row = self._collect(row, plugin, registered)
+            self._loaded[id(plugin)] = row
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -236,15 +246,8 @@ class PluginManager:
             return PluginRow(*facts, status, _reason(error), api=row.api), []
         return row, more
 
-    def _check_version(self, candidate: _Candidate, plugin: Any) -> str:
-        """The API the plugin says it was written for, "" if it says none; raises unless that one can be served."""
-        wanted = getattr(plugin, "QOM_API", None)
-        if wanted is None and not isinstance(plugin, ModuleType):  # an object: its module speaks for it
-            wanted = getattr(
-                sys.modules.get(getattr(plugin, "__module__", None) or type(plugin).__module__), "QOM_API", None
-            )
-        if wanted is None and candidate.api:
-            wanted = candidate.api
+    def _check_version(self, candidate: _Candidate, wanted: Any) -> str:
+        """What the plugin says of its API, "" for None; raises unless that one can be served."""
         have = hookspecs.API_VERSION
         text = ".".join(str(n) for n in have)
         said = ""
@@ -417,6 +420,15 @@ def _marked(plugin: Any) -> list[type]:
         and mark_of(v)
         and (v.__module__ == own or (below is not None and v.__module__.startswith(below)))
     ]
+
+
+def _api_of(plugin: Any) -> Any:
+    """The `QOM_API` of a module, or of a class or object or the module it is from; None without one."""
+    said = getattr(plugin, "QOM_API", None)
+    if said is None and not isinstance(plugin, ModuleType):
+        home = sys.modules.get(getattr(plugin, "__module__", None) or type(plugin).__module__)
+        said = getattr(home, "QOM_API", None)
+    return said
 
 
 def _deprecations(plugin: Any) -> tuple[Deprecated, ...]:

@@ -393,6 +393,25 @@ def test_a_package_speaks_for_its_modules_and_a_module_for_its_objects(
     assert rows["made"].status == "refused"
 
 
+def test_a_plugin_for_a_newer_api_is_refused_before_it_is_imported(install: Install, tmp_path: Path) -> None:
+    source = "from qom import SomethingOfTomorrow\nQOM_API = '1.7'\n"
+    install("test-tomorrow", "test_tomorrow_mod", source)
+    install("test-inner", "test_inner_mod", "", entry="inner = test_inner_pack.deep")
+    package = tmp_path / "site" / "test_inner_pack"
+    at(package / "__init__.py", "1 / 0")
+    at(package / "deep.py", source)
+    at(tmp_path / "path_tomorrow.py", source)
+    manager = PluginManager(paths=[str(tmp_path / "path_tomorrow.py")])
+    rows = {r.name: r for r in manager.load() if r.dist != "qom" and not r.dist.startswith("qom-")}
+    needs = f"needs plugin API 1.7 and qom {__version__} has 1.0: a newer qom is needed"
+    assert {n: (r.status, r.api, r.reason) for n, r in rows.items()} == {
+        "test_tomorrow_mod": ("refused", "1.7", f"test-tomorrow 1.2 {needs}"),
+        "inner": ("refused", "1.7", f"test-inner 1.2 {needs}"),
+        "path_tomorrow": ("refused", "1.7", f"{tmp_path}/path_tomorrow.py {needs}"),
+    }
+    assert not {"test_tomorrow_mod", "test_inner_pack", "path_tomorrow"} & sys.modules.keys()
+
+
 # Plugins named by their path
 
 
@@ -456,6 +475,24 @@ def test_a_path_does_not_take_the_name_of_another_module(tmp_path: Path, forget:
             f"the module name '{name}' is taken by "
         )
     assert rows[3].reason == f"the module name 'path_twin' is taken by {one}"
+
+
+def test_a_path_to_what_is_installed_is_loaded_once(install: Install, tmp_path: Path) -> None:
+    source = f"""
+        from qom import SystemOption, hookimpl
+        {GOOD.format(name="once").strip()}
+
+        @hookimpl
+        def qom_system_options():
+            return [SystemOption("once", "", "Once", print)]
+        """
+    source = "\n".join(line.removeprefix("        ") for line in source.splitlines())
+    install("test-once", "test_once_mod", source)
+    manager = PluginManager(paths=[str(tmp_path / "site" / "test_once_mod.py")])
+    first, second = (r for r in manager.load() if "once" in r.name)
+    assert (first.status, first.options) == ("loaded", ("once",)), first.reason
+    assert (second.status, second.reason) == ("refused", "it is 'test_once_mod' of test-once 1.2, loaded already")
+    assert second.by_choice
 
 
 def test_a_file_named_by_its_path_can_be_reloaded_in_a_running_machine(tmp_path: Path, forget: None) -> None:
