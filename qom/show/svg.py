@@ -226,7 +226,9 @@ class Picture:
 
     def line(self, points: Iterable[tuple[float, float]], cls: str, radius: float = 4) -> None:
         """A line along horizontal and vertical pieces, its corners rounded."""
-        self.put(f'<path class="{cls}" d="{rounded(list(points), radius)}"/>')
+        points = list(points)
+        self.reach(max(x for x, _ in points), max(y for _, y in points) + 3)
+        self.put(f'<path class="{cls}" d="{rounded(points, radius)}"/>')
 
     def reach(self, x: float, y: float) -> None:
         """Make room up to there."""

@@ -170,19 +170,31 @@ def across(columns: list[list[Box]], edges: list[Edge]) -> dict[int, list[tuple[
                 turns[key] = x + MARGIN + track * TRACK
             x += 2 * MARGIN + max(used - 1, 0) * TRACK
     ways = {}
+    bottom = max(b.y + b.h for column in columns for b in column) + MARGIN
+    back = 0
     for edge in edges:
+        if edge.target.layer <= edge.source.layer:  # back to the left: below everything
+            ways[id(edge)] = _around(edge, bottom + back * TRACK, 5 + back % 4 * 2.5)
+            back += 1
+            continue
         points: list[tuple[float, float]] = []
         for k, ((a, a_port), (b, b_port)) in enumerate(zip(edge.way, edge.way[1:], strict=False)):
             y0, y1 = a.y + a.offset(a_port), b.y + b.offset(b_port)
             points.append((a.x + a.w if a.obj is not None else a.x, y0))
             turn = turns.get((id(edge), k))
-            if turn is None and b.layer <= a.layer:  # a line that goes back: around to the left
-                points += [(a.x + a.w + 8, y0), (a.x + a.w + 8, y1)]
-            elif turn is not None:
+            if turn is not None:
                 points += [(turn, y0), (turn, y1)]
             points.append((b.x, y1))
         ways[id(edge)] = points
     return ways
+
+
+def _around(edge: Edge, low: float, off: float) -> list[tuple[float, float]]:
+    """The way of a line that goes back: out to the right, down to `low`, and up again before its target."""
+    a, b = edge.source, edge.target
+    y0, y1 = a.y + a.offset(edge.source_port), b.y + b.offset(edge.target_port)
+    right, left = a.x + a.w + off, b.x - off
+    return [(a.x + a.w, y0), (right, y0), (right, low), (left, low), (left, y1), (b.x, y1)]
 
 
 def _tracks(layer: int, edges: list[Edge]) -> dict[tuple[int, int], int]:

@@ -18,7 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
+import yaml
 
+from qom import default_registry
+from qom.board import check_board
 from qom.cli.arguments import file_and_options
 from qom.cli.commands import COMMANDS
 from qom.cli.main import main as qom_main
@@ -33,6 +36,9 @@ CHECKED = ("python", "toml", "yaml", "json", "ini", "sh")
 """The languages whose blocks must be run, checked, or say why not."""
 NOTES = ("file", "with", "not run", "run", "status", "output", "example", "continues")
 """What an HTML comment above a block may say."""
+READERS: dict[str, Callable[[str], object]] = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load}
+OTHER_FILES = {"project", "build-system", "tool"}
+"""Top keys of a pyproject.toml, which only has to be well-formed."""
 MANY = 20000  # characters of output that a failure quotes at most
 
 _BLOCK = re.compile(
@@ -186,20 +192,16 @@ def _machine_file(suffix: str) -> Callable[[Block, Session], None]:
     def check(block: Block, session: Session) -> None:
         name = block.notes.get("file") or f"block-{block.line}{suffix}"
         (session.directory / name).write_text(block.text, encoding="utf-8")
-        if suffix == ".toml":
-            tables = tomllib.loads(block.text)
-            if not _is_machine(tables):
-                return
-        if suffix == ".json" and not _is_machine(json.loads(block.text)):
+        data = READERS[suffix](block.text)
+        if not isinstance(data, dict) or data.keys() & OTHER_FILES:
+            return
+        if "board" in data:
+            if wrong := check_board(name, default_registry(load_external=False)):
+                raise PageError(f"{block.place}: {'; '.join(map(str, wrong))}")
             return
         file_and_options([name, *shlex.split(block.notes.get("with", ""))]).builder.finish()
 
     return check
-
-
-def _is_machine(data: object) -> bool:
-    """Whether the data is a machine file, and not a pyproject.toml, a board or a part of one."""
-    return isinstance(data, dict) and not data.keys() & {"project", "build-system", "tool", "board"}
 
 
 def _ini(block: Block, session: Session) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from plugins.firmware import EMBEDDED
 from qom import Device, type_init
@@ -17,7 +20,7 @@ from qom.cli.options import CommandLine
 from qom.cli.system import machine
 from qom.hw import Bus, IsaDevice, Route
 from qom.hw.memory import Region
-from qom.show import bus_svg, memory_svg, tree_svg, wires, wiring_svg
+from qom.show import bus_svg, memory_svg, tree_svg, wires, wiring_svg, wiring_text
 from qom.show.svg import CATEGORIES, FONTS, MONO, Picture, category, fit, rounded, text_width
 from qom.vm.vm import VirtualMachine
 
@@ -276,6 +279,48 @@ def test_what_nobody_has_heard_of_is_drawn_too(tmp_path: Path) -> None:
             if g.get("data-path") == "/machine/one"
         )  # fmt: skip
         assert 'board-nobody-knows: Ring <of "two" & more>' in (tip or "")
+
+
+@type_init("node-with-lines")
+class Node(Device):
+    """Something to connect at will."""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ends=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8),
+    choices=st.randoms(use_true_random=False),
+)
+def test_any_wiring_is_drawn_circles_too(
+    ends: list[tuple[int, int]], choices: random.Random, none: VirtualMachine
+) -> None:
+    types = none.registry.fork()
+    types.register(Node, "tests")
+    nodes = [types.new("node-with-lines") for _ in ends]
+    try:
+        for n, (node, (inputs, outputs)) in enumerate(zip(nodes, ends, strict=True)):
+            none.machine.add_child(f"node{n}", node)
+            node.gpio_in("in", inputs, lambda n, level: None)
+            node.gpio_out("out", outputs)
+        lines = [line for node in nodes for line in node.lines()["in"]]
+        for node in nodes:
+            for pin in node.pins()["out"]:
+                if lines and choices.random() < 0.8:
+                    pin.connect(choices.choice(lines))
+        root = parse(wiring_svg(none))
+        found = boxes(root, "data-path")
+        shown = wires(none)
+        assert len(root.findall(f".//{NS}g[@data-wires]")) == len(shown)
+        assert {name for name, _, _ in found} == {e.object.path for w in shown for e in (w.source, w.target)}
+        for (one, a, _), (other, b, _) in itertools.combinations(found, 2):
+            assert not overlap(a, b), (one, other)
+        lines_clear_of(root, [(name, rect) for name, rect, _ in found])
+        assert "/machine/node0 (node-with-lines)" in wiring_text(none) or not any(
+            w.source.object is nodes[0] for w in shown
+        )
+    finally:
+        for node in nodes:
+            node.unparent()
 
 
 def test_sixty_four_processors_are_drawn(pc: VirtualMachine) -> None:
