@@ -75,6 +75,18 @@ def compose(path: str | Path, variables: Mapping[str, Any] | None = None, report
     return Document(str(path), whole, complete=not unread)
 
 
+def laid_over(document: Document, over: Node, report: Report = raise_it) -> Document:
+    """A document with more said over it, as by a file that includes it.
+
+    Args:
+        document: as `compose` gives it.
+        over: a table, with nothing left in it to expand.
+        report: as for `compose`.
+    """
+    root = _onto(document.root, _one_of_each(over, report), report)
+    return Document(document.path, root, complete=document.complete)
+
+
 def _gather(
     path: Path,
     scope: Scope,

@@ -16,11 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qom.config import SECTIONS, ConfigBuilder
-from qom.config.files import read_file
+from qom.config import ConfigBuilder, read_file
+from qom.config.compose import compose, laid_over
+from qom.config.document import SUFFIXES, Document, Node
+from qom.config.files import read_document_into
 from qom.config.model import MachineConfig
 from qom.errors import ConfigError
-from qom.options import Options, parse_options
+from qom.options import Options, Origin, parse_options
 from qom.plugins import default_registry
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm.vm import VirtualMachine
@@ -54,6 +56,7 @@ def open_machine(
     nodefaults: bool = False,
     no_reboot: bool = False,
     variables: Mapping[str, Any] | None = None,
+    types: Iterable[type] = (),
     registry: TypeRegistry | None = None,
 ) -> VirtualMachine:
     """Build the machine that a file describes, or keywords, or both; it stands still until `start`.
@@ -77,6 +80,7 @@ def open_machine(
         nodefaults: do not add the serial port that nobody asked for.
         no_reboot: end the machine where it would reset.
         variables: values of the file's variables.
+        types: classes marked by `type_init` that this machine knows besides: a device that is being written.
         registry: the types to build from; by default everything installed.
 
     Returns:
@@ -85,48 +89,37 @@ def open_machine(
     Raises:
         QomError: something is wrong in the file or a keyword (named by place), or cannot be built; nothing is left.
     """
-    builder = ConfigBuilder()
-    if file is not None:
-        _read(builder, file, variables)
-    elif variables:
-        raise ConfigError("there is no file that could use variables", "variables=")
+    said = _Keywords()
+    for key, one in (("machine", machine), ("smp", smp), ("memory", memory)):
+        if one is not None:
+            said.add(key, _table(one, _FIRST[key], f"{key}="))
+    if cpu is not None:
+        said.add("cpu", cpu)
+    if accel is not None:
+        choices = [accel] if isinstance(accel, str | Mapping) else accel
+        said.add("accel", said.entries(choices, "accel", "accel=" if choices == [accel] else None))
     plain = {"firmware": firmware, "kernel": kernel, "initrd": initrd, "append": append, "name": name}
     for key, text in plain.items():
         if text is not None:
-            builder.plain(key, os.fspath(text), f"{key}=")
-    for key, switch in (("nodefaults", nodefaults), ("no_reboot", no_reboot)):
+            said.add(key, os.fspath(text))
+    for key, switch in (("nodefaults", nodefaults), ("no-reboot", no_reboot)):
         if switch:
-            builder.plain(key, True, f"{key}=")
-    if accel is not None:
-        builder.config.accelerators.clear()
-    single = isinstance(accel, str | Mapping) or accel is None
-    lists: tuple[tuple[str, str, Iterable[Any]], ...] = (
-        ("machine", "machine", () if machine is None else (machine,)),
-        ("accel", "accel", () if accel is None else (accel,) if single else accel),
-        ("smp", "smp", () if smp is None else (smp,)),
-        ("memory", "memory", () if memory is None else (memory,)),
-        ("object", "objects", objects),
-        ("chardev", "chardevs", chardevs),
-        ("drive", "drives", drives),
-        ("device", "devices", devices),
-    )
-    for section, keyword, entries in lists:
-        for n, entry in enumerate(entries):
-            where = f"{keyword}[{n}]" if len(keyword) > len(section) else f"{keyword}="
-            take, first = SECTIONS[section]
-            take(builder, _options(entry, first, where), where)
-    if cpu is not None:
-        builder.cpu(cpu, "cpu=")
-    for n, text in enumerate(serials):
-        builder.serial(text, f"serials[{n}]")
+            said.add(key, True)
+    for key, entries in (("object", objects), ("chardev", chardevs), ("drive", drives), ("device", devices)):
+        if made := said.entries(entries, key):
+            said.add(key, made)
+    if ports := [_Said.at(text, f"serials[{n}]") for n, text in enumerate(serials)]:
+        said.add("serial", ports)
     if debugcon is not None:
-        builder.debugcon(debugcon, "debugcon=")
-    for what, value in (globals or {}).items():
-        driver, dot, property = what.rpartition(".")
-        if not dot:
-            raise ConfigError(f"{what!r}: expected TYPE.PROPERTY", "globals=")
-        builder.global_({"driver": driver, "property": property, "value": value}, f"globals[{what!r}]")
-    return build(builder.finish(), registry if registry is not None else default_registry())
+        said.add("debugcon", debugcon)
+    if globals:
+        said.add("global", [_global(what, value) for what, value in globals.items()])
+    builder = ConfigBuilder()
+    _tell(builder, file, variables, said.table())
+    known = registry.fork() if registry is not None else default_registry()
+    for cls in types:
+        known.register(cls, "types=")
+    return build(builder.finish(), known)
 
 
 def build(config: MachineConfig, registry: TypeRegistry) -> VirtualMachine:
@@ -141,16 +134,86 @@ def build(config: MachineConfig, registry: TypeRegistry) -> VirtualMachine:
     return vm.build()
 
 
-def _read(builder: ConfigBuilder, file: str | os.PathLike[str], variables: Mapping[str, Any] | None) -> None:
-    read_file(builder, Path(file), variables)
-    builder.on_top()
+def _tell(
+    builder: ConfigBuilder, file: str | os.PathLike[str] | None, variables: Mapping[str, Any] | None, over: Node
+) -> None:
+    """Tell `builder` what the file says, with the keywords over it."""
+    nothing = over.with_value({})
+    if file is None:
+        if variables:
+            raise ConfigError("there is no file that could use variables", "variables=")
+        read_document_into(builder, laid_over(Document("", nothing), over))
+    elif Path(file).suffix.lower() in SUFFIXES and (document := compose(Path(file), variables)) is not None:
+        read_document_into(builder, laid_over(document, over))
+    else:
+        read_file(builder, Path(file), variables)
+        builder.on_top()
+        read_document_into(builder, Document("", over))
 
 
-def _options(entry: int | Entry, first: str | None, where: str) -> Options:
+_FIRST = {
+    "machine": "type", "accel": "accel", "smp": "cpus", "memory": "size",
+    "object": "qom-type", "chardev": "backend", "drive": "file", "device": "driver",
+}  # fmt: skip
+"""What the bare first part of an option string is, by the file's key."""
+
+
+class _Said(Node):
+    """A value that a keyword gave; its place is that of the keyword, or of the entry in its list."""
+
+    @classmethod
+    def at(cls, value: Any, place: str) -> _Said:
+        """`value` (a dict or list with values in it, too) as said at `place`."""
+        if isinstance(value, Mapping):
+            value = {str(key): cls.at(inner, place) for key, inner in value.items()}
+        elif isinstance(value, list | tuple):
+            value = [inner if isinstance(inner, Node) else cls.at(inner, place) for inner in value]
+        return cls(value, "", 0, 0, place)
+
+    def with_value(self, value: Any) -> _Said:
+        return _Said(value, "", 0, 0, self.path)
+
+    @property
+    def origin(self) -> Origin:
+        members = self.value.items() if isinstance(self.value, dict) else ()
+        return Origin(self.path, {key: node.origin for key, node in members}, self.path)
+
+
+class _Keywords:
+    """The keywords as a file's top table."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Node] = {}
+
+    def add(self, key: str, value: Any) -> None:
+        """Say the file's key `key`."""
+        self._held[key] = _Said.at(value, f"{key.replace('-', '_')}=")
+
+    def entries(self, given: Iterable[Entry], key: str, place: str | None = None) -> list[Node]:
+        """The entries of a list section."""
+        places = ((entry, place or f"{_PLURAL.get(key, key)}[{n}]") for n, entry in enumerate(given))
+        return [_Said.at(_table(entry, _FIRST[key], where), where) for entry, where in places]
+
+    def table(self) -> Node:
+        """All of them."""
+        return _Said(self._held, "", 0, 0, "")
+
+
+_PLURAL = {"object": "objects", "chardev": "chardevs", "drive": "drives", "device": "devices"}
+
+
+def _global(what: str, value: Any) -> Node:
+    driver, dot, property = what.rpartition(".")
+    if not dot:
+        raise ConfigError(f"{what!r}: expected TYPE.PROPERTY", "globals=")
+    return _Said.at({"driver": driver, "property": property, "value": value}, f"globals[{what!r}]")
+
+
+def _table(entry: int | Entry, first: str, where: str) -> Options:
     if isinstance(entry, Mapping):
         return dict(entry)
     if isinstance(entry, str):
         return parse_options(entry, first, origin=where)
-    if first is None or isinstance(entry, bool) or not isinstance(entry, int):
+    if isinstance(entry, bool) or not isinstance(entry, int):
         raise ConfigError(f"cannot be {entry!r}: expected a mapping or an option string", where)
     return {first: entry}

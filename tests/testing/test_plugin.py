@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import all_loaded  # noqa: F401 -- see there
 import pytest
 
-from qom import default_registry
 from qom.testing.evidence import directory_name
 
 pytest_plugins = ["pytester"]
@@ -24,7 +24,6 @@ Run = Callable[..., pytest.RunResult]
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a suite with this plugin and no other; artifacts go to `kept`."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    default_registry()  # pytester forgets what was imported inside, so that it would be imported again and again
 
     def go(text: str, *arguments: str, keep: bool = True) -> pytest.RunResult:
         pytester.makepyfile(text)

@@ -83,6 +83,20 @@ def test_keywords_come_after_the_file(file: Path) -> None:
         assert vm.console("d").text == "!"
 
 
+def test_keywords_override_entries_of_the_file_by_id(file: Path) -> None:
+    with open_machine(file, devices=[{"id": "out", "iobase": 0x601}, "isa-debugcon,id=more,iobase=0x402"]) as vm:
+        assert vm.root.resolve("/machine/peripheral/out").iobase == 0x601
+        assert [d.id for d in vm.config.devices] == ["out", "more"]
+    with pytest.raises(ConfigError) as caught:
+        open_machine(file, devices=["isa-debugcon,id=a", "isa-debugcon,id=a"])
+    assert str(caught.value) == "devices[1]: device: the id 'a' is given twice, first by devices[0]"
+    ini = file.with_suffix(".cfg")
+    ini.write_text('[machine]\n  type = "pc"\n  accel = "simulated"\n[memory]\n  size = "8M"\n')
+    with open_machine(ini, accel="qtest", cpu="qemu64,-apic") as vm:
+        assert (accel_of(vm), vm.machine.ram_size) == ("qtest-accel", 8 << 20)
+        assert vm.config.cpu is not None and vm.config.cpu.features == {"apic": False}
+
+
 def test_a_guest_runs_in_the_background_and_is_heard() -> None:
     with open_machine(**QUIET) as vm:
         assert vm.start() is vm
@@ -133,9 +147,7 @@ def test_stdio_is_left_to_the_program(file: Path) -> None:
 
 
 def test_devices_come_and_go_while_the_machine_is_there() -> None:
-    types = qom.default_registry()
-    types.register(Blinker, "tests")
-    with open_machine(accel="qtest", registry=types) as vm:
+    with open_machine(accel="qtest", types=[Blinker]) as vm:
         vm.start()
         one = vm.add("test-blinker", id="one", addr="05.0")
         two = vm.add("test-blinker", addr="06.0")
@@ -163,6 +175,15 @@ def test_devices_come_and_go_while_the_machine_is_there() -> None:
             vm.add("test-blinker", id="1!")
         assert "1!" in str(bad.value)
         assert vm.root.resolve("/machine/peripheral").children() == {}
+
+
+def test_types_are_added_to_one_machine_only() -> None:
+    types = qom.default_registry()
+    with open_machine(accel="qtest", registry=types, types=[Blinker], devices=["test-blinker"]):
+        assert "test-blinker" not in types
+    with pytest.raises(QomError) as caught:
+        open_machine(accel="qtest", types=[dict])
+    assert "dict" in str(caught.value)
 
 
 @qom.type_init("test-blinker")
@@ -232,7 +253,7 @@ def test_a_device_that_cannot_be_taken_out_does_not_keep_the_rest() -> None:
         pass
     before = descriptors(), set(threading.enumerate())
     with (
-        pytest.raises(RuntimeError, match="no"),
+        pytest.raises(QomError, match="unrealize raised RuntimeError: no;"),
         open_machine(accel="qtest", devices=["test-clinging"], registry=types),
     ):
         pass
