@@ -575,8 +575,8 @@ def handed(cls: type) -> set[str]:
     """The attributes that a device class declares without a value (`ram: Region`): what a board hands it."""
     names: set[str] = set()
     for base in cls.__mro__:
-        if base is Device:
-            break
+        if base.__module__.startswith("qom."):
+            continue
         names |= {name for name in inspect.get_annotations(base) if not name.startswith("_")}
     return names
 

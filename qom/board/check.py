@@ -18,7 +18,7 @@ from qom.board.changes import Problems
 from qom.board.expressions import Expression
 from qom.board.files import BoardFile, read_board
 from qom.board.parts import ACCELERATOR, Board, BoardRegion, Part
-from qom.board.types import board_of, chain, check_properties, parent_of
+from qom.board.types import board_of, chain, check_properties, layers, parent_of
 from qom.errors import ConfigError, QomError, UnknownParent, did_you_mean
 from qom.options import at, shown
 from qom.properties import Property, checked
@@ -47,15 +47,15 @@ def check_board(path: str | Path, registry: TypeRegistry) -> list[ConfigError]:
         parent = parent_of(board, registry)
         below = board_of(parent, registry)
         properties = set(registry.get(parent).properties)
+        problems += check_properties(board, parent, registry)
     except UnknownParent as error:
         where = at(board.origin, "extends")
         problems.append(ConfigError(str(error).removeprefix(f"{where}: "), where))
     except QomError as error:
         problems.append(error if isinstance(error, ConfigError) else ConfigError(str(error)))
-    problems += check_properties(board)
     whole = chain(board, below, problems)
     if properties:
-        properties |= {item.name for layer in _layers(board) for item in layer.properties}
+        properties |= {item.name for layer in layers(board) for item in layer.properties}
         problems += wrong_with(
             whole, registry, properties, _model(board, registry, parent), _most(board, registry, parent)
         )
@@ -73,15 +73,9 @@ def _in_order(problems: Iterable[ConfigError]) -> list[ConfigError]:
     return sorted(once.values(), key=place)
 
 
-def _layers(board: BoardFile) -> Iterator[BoardFile]:
-    if board.base is not None:
-        yield from _layers(board.base)
-    yield board
-
-
 def _model(board: BoardFile, registry: TypeRegistry, parent: str) -> tuple[str, str] | None:
     """The default processor model and where it was said."""
-    for layer in reversed(list(_layers(board))):
+    for layer in reversed(layers(board)):
         if layer.default_cpu is not None:
             return layer.default_cpu, at(layer.origin, "default-cpu")
     name = registry.class_of(parent).default_cpu_type
@@ -89,7 +83,7 @@ def _model(board: BoardFile, registry: TypeRegistry, parent: str) -> tuple[str, 
 
 
 def _most(board: BoardFile, registry: TypeRegistry, parent: str) -> int:
-    said = [layer.max_cpus for layer in _layers(board) if layer.max_cpus is not None]
+    said = [layer.max_cpus for layer in layers(board) if layer.max_cpus is not None]
     return said[-1] if said else int(registry.class_of(parent).max_cpus)
 
 

@@ -153,11 +153,8 @@ def read_board(path: str | Path, problems: Problems | None = None, _above: tuple
         known = _read.get((path, path.absolute()))
     if known is not None and known[0] == stamp and known[1].base is None:
         return known[1]
-    real = path.resolve()
-    if real in _above:
-        raise ConfigError(f"the board extends itself: {' -> '.join(p.name for p in (*_above, real))}", str(path))
     found = Problems(strict=problems is None or problems.strict)
-    board = _Reader(read_document(path), found, (*_above, real)).board()
+    board = _Reader(read_document(path), found, (*_above, path.resolve())).board()
     if not found and stamp is not None:
         with _lock:
             _read[path, path.absolute()] = (stamp, board)
@@ -253,8 +250,9 @@ class _Reader:
         with self.problems.kept():
             facts["max_cpus"] = take.number("max-cpus", low=0, high=4096)
         with self.problems.kept():
-            facts["extends"] = take.text("extends")
-            facts["base"] = self._base(facts["extends"], node)
+            extends = take.text("extends")
+            facts["base"] = self._base(extends, node)
+            facts["extends"] = extends
         with self.problems.kept():
             take.done()
         return facts
@@ -266,6 +264,9 @@ class _Reader:
         path = self.path.parent / extends
         if not path.exists():
             raise ConfigError(f"board: 'extends': no file '{path}'", node.value["extends"].origin)
+        if path.resolve() in self.above:
+            trail = " -> ".join(p.name for p in (*self.above, path.resolve()))
+            raise ConfigError(f"board: 'extends': the board extends itself: {trail}", node.value["extends"].origin)
         return read_board(path, None, self.above)
 
     def _property(self, node: Node) -> BoardProperty:

@@ -87,8 +87,8 @@ def board_types(board: BoardFile, registry: TypeRegistry) -> list[TypeInfo]:
 def _record(board: BoardFile, parent: str, name: str, aliases: tuple[str, ...], version: int | None) -> TypeInfo:
     upto: tuple[Version, ...] = () if version is None else board.versions[: version + 1]
     attributes: dict[str, Any] = {"versions": upto}
-    for layer in _layers(board):
-        attributes.update({inner_name(p.name): _declaration(p) for p in layer.properties})
+    for layer in layers(board):
+        attributes.update({_attribute(item): _declaration(item) for item in layer.properties})
         if layer.default_memory is not None:
             attributes["default_ram_size"] = layer.default_memory
         if layer.max_cpus is not None:
@@ -109,8 +109,9 @@ def _record(board: BoardFile, parent: str, name: str, aliases: tuple[str, ...], 
     )
 
 
-def _layers(board: BoardFile) -> list[BoardFile]:
-    return [*(_layers(board.base) if board.base is not None else []), board]
+def layers(board: BoardFile) -> list[BoardFile]:
+    """The files a board is made of, the one that all others extend first."""
+    return [*(layers(board.base) if board.base is not None else []), board]
 
 
 def _class_init(cls: type[BoardMachine], board: BoardFile) -> None:
@@ -134,23 +135,35 @@ def _declaration(board: BoardProperty) -> Any:
     )
 
 
-def check_properties(board: BoardFile) -> list[ConfigError]:
-    """What is wrong with the properties of the board's own: taken names, defaults that are not what they should be."""
+def check_properties(board: BoardFile, parent: str, registry: TypeRegistry) -> list[ConfigError]:
+    """What is wrong with the properties of the board's own: taken names, defaults that are not what they should be.
+
+    Args:
+        board: the board, whose machine types derive from `parent`.
+        parent: the name of that type.
+        registry: where it is.
+    """
     wrong: list[ConfigError] = []
-    for item in board.properties:
-        attribute = inner_name(item.name)
-        if hasattr(BoardMachine, attribute) or attribute in ("cpus", "accel", "config", "ready", "system_bus", "clock"):
-            wrong.append(
-                ConfigError(
-                    f"property '{item.name}': every machine has something of that name: expected another", item.origin
-                )
-            )
+    items = [item for layer in layers(board) for item in layer.properties]
+    if not items:
+        return []
+    # A property of a board file may replace another board file's, but not one that Python code knows.
+    python = next(found for found in registry.get(parent).lineage() if found.info is None)
+    for item in items:
+        if item.name in python.properties:
+            text = f"property '{item.name}': '{python.name}' has a property of that name: expected another"
+            wrong.append(ConfigError(text, item.origin))
             continue
         try:
-            type_init("board-property-check")(type("Check", (), {"__annotations__": {}, attribute: _declaration(item)}))
+            type_init("board-property-check")(type("Check", (), {_attribute(item): _declaration(item)}))
         except QomError as error:
-            wrong.append(ConfigError(str(error).replace("Check: ", ""), item.origin))
+            wrong.append(ConfigError(str(error).removeprefix("Check: "), item.origin))
     return wrong
+
+
+def _attribute(item: BoardProperty) -> str:
+    """Where the value is kept: nothing of the class has such a name."""
+    return f"board_{inner_name(item.name)}"
 
 
 def register_board(registry: TypeRegistry, board: BoardFile, origin: str = "") -> list[str]:
@@ -159,7 +172,7 @@ def register_board(registry: TypeRegistry, board: BoardFile, origin: str = "") -
     Raises:
         QomError: a name is taken, or the board does not fit together with what it extends.
     """
-    for error in check_properties(board):
+    for error in check_properties(board, parent_of(board, registry), registry):
         raise error
     return [registry.register(info, origin).name for info in board_types(board, registry)]
 
