@@ -99,10 +99,13 @@ def _from_plugin(name: str, word: str) -> Option:
     """The option `name` that a plugin brings; ConfigError with near misses when none does."""
     if name in PLUGIN_CHOICE:
         raise ConfigError("expected on a command line only, where plugins are chosen before they are loaded", word)
-    brought = current().registry().extensions.options
+    registry = current().registry()
+    brought = registry.extensions.options
     found = brought.get(name)
     if found is None:
-        raise ConfigError(f"unknown option{did_you_mean(name, {*_BY_NAME, *PLUGIN_CHOICE, *brought})}", word)
+        missing = [row.name for row in registry.plugins if row.status != "loaded" and not row.by_choice]
+        hint = f"; not loaded: {', '.join(missing)} (`qom plugins` says why)" if missing else ""
+        raise ConfigError(f"unknown option{did_you_mean(name, {*_BY_NAME, *PLUGIN_CHOICE, *brought})}{hint}", word)
 
     def handle(line: CommandLine, text: str, origin: str) -> None:
         found.apply(line.builder, text, origin)

@@ -148,6 +148,14 @@ def test_the_command_line_loads_plugins_only_for_a_word_it_does_not_know(site: P
     assert [n for n in sys.modules if n.startswith("choice_")]
 
 
+def test_an_option_of_a_broken_plugin_says_where_to_look(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "choice_two.py").write_text("1 / 0")
+    assert system.main(["-two-size", "3"]) == 1
+    assert capsys.readouterr().err == (
+        "qom-system-x86_64: -two-size: unknown option; did you mean 'one-size'?; not loaded: two (`qom plugins` says why)\n"
+    )
+
+
 PITFALL = """
 import pathlib
 pathlib.Path({mark!r}).touch()
