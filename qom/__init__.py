@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from qom.vm.chardev import Chardev
     from qom.vm.console import Console, ConsoleTimeout
     from qom.vm.cpu import Cpu
+    from qom.vm.image import ImageFile
     from qom.vm.launch import open_machine
     from qom.vm.machine import Machine
     from qom.vm.mainloop import MainLoop
@@ -169,6 +170,7 @@ _LATER = {
     "PluginManager": "qom.plugins",
     "default_registry": "qom.plugins",
     "BlockBackend": "qom.vm.block",
+    "ImageFile": "qom.vm.image",
     "Chardev": "qom.vm.chardev",
     "Console": "qom.vm.console",
     "ConsoleTimeout": "qom.vm.console",
@@ -208,6 +210,7 @@ __all__ = [
     "DriveEntry",
     "DuplicateType",
     "GlobalProperty",
+    "ImageFile",
     "Interface",
     "IsaBus",
     "IsaDevice",

@@ -298,14 +298,17 @@ class ConfigBuilder:
         self.config.chardevs.append(ChardevEntry(backend, id or "", _legacy(take.rest()), origin))
 
     def drive(self, options: Options, origin: str) -> None:
-        """`-drive file=PATH[,if=ide|none][,index=N][,format=raw][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`."""
+        """`-drive file=PATH[,if=ide|none][,index=N][,format=NAME][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`.
+
+        A format of a plugin's takes what else is said as its properties.
+        """
         take = self._take(options, "drive", origin)
         file = take.needed("file")
         interface = take.choice("if", ("ide", "none"), "ide")
         entry = DriveEntry(
             self._id(take) or "",
             file,
-            take.choice("format", ("raw",), "raw"),
+            take.text("format") or "raw",
             interface,
             take.number("index", high=3),
             take.number("bus", high=1),
@@ -315,6 +318,10 @@ class ConfigBuilder:
             take.switch("snapshot"),
             origin,
         )
+        if entry.format != "raw":
+            entry.props = take.rest()
+        elif (locking := take.raw("locking")) is not None:
+            entry.props = {"locking": locking}
         take.done()
         if entry.index is not None and (entry.bus is not None or entry.unit is not None):
             take.report("'index' cannot be combined with 'bus' and 'unit'", "index")

@@ -22,7 +22,15 @@ import attrs
 from qom.config.builder import ConfigBuilder
 from qom.config.document import SUFFIXES, parse_file
 from qom.config.files import read_file
-from qom.config.model import ChardevEntry, DeviceEntry, DriveEntry, GlobalEntry, MachineConfig, ObjectEntry
+from qom.config.model import (
+    FORMAT_PREFIX,
+    ChardevEntry,
+    DeviceEntry,
+    DriveEntry,
+    GlobalEntry,
+    MachineConfig,
+    ObjectEntry,
+)
 from qom.config.order import build_order
 from qom.config.probe import Probe
 from qom.errors import ConfigError, QomError, did_you_mean
@@ -114,7 +122,7 @@ class _Checker:
         self.ids: dict[str, list[tuple[str, str]]] = {}  # by id: where it is in the tree, and its type
         for place, entries in (
             ("/chardevs", [(c.id, f"chardev-{c.backend}") for c in config.chardevs]),
-            ("/drives", [(d.id, "drive") for d in config.drives]),
+            ("/drives", [(d.id, self._format_of(d)) for d in config.drives]),
             ("/objects", [(o.id, o.driver) for o in config.objects]),
             ("/machine/peripheral", [(d.id, d.driver) for d in config.devices]),
         ):
@@ -247,9 +255,15 @@ class _Checker:
         with self._placed(entry.origin):
             self._properties(f"chardev '{entry.backend}'", found, entry.props, entry.origin)
 
+    def _format_of(self, entry: DriveEntry) -> str:
+        name = FORMAT_PREFIX + entry.format
+        return name if name in self.registry else "block-backend"
+
     def _drive(self, entry: DriveEntry) -> None:
         if (wrong := _unreadable(entry.file)) is not None:
             self.report(f"drive: cannot open image '{entry.file}': {wrong}", entry.origin, "file")
+        with self._placed(entry.origin):
+            self._properties(f"drive '{entry.format}'", entry.format_type(self.registry), entry.given, entry.origin)
 
     def _object(self, entry: ObjectEntry) -> None:
         known = self.registry.names("user-creatable")

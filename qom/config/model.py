@@ -5,11 +5,18 @@ Every entry carries its `origin` ("vm.toml:12", "-device isa-serial,id=x") for e
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from qom.options import Options
+from qom.errors import ConfigError, did_you_mean
+from qom.options import Options, at
+
+if TYPE_CHECKING:
+    from qom.registry import Type, TypeRegistry
+
+FORMAT_PREFIX = "block-"
+"""With the name of an image format after it: the type that reads and writes such images."""
 
 LOG_CATEGORIES = {
     "guest_errors": "what the guest did wrong",
@@ -118,7 +125,11 @@ class ChardevEntry:
 
 @attrs.define
 class DriveEntry:
-    """A disk image.  interface: "ide" (the board puts it on its controller) or "none" (a device refers to it)."""
+    """A disk image, of type `block-<format>`.
+
+    interface: "ide" (the board puts it on its controller) or "none" (a device refers to it).  props: what the format
+    takes beside file, readonly and snapshot.
+    """
 
     id: str
     file: str
@@ -131,6 +142,32 @@ class DriveEntry:
     readonly: bool = False
     snapshot: bool = False
     origin: str = ""
+    props: Options = attrs.field(factory=dict)
+
+    def format_type(self, registry: TypeRegistry) -> Type:
+        """The type of its format.
+
+        Raises:
+            ConfigError: there is no such format; names those there are.
+        """
+        known = sorted(
+            name.removeprefix(FORMAT_PREFIX)
+            for name in registry.names("block-backend")
+            if name.startswith(FORMAT_PREFIX) and not registry.get(name).abstract
+        )
+        if self.format not in known:
+            words = ", ".join(repr(name) for name in known) or "none, as no plugin brings one"
+            text = (
+                f"drive: 'format' cannot be {self.format!r}: expected one of {words}{did_you_mean(self.format, known)}"
+            )
+            raise ConfigError(text, at(self.origin, "format"))
+        return registry.get(FORMAT_PREFIX + self.format)
+
+    @property
+    def given(self) -> Options:
+        """What is said of the image itself, by property."""
+        switches = {"readonly": self.readonly, "snapshot": self.snapshot}
+        return {"file": self.file, **{name: True for name, on in switches.items() if on}, **self.props}
 
 
 @attrs.define

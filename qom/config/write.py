@@ -271,6 +271,7 @@ def _drive(drive: DriveEntry) -> dict[str, Any]:
         media=None if drive.media == "disk" else drive.media,
         readonly=True if drive.readonly and drive.media != "cdrom" else None,
         snapshot=drive.snapshot or None,
+        **drive.props,
     )
 
 

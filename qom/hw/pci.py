@@ -180,6 +180,7 @@ class PciDevice(Device):
         if bus.dma is not None:
             self.bus_master = BusMaster(self, bus.dma)
             self.dma = self.bus_master
+            self._hand_on()  # what sits on a bus of ours goes through the same gate
         self.bars: dict[int, Bar] = {}  # by number; ROM_BAR for the expansion ROM
         self.intx_asserted = False
         self.intx = Line(self._set_intx, self.pin, f"{self.type_name}:int{'abcd'[self.pin]}")

@@ -9,6 +9,7 @@ from qom.deprecated import names_of
 from qom.vm.block import SECTOR, BlockBackend, BlockError
 from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
 from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
+from qom.vm.image import ImageFile
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
@@ -18,7 +19,7 @@ from qom.vm.runstate import RunState
 from qom.vm.vcpu import init_vcpu
 from qom.vm.vm import VirtualMachine
 
-QOM_MODULES = ("chardev", "console", "block", "cpu", "machine")
+QOM_MODULES = ("chardev", "console", "block", "image", "cpu", "machine")
 
 __all__ = [
     "SECTOR",
@@ -32,6 +33,7 @@ __all__ = [
     "CpuAccelerator",
     "FdChardev",
     "FdWatch",
+    "ImageFile",
     "InterruptController",
     "Machine",
     "MachineLock",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from qom.config.model import (
+    FORMAT_PREFIX,
     AccelChoice,
     ChardevEntry,
     CpuChoice,
@@ -160,8 +161,9 @@ def _accelerators(vm: VirtualMachine) -> list[AccelChoice]:
 def _drive(vm: VirtualMachine, id: str, drive: Object) -> DriveEntry:
     was = next((d for d in vm.config.drives if d.id == id), None)
     entry = DriveEntry(id, "", interface="none") if was is None else was
-    now = {name: drive.get(name) for name in ("file", "format", "readonly", "snapshot")}
-    return attrs.evolve(entry, **now, origin="")
+    props = said(vm, drive)
+    now = {name: props.pop(name, default) for name, default in (("file", ""), ("readonly", False), ("snapshot", False))}
+    return attrs.evolve(entry, **now, format=drive.type_name.removeprefix(FORMAT_PREFIX), props=props, origin="")
 
 
 # Devices

@@ -230,12 +230,11 @@ class VirtualMachine:
         return backend  # type: ignore[no-any-return]
 
     def _add_drive(self, entry: DriveEntry) -> None:
-        drive: Any = self._new("drive", "drive")
+        drive: Any = self.registry.new(entry.format_type(self.registry).name)
         self.root.container("/drives").add_child(entry.id, drive)
-        drive.set("file", entry.file)
-        drive.set("format", entry.format)
-        drive.set("readonly", entry.readonly)
-        drive.set("snapshot", entry.snapshot)
+        for name, value in entry.given.items():
+            with placed(entry.origin, name):
+                drive.set(name, value)
         drive.configure()
         drive.open()
         self._drives[entry.id] = drive

@@ -85,7 +85,7 @@ id = "cc"
 file = "/no/drive"
 id = "d"
 if = "none"
-indx = 3
+unit = 7
 format = "qcow2"
 [[object]]
 qom-type = "rng"
@@ -134,12 +134,12 @@ isa.0
 29:1: device[3]: device: 'driver' is required
 32:1: device[4].driver: 'device' is not a device that can be added by hand
 35:1: device[5].bus: isa-debugcon: cannot be on bus 'pci.0' (PCI): expected a bus of type 'isa-bus'
-36:1: device[5].chardev: device 'isa-debugcon': property 'chardev' cannot be 'd', which is of type 'drive': expected an \
-object of type 'chardev', or its path
+36:1: device[5].chardev: device 'isa-debugcon': property 'chardev' cannot be 'd', which is of type 'block-backend': expected \
+an object of type 'chardev', or its path
 37:1: chardev[0]: chardev 'file': property 'path' is required: expected a string (File that output is written to)
 40:1: chardev[1]: chardev: the id 'cc' is given twice, first by {file}:37:1
 44:1: drive[0].file: drive: cannot open image '/no/drive': No such file or directory
-47:1: drive[0].indx: drive: unknown option 'indx'; did you mean 'index' or 'id'?
+47:1: drive[0].unit: drive: 'unit' cannot be 7: expected an integer in 0..1
 48:1: drive[0].format: drive: 'format' cannot be 'qcow2': expected one of 'raw'
 49:1: object[0]: object: 'id' is required
 50:1: object[0].qom-type: unknown object type 'rng'

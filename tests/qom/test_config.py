@@ -196,8 +196,6 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-drive", "if=ide"], "-drive if=ide: drive: 'file' is required"),
         (["-drive", "file=x,if=scsi"],
          "-drive file=x,if=scsi: drive: 'if' cannot be 'scsi': expected one of 'ide', 'none'"),
-        (["-drive", "file=x,format=qcow2"],
-         "-drive file=x,format=qcow2: drive: 'format' cannot be 'qcow2': expected one of 'raw'"),
         (["-drive", "file=x,if=none"],
          "-drive file=x,if=none: drive: 'id' is required with if=none, for a device to refer to"),
         (["-drive", "file=x,readonly=maybe"],
