@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 import types
@@ -39,6 +41,8 @@ NOTES = ("file", "with", "not run", "run", "status", "output", "example", "conti
 READERS: dict[str, Callable[[str], object]] = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load}
 OTHER_FILES = {"project", "build-system", "tool"}
 """Top keys of a pyproject.toml, which only has to be well-formed."""
+TOOLS = ("as", "ld", "python")
+"""Programs that an `sh` block may run beside those of qom."""
 MANY = 20000  # characters of output that a failure quotes at most
 
 _BLOCK = re.compile(
@@ -231,6 +235,8 @@ def _command(block: Block, text: str, session: Session) -> str:
         at = words.index(">")
         words, into = words[:at], words[at + 1]
     program, *argv = words
+    if program in TOOLS:
+        return _tool(block, words, session)
     if program not in ("qom", "qom-system-x86_64") or set("<|&;") & {w for w in words if len(w) == 1}:
         raise PageError(
             f"{block.place}: cannot run {text!r}: expected a command line of qom, or <!-- not run: why --> above the block"
@@ -246,6 +252,8 @@ def _command(block: Block, text: str, session: Session) -> str:
         else:
             CommandLine().parse(argv)
         return ""
+    if runs_a_guest:  # its console is the process's own standard output
+        return _tool(block, ["python", "-m", "qom.cli.main" if program == "qom" else "qom.cli.system", *argv], session)
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         status = (qom_main if program == "qom" else system_main)(argv)
     expected = int(block.notes.get("status", "0"))
@@ -256,6 +264,25 @@ def _command(block: Block, text: str, session: Session) -> str:
         (session.directory / into).write_text(out.getvalue(), encoding="utf-8")
         return err.getvalue()
     return out.getvalue() + err.getvalue()
+
+
+def _tool(block: Block, words: list[str], session: Session) -> str:
+    """Run a program that is not ours, as its user would, in the session's directory."""
+    words = [sys.executable, *words[1:]] if words[0] == "python" else words
+    path = os.pathsep.join([str(TOP), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    done = subprocess.run(
+        words,
+        cwd=session.directory,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode != int(block.notes.get("status", "0")):
+        raise PageError(
+            f"{block.place}: {shlex.join(words)!r} ended with {done.returncode}; it said:\n{done.stdout}{done.stderr}"
+        )
+    return done.stdout + done.stderr
 
 
 RUNNERS: dict[str, Callable[[Block, Session], None]] = {
