@@ -18,6 +18,7 @@ from qom.hw.bus import Bus
 from qom.hw.device import Device
 from qom.properties import INT_RANGES, Property, to_text
 from qom.registry import Type
+from qom.show.board_sections import board_file, board_sections
 from qom.show.example import example
 from qom.show.page import Cell, Code, Page, Part, Ref, Section
 
@@ -33,6 +34,7 @@ def type_page(found: Type) -> Page:
     desc = found.desc
     sections = [Section("", _about(found)), _facts(found)]
     sections += _properties(found)
+    sections += board_sections(found)
     sections += [s for s in (_state(found), _lines(found), _derived(found), _use(found)) if s is not None]
     return Page(found.name, desc, tuple(sections))
 
@@ -71,7 +73,10 @@ def _facts(found: Type) -> Section:
     if found.abstract:
         fact("abstract", "cannot be created itself")
     fact("comes from", found.registry.brought_by(found))
-    fact("module", Code(str(found.cls.__module__)))
+    if found.info is None:
+        fact("module", Code(str(found.cls.__module__)))
+    elif made_from := board_file(found):
+        fact("board file", Code(made_from))
     if issubclass(found.cls, Device) and not found.is_a("machine"):
         cls: type[Device] = found.cls
         if cls.bus_type:

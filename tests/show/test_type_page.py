@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from qom import (
     state,
     type_init,
 )
+from qom.board import board_of, read_board, register_board
 from qom.cli import main as qom_main
 from qom.cli.arguments import file_and_options
 from qom.cli.options import CommandLine
@@ -74,6 +76,32 @@ def test_a_page_as_text(types: TypeRegistry) -> None:
     assert "  $ qom-system-x86_64 -device piix3-ide" in lines
     assert any(line.startswith("Not modelled: ") for line in lines)
     assert "\n\n\n" not in text
+
+
+def test_a_machine_from_a_board_file_shows_its_board(types: TypeRegistry, tmp_path: Path) -> None:
+    board = board_of("pc-machine", types)
+    page = type_page(types.get("pc-machine"))
+    parts, regions, wires = (next(s for s in page.sections if s.title == t) for t in ("Parts", "Memory map", "Wires"))
+    assert [row[0] for row in parts.rows] == [Code(p.name) for p in board.parts]
+    assert [row[0] for row in regions.rows] == [Code(r.name) for r in board.regions]
+    text = as_text(page)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "board file pc-i440fx.toml" in lines
+    assert "rtc mc146818rtc piix3.isa.0 iobase = 0x70" in lines
+    assert "gsi.ioapic[0-23] ioapic[0-23]" in lines and "gsi.pic[8-15] pic2[0-7] own-chips" in lines
+    count = 0
+    for row in wires.rows:  # joined or not, none is lost
+        span = re.search(r"\[(\d+)-(\d+)\]$", row[0].text if isinstance(row[0], Code) else "")
+        count += int(span[2]) - int(span[1]) + 1 if span else 1
+    assert count == len(board.wires)
+    path = tmp_path / "small.toml"
+    path.write_text(
+        '[board]\nname = "small"\ndesc = "Small"\n\n[[region]]\nname = "ram"\nkind = "ram"\nsize = "ram-size"\n'
+    )
+    registry = types.fork()
+    register_board(registry, read_board(path))
+    small = as_text(type_page(registry.get("small-machine")))
+    assert "ram     ram   only through aliases  ram-size" in small and "Wires" not in small and "Parts" not in small
 
 
 def test_links_between_pages_lead_to_types(types: TypeRegistry) -> None:
