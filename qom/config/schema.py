@@ -74,10 +74,10 @@ _DEFS: Final[dict[str, Schema]] = {
     "port": {
         "type": "string",
         "anyOf": [
-            {"pattern": r"^(none|(stdio|null|pty|ringbuf)(,.*)?|(file|unix|tcp|chardev):[\s\S]+)$"},
+            {"pattern": r"^(none|(stdio|null|pty|ringbuf|console)(,.*)?|(file|unix|tcp|chardev):[\s\S]+)$"},
             {"$ref": "#/$defs/filled"},
         ],
-        "description": "A back end: stdio, null, none, pty, ringbuf, file:PATH, unix:PATH, tcp:HOST:PORT, or chardev:ID",
+        "description": "Back end: stdio, null, none, pty, ringbuf, console, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID",
     },
 }  # fmt: skip
 
