@@ -113,6 +113,12 @@ def _from_plugin(name: str, word: str) -> Option:
     return Option(found.name, found.argument, found.help, handle)
 
 
+def argument_of(name: str) -> str | None:
+    """What the option `name`, ours or a plugin's, is followed by ("" for nothing); None when there is no such option."""
+    option = _BY_NAME.get(name) or current().registry().extensions.options.get(name)
+    return None if option is None else option.argument
+
+
 def _section(name: str) -> Handler:
     section, first = SECTIONS[name]
 
@@ -123,7 +129,10 @@ def _section(name: str) -> Handler:
         if (asked := _asks_help(text, first)) is not None:
             line.help_for = line.help_for or (name, asked)
             return
-        section(line.builder, parse_options(text, first, origin), origin)
+        options = parse_options(text, first, origin)
+        if name == "numa" and len(cpus := [v for k, v in split_options(text) if k == "cpus" and v]) > 1:
+            options["cpus"] = ":".join(cpus)  # given again, they add up, as in QEMU
+        section(line.builder, options, origin)
 
     return handle
 

@@ -28,6 +28,7 @@ LINES = [
     "-machine pc,accel=kvm:simulated,kernel-irqchip=split,a20-gate=off -cpu qemu64,+sse4.1,-apic,x2apic=off",
     "-accel kvm,kernel-irqchip=off -accel simulated -enable-kvm -no-reboot -no-shutdown -S -nodefaults",
     "-smp 8,sockets=2,cores=2,threads=2,maxcpus=8 -m size=1.5G",
+    "-smp 8 -numa node,cpus=0,cpus=2-4 -numa node,cpus=1,cpus=5,cpus=6-7",
     "-smp 4 -m 1G -numa node,cpus=0-1,mem=512M -numa node,nodeid=3,mem=512M -numa dist,src=0,dst=3,val=20"
     " -numa cpu,node-id=3,core-id=2 -numa cpu,node-id=3,core-id=3",
     "-bios fw.bin -kernel bzImage -initrd initrd.img -append 'console=ttyS0 root=/dev/sda quiet ${x} {y} \"z\"'",
@@ -146,6 +147,29 @@ def test_what_is_wrong_is_wrong_whatever_is_skipped() -> None:
 def test_wrong_arguments(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert qom_main.main(["convert", *argv]) == 1
     assert capsys.readouterr() == ("", f"qom: {message}\n")
+
+
+def test_processors_of_a_node_add_up() -> None:
+    made = convert(shlex.split("-smp 4 -numa node,cpus=0,cpus=2-3 -numa node,cpus=1"))
+    assert [node.cpus for node in made.numa] == [[0, 2, 3], [1]]
+
+
+def test_options_of_plugins_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qom.cli import options
+    from qom.extensions import SystemOption
+
+    def add(builder: Any, text: str, origin: str) -> None:
+        builder.device({"driver": "isa-stopwatch", "limit": text}, origin)
+
+    class Session:
+        def registry(self) -> Any:
+            return self
+
+        extensions = type("Extensions", (), {"options": {"stopwatch": SystemOption("stopwatch", "N", "add one", add)}})
+
+    monkeypatch.setattr(options, "current", Session)
+    made = convert(["-stopwatch", "-5", "-nodefaults"])
+    assert [(d.driver, d.props) for d in made.devices] == [("isa-stopwatch", {"limit": "-5"})] and made.nodefaults
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")

@@ -14,7 +14,7 @@ import attrs
 
 from qom.cli import qemu_options
 from qom.cli.arguments import deliver
-from qom.cli.options import ALONE, WITH_ARGUMENT, CommandLine
+from qom.cli.options import ALONE, WITH_ARGUMENT, CommandLine, argument_of
 from qom.config import MachineConfig, load
 from qom.config.document import SUFFIXES
 from qom.config.files import INI_SUFFIXES
@@ -73,9 +73,9 @@ def convert(words: list[str], *, skip: bool = False) -> MachineConfig:
     for name, said in split(words):
         text = shlex.join(said)
         try:
-            if name in qemu_options.WITH_ARGUMENT or name in qemu_options.ALONE:
+            if _is_qemus(name):
                 raise NotModelled("is not modelled", text)
-            if name not in WITH_ARGUMENT and name not in ALONE:
+            if argument_of(name) is None:
                 raise NotModelled(f"unknown option{did_you_mean(name, WITH_ARGUMENT | ALONE)}", text)
             line.parse(said)
             if line.help_for is not None or line.show:
@@ -107,9 +107,12 @@ def split(words: list[str]) -> list[tuple[str, list[str]]]:
             out.append(("hda", [word]))
             continue
         name = word[2:] if word.startswith("--") else word[1:]
-        takes = name in WITH_ARGUMENT or name in qemu_options.WITH_ARGUMENT or name in qemu_options.SPELLINGS
-        if not takes and name not in ALONE and name not in qemu_options.ALONE:
-            takes = bool(rest) and not rest[0].startswith("-")  # nobody's option: what follows it must be its own
+        if _is_qemus(name) or name in qemu_options.SPELLINGS:
+            takes = name not in qemu_options.ALONE
+        elif (argument := argument_of(name)) is not None:
+            takes = bool(argument)
+        else:  # nobody's option: what follows it must be its own
+            takes = bool(rest) and not rest[0].startswith("-")
         if takes and not rest:
             raise ConfigError("an argument is missing", word)
         said = [word, rest.pop(0)] if takes else [word]
@@ -118,6 +121,10 @@ def split(words: list[str]) -> list[tuple[str, list[str]]]:
             said = [f"-{name}", template.format(value=said[1].replace(",", ",,"))]
         out.append((name, said))
     return out
+
+
+def _is_qemus(name: str) -> bool:
+    return name in qemu_options.WITH_ARGUMENT or name in qemu_options.ALONE
 
 
 def _is_file(words: list[str]) -> bool:
