@@ -177,6 +177,10 @@ class Source:
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
+    def offset(self, line: int, column: int) -> int:
+        """The inverse of `where`."""
+        return self._starts[line - 1] + column - 1
+
     def error(self, message: str, offset: int) -> ConfigError:
         """An error about what is at `offset`."""
         return self.node(None, offset).error(message)

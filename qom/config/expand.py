@@ -17,6 +17,7 @@ entry with `repeat`, `{...}` is integer arithmetic with `n`, `item` and variable
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -388,6 +389,11 @@ _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
 }
 
 
+@functools.lru_cache(maxsize=256)  # a repeated entry has the same texts again and again
+def _parsed(text: str) -> ast.Expression:
+    return ast.parse(text, mode="eval")
+
+
 def evaluate(text: str, number: Callable[[str], int]) -> int:
     """The value of integer arithmetic: + - * // %, parentheses, and names that `number` gives a value.
 
@@ -396,7 +402,7 @@ def evaluate(text: str, number: Callable[[str], int]) -> int:
     """
     expected = "expected integers and names with + - * // %"
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = _parsed(text.strip())
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ConfigError(f"'{{{text}}}' cannot be worked out: {expected}, or '{{{{' for a plain brace") from None
 

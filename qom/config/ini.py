@@ -45,7 +45,14 @@ def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
                 continue
             section = sections[-1][1]
             place = Node(match[2], here.file, here.line, here.column, f"{section.path}.{match[1]}")
-            section.value[match[1]] = place
+            earlier = section.value.get(match[1])
+            if earlier is None:
+                section.value[match[1]] = place
+            elif match[1] == "cpus":  # of a NUMA node: given again, they add up
+                section.value[match[1]] = earlier.with_value(f"{earlier.value}:{match[2]}")
+            else:
+                text = f"the key '{match[1]}' is given twice, first at {earlier.line}:{earlier.column}"
+                builder.report(place.error(text))
         else:
             builder.report(here.error(f'\'{line}\' is no [section "id"] and no key = "value"'))
     for name, node in sections:

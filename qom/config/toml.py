@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from typing import Any
@@ -12,6 +13,8 @@ from qom.errors import ConfigError
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR_END = re.compile(r"[,\]}#\n]")
 _AT = re.compile(r" [(]at (?:line (\d+), column (\d+)|end of document)[)]$")
+
+_TWICE = ("Cannot overwrite a value", "Cannot declare", "Duplicate inline table key")
 
 Keys = tuple[str | int, ...]
 
@@ -32,11 +35,28 @@ def parse_toml(source: Source) -> Node:
 
 def _syntax_error(source: Source, text: str) -> ConfigError:
     found = _AT.search(text)
-    message = f"not TOML: {_AT.sub('', text)}"
+    reason = _AT.sub("", text)
     if found is None or found[1] is None:
-        return source.error(message, len(source.text) if found else 0)
+        return source.error(f"not TOML: {reason}", len(source.text) if found else 0)
     node = Node(None, source.file, int(found[1]), int(found[2]))
-    return node.error(message)
+    if reason.startswith(_TWICE) and (repeated := _repeated(source, node)) is not None:
+        return repeated
+    return node.error(f"not TOML: {reason}")
+
+
+def _repeated(source: Source, end: Node) -> ConfigError | None:
+    """The error for a key that is given twice; `end` is where tomllib noticed, behind it."""
+    scanner = _Scanner(source.text[: source.offset(end.line, end.column)] + "]")  # a header is noticed before it ends
+    with contextlib.suppress(IndexError):  # the text ends in the middle of something else
+        scanner.scan()
+    if scanner.again is None:
+        return None
+    keys, offset, first = scanner.again
+    path = ""
+    for key in keys:
+        path = member(path, key)
+    line, column = source.where(first)
+    return source.error(f"the key '{path}' is given twice, first at {line}:{column}", offset)
 
 
 def _node(source: Source, value: Any, offsets: dict[Keys, int], keys: Keys, path: str) -> Node:
@@ -67,6 +87,9 @@ class _Scanner:
         self.text = text
         self.offsets: dict[Keys, int] = {}
         self.counts: dict[Keys, int] = {}  # of arrays of tables: the index of their newest element
+        self.values: set[Keys] = set()  # what has a value of its own
+        self.tables: set[Keys] = set()  # those that have a header
+        self.again: tuple[Keys, int, int] | None = None  # the last key given twice: its offset, and the first one's
 
     def scan(self) -> dict[Keys, int]:
         """Note everything there is."""
@@ -88,8 +111,15 @@ class _Scanner:
         if array:
             self.counts[table] = self.counts.get(table, -1) + 1
             table = (*table, self.counts[table])
+        elif table in self.tables or (table in self.offsets and not self._is_open(table)):
+            self.again = (table, at, self.offsets[table])
+        self.tables.add(table)
         self._note(table, at)
         return table
+
+    def _is_open(self, table: Keys) -> bool:
+        """Whether a header may still name the table: it is there only because others in it were named."""
+        return table not in self.values
 
     def _absolute(self, keys: list[str]) -> Keys:
         """The place in the data that a header names: its last element, where it goes through an array of tables."""
@@ -110,7 +140,10 @@ class _Scanner:
         path = table
         for key, offset in keys:
             path = (*path, key)
+            if path in self.values or (path in self.offsets and len(path) == len(table) + len(keys)):
+                self.again = (path, offset, self.offsets[path])
             self.offsets.setdefault(path, offset)
+        self.values.add(path)
         return self._value(self._blank(at + 1), path)
 
     def _key(self, at: int) -> tuple[list[tuple[str, int]], int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qom.cli.options import CommandLine
 from qom.config import MachineConfig, load, read_document
 from qom.errors import ConfigError
 
@@ -322,6 +323,24 @@ def test_what_is_not_a_variable_stays(write: Write, text: str, name: str) -> Non
 )  # fmt: skip
 def test_what_is_wrong_with_variables(write: Write, text: str, variables: dict[str, str], message: str) -> None:
     assert refused(write(vm_toml=text), variables) == message
+
+
+def test_variables_on_a_system_command_line(write: Write) -> None:
+    path = str(write(vm_toml=VARIABLES))
+    for argv in (
+        ["-readconfig", path, "--var", "image=i.img", "-m", "64"],
+        ["-m", "64", "-var", "image=i.img", "-readconfig", path],
+    ):
+        made = CommandLine().parse(argv).builder.finish()
+        assert made.drives[0].file == "i.img" and made.memory == 64 << 20 and made.smp.cpus == 2
+    for argv, message in (
+        (["--var", "a=1"], "--var a=1: there is no file to declare this variable"),
+        (["--var", "a"], "--var a: expected NAME=VALUE"),
+        (["--var", "a=1", "-var", "a=2"], "-var a=2: the variable 'a' is given twice"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            CommandLine().parse(argv)
+        assert str(error.value) == message
 
 
 def test_ini_files_have_no_variables(write: Write) -> None:

@@ -162,7 +162,7 @@ def test_every_entry_knows_its_place(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ('name = "x"\nname = "y"\n', "2:11", "not TOML: Cannot overwrite a value"),
+        ('name = "x"\nname = "y"\n', "2:1", "the key 'name' is given twice, first at 1:1"),
         ('name = "x\n', "1:10", "not TOML: Illegal character '\\n'"),
         ("[machine]\n[smp]\ncpus = 3\ncores = 2\n", "2:1", "smp: sockets (1) * cores (2) * threads (1) is 2: expected 3,"
          " the number of cpus"),
@@ -209,6 +209,7 @@ def test_options_come_on_top_of_a_file(write: Write) -> None:
     [
         ("x = \"1\"\n", "1:1", "a value outside any section: expected [section] first"),
         ("[device]\n  driver = x\n", "2:3", "'driver = x' is no [section \"id\"] and no key = \"value\""),
+        ("[device]\ndriver = \"x\"\n driver = \"y\"\n", "3:2", "the key 'driver' is given twice, first at 2:1"),
         ("\n[divice]\n", "2:1", "unknown section 'divice'; did you mean 'device' or 'drive'?"),
         ("[device \"a\"]\n", "1:1", "device: 'driver' is required"),
     ],

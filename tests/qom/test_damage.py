@@ -21,7 +21,7 @@ from qom.errors import ConfigError
 
 # The time an example takes is the machine's business, not the test's.
 STEADY = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 TOML = """\
@@ -104,7 +104,7 @@ menu = true
 [log]
 categories = ["int", "exec"]
 [[part]]
-name = "pit"
+name = "port92"
 remove = true
 [[wire]]
 from = "rtc.irq"
@@ -150,7 +150,7 @@ def judge(path: Path, registry: TypeRegistry) -> None:
     problems = check(path, registry)
     for problem in problems:
         assert problem.line >= 1 and problem.column >= 1 and problem.message, problem
-        assert Path(problem.file).parent == path.parent
+        assert Path(problem.file).is_file()
     assert problems or refused is None, refused
 
 

@@ -128,7 +128,14 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path, text: str) -> None:
 
 
 WRONG = [
-    ("toml", "a = 1\na = 2\n", "2:6", "not TOML: Cannot overwrite a value"),
+    ("toml", "a = 1\n  a = 2\n", "2:3", "the key 'a' is given twice, first at 1:1"),
+    ("toml", "[x]\na.b = 1\na.b = 2\n", "3:3", "the key 'x.a.b' is given twice, first at 2:3"),
+    ("toml", "a.b = 1\na = 2\n", "2:1", "the key 'a' is given twice, first at 1:1"),
+    ("toml", "a = 1\na.b = 2\n", "2:1", "the key 'a' is given twice, first at 1:1"),
+    ("toml", "[a]\nx = 1\n[b]\n[a]\n", "4:1", "the key 'a' is given twice, first at 1:1"),
+    ("toml", "a = 1\n[a]\n", "2:1", "the key 'a' is given twice, first at 1:1"),
+    ("toml", "[[d]]\nx = 1\n[[d]]\ny = 2\ny = 3\n", "5:1", "the key 'd[1].y' is given twice, first at 4:1"),
+    ("toml", "t = { x = 1, x = 2 }\n", "1:14", "the key 't.x' is given twice, first at 1:7"),
     ("toml", "a = [1,\n", "2:1", "not TOML: Invalid value"),
     ("toml", "a = " + "[" * 70 + "]" * 70, "1:69", "nested too deeply: expected at most 64 levels"),
     ("toml", "a = " + "[" * 5000, "1:1", "nested too deeply: expected at most 64 levels"),
