@@ -92,7 +92,7 @@ def test_parts_are_added_and_removed_with_their_wires(tmp_path: Path) -> None:
 
 
 def test_a_wire_leads_elsewhere(tmp_path: Path) -> None:
-    with changed(tmp_path, '[[wire]]\nfrom = "pm.sci"\nto = "gsi.board[11]"\n') as vm:
+    with changed(tmp_path, '[[wire]]\nfrom = "pm.sci"\nto = "gsi.board[11]"\n') as vm, vm.lock:
         vm.root.resolve("/machine/pm").pin_out("sci", 0).set(1)
         assert vm.root.resolve("/machine/gsi").board >> 9 == 1 << 2
 
