@@ -6,6 +6,7 @@ Exit status: the machine's own, 1 for anything wrong (one line on stderr), 0 for
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(program: str, body: Callable[[], int]) -> int:
     """Run `body`, turning what is the user's business into one line on stderr and status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character the terminal's encoding lacks is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = body()
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from qom.hw.memory import Region
 from qom.object import Object
 from qom.properties import format_size
 from qom.show.memory import spaces
-from qom.show.svg import FONTS, Picture, Svg, category, fit, text_width
+from qom.show.svg import FONTS, Picture, Svg, category, fit, text_width, xml_text
 
 if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
@@ -224,7 +224,7 @@ def _draw(picture: Picture, space: AddressSpace, node: _Node, scale: _Scale) -> 
             low = min(y + h / 2 + text_width(shown, "type") / 2, y + 8 + text_width(shown, "type"))
             picture.put(
                 f'<text class="type" x="{middle:.1f}" y="{low:.1f}" transform="rotate(-90 {middle:.1f} {low:.1f})">'
-                f"{_escaped(shown)}</text>"
+                f"{xml_text(shown)}</text>"
             )
         else:
             picture.rect(node.x, y + 0.5, REGION_W, h - 1, f"box{off}", 3)
@@ -286,7 +286,3 @@ def _size(value: int) -> str:
         return "2^64 bytes"
     text = format_size(value)
     return f"{text} B" if text.isdigit() else text
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

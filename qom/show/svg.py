@@ -10,10 +10,11 @@ what does not fit is shortened in the middle, and the whole of it is in the tool
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax import saxutils
 
 import attrs
 
@@ -21,7 +22,7 @@ from qom.hw.bus import Bus
 from qom.hw.device import Device
 from qom.object import Object
 
-__all__ = ["CATEGORIES", "FONTS", "Picture", "Svg", "category", "fit", "text_width", "tooltip"]
+__all__ = ["CATEGORIES", "FONTS", "Picture", "Svg", "category", "fit", "text_width", "tooltip", "xml_text"]
 
 # Category: its name in the legend, then fill, edge and text for light, then for dark surroundings.
 CATEGORIES: Final[dict[str, tuple[str, tuple[str, str, str], tuple[str, str, str]]]] = {
@@ -71,9 +72,16 @@ _WIDTHS: Final[dict[str, float]] = {
     **dict.fromkeys("OQGDHNUCR&ABEKPSVXY", 0.71),
     **dict.fromkeys("–·", 0.56),
 }
+_ILLEGAL: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+REPLACEMENT: Final = "\ufffd"
 ELLIPSIS: Final = "…"
 BESIDE: Final = 6.0  # px between a text and what follows it
 SHORTEST: Final = 24.0  # px: less room is not worth a text
+
+
+def xml_text(text: str) -> str:
+    """`text` as it may stand in a document: marks escaped, what XML cannot hold replaced."""
+    return saxutils.escape(_ILLEGAL.sub(REPLACEMENT, text))
 
 
 def text_width(text: str, font: str) -> float:
@@ -136,7 +144,7 @@ def _attributes(given: Mapping[str, object]) -> str:
     for name, value in given.items():
         if value is not None and value != "":
             text = _number(value) if isinstance(value, float) else str(value)
-            out.append(f" {name.rstrip('_').replace('_', '-')}={quoteattr(text)}")
+            out.append(f" {name.rstrip('_').replace('_', '-')}={saxutils.quoteattr(_ILLEGAL.sub(REPLACEMENT, text))}")
     return "".join(out)
 
 
@@ -179,7 +187,7 @@ class Picture:
         self.put(f"<g{_attributes({'class': cls, **given})}>")
         self.depth += 1
         if tip:
-            self.put(f"<title>{escape(tip)}</title>")
+            self.put(f"<title>{xml_text(tip)}</title>")
         yield
         self.depth -= 1
         self.put("</g>")
@@ -218,10 +226,10 @@ class Picture:
         rest, style = more
         span = ""
         if rest and room is not None and (left := room - wide - BESIDE) > SHORTEST:
-            span = f'<tspan class="{style}" dx="{_number(BESIDE)}">{escape(fit(rest, left, style))}</tspan>'
+            span = f'<tspan class="{style}" dx="{_number(BESIDE)}">{xml_text(fit(rest, left, style))}</tspan>'
         self.put(
             f'<text class="{font}{" " + cls if cls else ""}" x="{_number(x)}" y="{_number(y)}"{at}>'
-            f"{escape(shown)}{span}</text>"
+            f"{xml_text(shown)}{span}</text>"
         )
 
     def line(self, points: Iterable[tuple[float, float]], cls: str, radius: float = 4) -> None:
@@ -251,14 +259,14 @@ class Picture:
         out = [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="qom" width="{_number(total_w)}" height="{_number(total_h)}"'
             f' viewBox="0 0 {_number(total_w)} {_number(total_h)}" role="img">',
-            f"  <title>{escape(self.title)}</title>",
+            f"  <title>{xml_text(self.title)}</title>",
             f"  <style>{STYLE}</style>",
             f'  <rect class="paper" width="{_number(total_w)}" height="{_number(total_h)}" rx="8"/>',
-            f'  <text class="title" x="{_number(margin)}" y="{_number(margin + 15)}">{escape(self.title)}</text>',
+            f'  <text class="title" x="{_number(margin)}" y="{_number(margin + 15)}">{xml_text(self.title)}</text>',
         ]
         if self.subtitle:
             out.append(
-                f'  <text class="sub" x="{_number(margin)}" y="{_number(margin + 34)}">{escape(self.subtitle)}</text>'
+                f'  <text class="sub" x="{_number(margin)}" y="{_number(margin + 34)}">{xml_text(self.subtitle)}</text>'
             )
         out += [
             f'  <g transform="translate({_number(margin)} {_number(top)})">',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -122,6 +123,15 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         timeout=60,
     )
     assert done.stdout.startswith("object") and done.stderr == ""
+
+
+def test_an_encoding_without_some_character_is_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qom.cli.main", "doc", "bus"], cwd=ROOT, capture_output=True, timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == b""
+    assert b"derives from  bus \\u2190 object" in done.stdout
 
 
 def test_a_device_that_cannot_be_built_leaves_nothing_running() -> None:

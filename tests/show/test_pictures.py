@@ -342,6 +342,17 @@ def test_widths_and_shortening() -> None:
     assert fit("mmmm", 1, "name") == "…"
 
 
+def test_what_xml_cannot_hold_is_replaced() -> None:
+    picture = Picture("a \x00 b \x1b[1m <c> \udcff & d")
+    with picture.group("x\x01y", "tip \x07", data_path='"<\x02>"'):
+        picture.text(0, 0, "e\x0bf", "name")
+    document = picture.document()
+    root = parse(document)
+    assert root.findtext(f"{NS}title") == "a \ufffd b \ufffd[1m <c> \ufffd & d"
+    assert [g.get("data-path") for g in root.iter(f"{NS}g") if g.get("data-path")] == ['"<\ufffd>"']
+    document.encode("utf-8")
+
+
 def test_lines_have_round_corners_and_no_needless_points() -> None:
     assert rounded([(0, 0), (5, 0), (10, 0)], 4) == "M0 0L10 0"
     assert rounded([(0, 0), (10, 0), (10, 10)], 4) == "M0 0L6 0Q10 0 10 4L10 10"
