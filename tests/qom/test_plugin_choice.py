@@ -225,13 +225,13 @@ def test_nothing_is_imported_because_a_file_says_so(tmp_path: Path) -> None:
         "id",
         "bus",
     )
-    texts = [f"{json.dumps(key)} = {json.dumps(says)}" for key in keys]
-    texts += [f"{json.dumps(key)} = {json.dumps(word)}" for key in keys for word in says]
-    for key in keys:
-        for word in says:
-            table = "\n".join(f"{json.dumps(o)} = {json.dumps(word)}" for o in options)
-            texts += [f"[{json.dumps(key)}]\n{table}", f"[[{json.dumps(key)}]]\n{table}"]
-        texts += [f"[[{json.dumps(key)}]]\n{json.dumps(o)} = {json.dumps(says[0])}" for o in options]
+    texts = []
+    for n, key in enumerate(map(json.dumps, keys)):
+        words = [json.dumps(says[(n + m) % len(says)]) for m in range(len(options))]  # each in turn
+        texts += [f"{key} = {json.dumps(says)}", f"{key} = {words[0]}", f"{key} = {words[1]}"]
+        table = "\n".join(f"{json.dumps(option)} = {word}" for option, word in zip(options, words, strict=True))
+        texts += [f"[{key}]\n{table}", f"[[{key}]]\n{table}"]
+        texts += [f"[[{key}]]\n{json.dumps(option)} = {word}" for option, word in zip(options, words, strict=True)]
     before = set(sys.modules)
     sys.path.insert(0, str(site))
     try:
