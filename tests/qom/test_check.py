@@ -12,8 +12,10 @@ import pytest
 
 from qom import QomError, TypeRegistry, VirtualMachine, default_registry
 from qom.cli import main as qom_main
+from qom.cli.options import CommandLine
 from qom.config import load
 from qom.config.check import Problem, check
+from qom.config.write import dumps
 
 Write = Callable[..., Path]
 
@@ -283,7 +285,7 @@ irq = 11
 id = "d1"
 if = "none"
 file = "{dir}/disk.img"
-readonly = true
+snapshot = true
 [log]
 file = "{dir}/made.txt"
 """
@@ -296,6 +298,30 @@ def test_a_good_file_is_ok_and_nothing_is_made(write: Write, registry: TypeRegis
     assert check(path, registry) == []
     assert {p.name for p in tmp_path.iterdir()} == {"disk.img", "vm.toml"}
     assert set(threading.enumerate()) == threads and set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-M none",
+        "-M pc -smp 4,sockets=2 -m 64 -numa node,cpus=0-1 -numa node,cpus=2-3 -cpu qemu64,+sse4.1,-apic",
+        "-M pc,a20-gate=off -serial none -serial null -debugcon null -hda {disk} -snapshot -boot order=c",
+        "-device isa-ide,id=i,iobase=0x1e8,iobase2=0x3ee,irq=11 -drive file={disk},if=none,id=d,snapshot=on"
+        " -device ide-hd,bus=i.ide.0,drive=d -chardev ringbuf,id=r,size=4k -device isa-serial,chardev=r,index=1"
+        " -global isa-serial.irq=4 -device isa-debugcon,iobase=0x402,bus=isa.0",
+        "-device isa-debug-exit,iobase=0x501 -chardev ringbuf,id=r -object trace,id=t,chardev=r",
+    ],
+)
+def test_what_can_be_built_is_right(line: str, write: Write, registry: TypeRegistry, tmp_path: Path) -> None:
+    """Files written from configurations that build, and from the machines built from them, have no problems."""
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 16))
+    words = line.replace("{disk}", str(disk)).split()
+    config = CommandLine().parse(["-accel", "qtest", "-nodefaults", *words]).builder.finish()
+    said = write(said_toml=dumps(config))
+    with VirtualMachine(config, registry).build() as vm:
+        dumped = write(dumped_yaml=dumps(vm.dump(), "yaml"))
+    assert [str(p) for path in (said, dumped) for p in check(path, registry)] == []
 
 
 def test_the_command(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
