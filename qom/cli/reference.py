@@ -25,7 +25,7 @@ from qom.show.type_page import HIDDEN, default_text, said, type_page, values_tex
 __all__ = ["PUBLIC", "pages"]
 
 PUBLIC: Final = ("qom", "qom.hw", "qom.vm", "qom.board", "qom.config", "qom.show", "qom.testing", "accel")
-"""The packages whose `__all__` is for users; one that is not there yet is left out."""
+"""The packages whose `__all__` is for users."""
 KINDS: Final = (
     ("machine", "Machines"),
     ("accel", "Accelerators"),
@@ -166,12 +166,7 @@ def _commands() -> str:
 
 
 def _public_modules() -> Iterator[Any]:
-    for name in PUBLIC:
-        try:
-            yield importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
+    return map(importlib.import_module, PUBLIC)
 
 
 def _api(module: Any) -> str:
@@ -264,21 +259,36 @@ def _laid_out(text: str) -> str:
     return text
 
 
+class _Source(str):
+    """An annotation as its source says it: shown without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _signature(function: Callable[..., Any]) -> str:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return "(…)"
-    kept = [p for n, p in enumerate(signature.parameters.values()) if n or p.name not in ("self", "cls")]
-    text = str(signature.replace(parameters=kept))
-    text = re.sub(r"<(?:function|object|class) [^>]*>", "…", text)
-    return re.sub(r"'([\w.|\[\], ]+)'", r"\1", text) if "'" in text else text
+    kept = [
+        p.replace(annotation=_Source(p.annotation)) if isinstance(p.annotation, str) else p
+        for n, p in enumerate(signature.parameters.values())
+        if n or p.name not in ("self", "cls")
+    ]
+    result = signature.return_annotation
+    result = _Source(result) if isinstance(result, str) else result
+    text = str(signature.replace(parameters=kept, return_annotation=result))
+    return re.sub(r"<(?:function|object|class) [^>]*>", "…", text)
 
 
 def _shortened(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 80 and " at 0x" not in text else f"{type(value).__name__} of {len(value)}" if hasattr(
-        value, "__len__") else "…"  # fmt: skip
+    if len(text) <= LINE and " at 0x" not in text:
+        return text
+    return f"{len(value)} entries" if hasattr(value, "__len__") else "…"
 
 
 def _indented(text: str) -> str:

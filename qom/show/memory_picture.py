@@ -20,7 +20,7 @@ from qom.hw.memory import Region
 from qom.object import Object
 from qom.properties import format_size
 from qom.show.memory import spaces
-from qom.show.svg import FONTS, Picture, Svg, category, fit, text_width, xml_text
+from qom.show.svg import Picture, Svg, category, fit, text_width, xml_text
 
 if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
@@ -36,6 +36,7 @@ REGION_W: Final = 156.0
 SPINE_W: Final = 19.0  # a tall region that has others in it: its name runs along it
 GAP: Final = 4.0
 BETWEEN: Final = 18.0  # flat view and regions
+IN_A_ROW: Final = 4  # regions without a place, under the tree
 PANEL: Final = 34.0  # between memory and ports
 SMALLEST: Final = {"memory": 4096}
 """What counts as one unit of height, in bytes; 1 where nothing is said."""
@@ -69,14 +70,11 @@ def memory_svg(vm: VirtualMachine) -> Svg:
 
 def _panel(picture: Picture, space: AddressSpace, top: float) -> float:
     """Draw one address space from `top` down; returns where it ends."""
-    root = _node(space.root, 0, 0, space.root.size)
+    beyond: list[Region] = []
+    root = _node(space.root, 0, 0, space.root.size, beyond)
     assert root is not None
-    hidden = _targets(root)
     cuts = sorted({0, space.root.size} | _bounds(root) | {a for r in space.flat_view for a in (r.start, r.end)})
-    digits = max(len(f"{cuts[-1] - 1:x}"), len(f"{cuts[-2]:x}") if len(cuts) > 1 else 1)
-    shown = [a for a in cuts if a < space.root.size]
-    digits = min(digits, max(len(f"{a:x}") for a in shown) + (0 if shown else 1))
-    left = digits * FONTS["addr"][0] * 0.605 + 10
+    left = max(text_width(f"{a:x}", "addr") for a in cuts[:-1]) + 10
     y = top + 22
     picture.text(0, top + 12, f"{space.name}, {_size(space.root.size)}", "head")
     rows = [y]
@@ -87,10 +85,8 @@ def _panel(picture: Picture, space: AddressSpace, top: float) -> float:
     x = left + FLAT_W + BETWEEN
     _place(root, x, scale)
     _draw(picture, space, root, scale)
-    bottom = rows[-1]
-    if hidden:
-        bottom = _behind(picture, hidden, x, bottom + 10)
-    return bottom
+    bottom = _besides(picture, "seen through aliases:", _targets(root), x, rows[-1])
+    return _besides(picture, "outside of what they are in:", beyond, x, bottom)
 
 
 @attrs.frozen
@@ -109,11 +105,14 @@ def _row(space: AddressSpace, a: int, b: int) -> float:
     return min(ROW + DOUBLING * max(math.log2((b - a) / SMALLEST.get(space.name, 1)), 0), TALLEST)
 
 
-def _node(region: Region, base: int, low: int, high: int) -> _Node | None:
+def _node(region: Region, base: int, low: int, high: int, beyond: list[Region]) -> _Node | None:
+    """`region` and what is in it, as far as they lie in [low, high); those that do not go to `beyond`."""
     start, end = max(base, low), min(base + region.size, high)
     if start >= end:
+        beyond.append(region)
         return None
-    children = [_node(r, base + r.offset, start, end) for r in sorted(region.subregions, key=lambda r: r.offset)]
+    inside = sorted(region.subregions, key=lambda r: r.offset)
+    children = [_node(r, base + r.offset, start, end, beyond) for r in inside]
     return _Node(region, start, end, [c for c in children if c is not None])
 
 
@@ -233,17 +232,19 @@ def _draw(picture: Picture, space: AddressSpace, node: _Node, scale: _Scale) -> 
         _draw(picture, space, child, scale)
 
 
-def _behind(picture: Picture, hidden: list[Region], x: float, y: float) -> float:
-    """What is only seen through aliases, in a row of its own."""
-    picture.text(x, y + 11, "seen through aliases:", "type", cls="muted")
-    at = x + text_width("seen through aliases:", "type") + 8
-    for region in hidden:
+def _besides(picture: Picture, what: str, regions: list[Region], x: float, y: float) -> float:
+    """Regions that have no place in the tree, in rows under it; returns where they end."""
+    if not regions:
+        return y
+    picture.text(x, y + 21, what, "type", cls="muted")
+    left = x + text_width(what, "type") + 8
+    for n, region in enumerate(regions):
+        at, top = left + n % IN_A_ROW * (REGION_W + GAP), y + 10 + n // IN_A_ROW * (16 + GAP)
         tip = f"{region.name}: {_kind(region, region.readonly)}, {_size(region.size)}"
         with picture.group(picture.colour(_colour(region)), tip, data_region=f"- {region.name} -"):
-            picture.rect(at, y, REGION_W, 16, "box", 3)
-            _named(picture, at, y, REGION_W, region.name, f"{_kind(region, region.readonly)} {_size(region.size)}")
-        at += REGION_W + GAP
-    return y + 16
+            picture.rect(at, top, REGION_W, 16, "box", 3)
+            _named(picture, at, top, REGION_W, region.name, f"{_kind(region, region.readonly)} {_size(region.size)}")
+    return y + 10 + -(-len(regions) // IN_A_ROW) * (16 + GAP)
 
 
 def _named(picture: Picture, x: float, y: float, width: float, name: str, note: str, owner: str = "") -> None:

@@ -195,6 +195,25 @@ def test_the_memory_picture_has_every_piece_and_every_region_once(pc: VirtualMac
     assert len(disabled) == 14  # the ROM sides of PAM, and the wrap of A20
 
 
+def test_regions_out_of_sight_are_drawn_too(none: VirtualMachine) -> None:
+    memory = none.machine.system_bus.memory
+    window = memory.add(0x1000, Region.container("window", 0x1000))
+    window.add(0x800, Region("reaches-out", 0x1000))
+    window.add(0x1000, Region("lost", 0x10))
+    shown = [Region.ram(f"ram{n}", 0x1000) for n in range(6)]
+    for n, ram in enumerate(shown):
+        memory.add(n << 20, Region.alias(f"alias{n}", ram, 0, 0x1000))
+    try:
+        found = boxes(parse(memory_svg(none)), "data-region")
+        names = Counter(name for name, _, _ in found)
+        assert names["- lost -"] == names["memory reaches-out 1800"] == names["- ram5 -"] == 1
+        for (one, a, _), (other, b, _) in itertools.combinations(found, 2):
+            assert not overlap(a, b), (one, other)
+    finally:
+        for region in list(memory.subregions):
+            memory.remove(region)
+
+
 def test_every_wire_is_drawn_once_from_its_source_to_its_target(pc: VirtualMachine) -> None:
     root = parse(wiring_svg(pc))
     shown = [w for w in wires(pc) if w.kind != "inside"]
