@@ -21,7 +21,7 @@ from accel.exit_word import MMIO, PORT_SHIFT, REASON, SIZE_SHIFT, STRING, WRITE
 from accel.handles import EXIT_NAMES, VcpuHandle
 from accel.report import describe_exit, report
 from qom import Cpu, MemoryListener, QomError
-from qom.hw import Exit, ExitProbe
+from qom.hw import Exit, ExitProbe, place_of, shown
 
 LEAVE: Final = -1
 """What an exit handler returns instead of a read's value (0 or more) when `cpu_exec` has to end."""
@@ -100,8 +100,8 @@ def cpu_exec(cpu: Cpu) -> None:
                 handler(c_vcpu.data)
             else:
                 value = handler()
-    except QomError as error:  # DeviceFault above all: this machine stops, no other
-        fail(state, str(error))
+    except BaseException as error:  # a DeviceFault above all: this machine stops, no other
+        fail(state, describe_error(error))
 
 
 def cpu_exec_observed(cpu: Cpu, state: LoopState, probe: ExitProbe) -> None:
@@ -118,8 +118,8 @@ def cpu_exec_observed(cpu: Cpu, state: LoopState, probe: ExitProbe) -> None:
             value = probe.serve(exit_record(state, word), partial(serve_observed, state, word))
             if value < 0:
                 return
-    except QomError as error:
-        fail(state, str(error))
+    except BaseException as error:
+        fail(state, describe_error(error))
 
 
 def exit_record(state: LoopState, word: int) -> Exit:
@@ -208,6 +208,13 @@ def sync_apic(state: LoopState, apic: Any) -> None:
     if page.cr8 != state.cr8:  # the guest wrote CR8
         apic.cr8 = page.cr8
     page.cr8 = state.cr8 = apic.cr8  # the guest wrote the task priority
+
+
+def describe_error(error: BaseException) -> str:
+    """A report of what came out of serving an exit; also of what is no fault of a region, such as a controller's."""
+    if isinstance(error, QomError):
+        return str(error)
+    return f"{shown(error)}, at {place_of(error)}"
 
 
 def fail(state: LoopState, what: str) -> int:

@@ -96,6 +96,23 @@ class StateError(QomError):
     """Saved state does not fit the object it is loaded into."""
 
 
+class Fault(QomError):
+    """Code of a plugin raised what it should not have; the original exception is `__cause__`.
+
+    `place` is "file:line" of the code to blame, "" when it is not known.
+    """
+
+    place: str = ""
+
+
+class ObjectFault(Fault):
+    """Code of a type raised while an object was created, had a property set or read, or was finalized."""
+
+    def __init__(self, text: str, place: str = "") -> None:
+        self.place = place
+        super().__init__(text)
+
+
 class ConfigError(QomError):
     """The configuration is wrong; `origin` is "file:line" or the argument it came from ("" when unknown)."""
 

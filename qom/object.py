@@ -10,12 +10,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from qom.blame import blame, passes, place_of, shown
 from qom.errors import (
     AmbiguousPath,
     CastError,
+    Fault,
     LifecycleError,
     MissingProperty,
+    ObjectFault,
     PathError,
+    QomError,
     StateError,
     UnknownProperty,
     did_you_mean,
@@ -141,7 +145,17 @@ class Object:
         found = self.class_properties.get(name)
         if found is None:
             found = self.find_property(name)
-        return self._children[found.name] if found.kind == "child" else found.read(self)
+        if found.kind == "child":
+            return self._children[found.name]
+        try:
+            return found.read(self)
+        except QomError:
+            raise
+        except BaseException as error:
+            if passes(error):
+                raise
+            text = f"{self.path}: property '{found.name}' cannot be read: {shown(error)}{blame(self, error)}"
+            raise ObjectFault(text, place_of(error, self.type)) from error
 
     def set(self, name: str, value: Any) -> None:
         """Set a property from a value or a text, checked; see `object_property_set`."""
@@ -382,10 +396,24 @@ class Object:
 
     def _finalize(self) -> None:
         self._check_not_realized()
+        failures: list[QomError] = []
         for held in reversed(list(self._children.values())):
-            held.unparent()
+            try:
+                held.unparent()
+            except Fault as error:  # what its code raises keeps it no longer alive
+                failures.append(error)
         for hook in self.type.finalizers:
-            hook(self)
+            try:
+                hook(self)
+            except BaseException as error:
+                if passes(error):
+                    raise
+                if not isinstance(error, QomError):
+                    text = f"{self.path}: finalize raised {shown(error)}{blame(self, error)}"
+                    fault = ObjectFault(text, place_of(error, self.type))
+                    fault.__cause__ = error
+                    error = fault
+                failures.append(error)
         move(self, Life.FINALIZED)
         if self.registry.probe is not None:
             self.registry.probe.step("finalized", self)
@@ -399,6 +427,8 @@ class Object:
                 self.__dict__[found.attr] = None
                 if isinstance(target, Object):
                     target.link_dropped(self, found)
+        if failures:
+            raise failures[0]
 
     def link_taken(self, source: Object, link: Property) -> None:
         """A link of `source` now refers to this object."""

@@ -23,6 +23,7 @@ import attrs
 import pluggy
 
 from qom import deprecated, hookspecs
+from qom.blame import plugin_place, shown
 from qom.deprecated import Deprecated
 from qom.errors import ConfigError, PluginError, TypeRegistryError, UnknownParent, did_you_mean
 from qom.hookspecs import FIRST_API, PROJECT
@@ -466,4 +467,5 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, _Refused | PluginError | TypeRegistryError | ConfigError):
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    place = plugin_place(error)
+    return f"{shown(error)}{f' ({place})' if place else ''}"

@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 import attrs
 
-from qom.errors import PropertyError, PropertyLocked, QomError, StateError, TypeRegistryError, UnknownProperty
+from qom.blame import blame, passes, place_of, shown
+from qom.errors import (
+    ObjectFault,
+    PropertyError,
+    PropertyLocked,
+    QomError,
+    StateError,
+    TypeRegistryError,
+    UnknownProperty,
+)
 from qom.lifecycle import Life
 
 if TYPE_CHECKING:
@@ -637,7 +646,15 @@ def object_property_set(obj: Object, name: str, value: Any) -> None:
             raise PropertyLocked(obj.path, name, value, life.value)
     if obj.life is Life.FINALIZED:
         raise PropertyLocked(obj.path, name, value, "finalized")
-    prop.setter(obj, prop, value)
+    try:
+        prop.setter(obj, prop, value)
+    except QomError:
+        raise
+    except BaseException as error:
+        if passes(error):
+            raise
+        text = f"{obj.path}: property '{name}' cannot be {value!r}: {shown(error)}{blame(obj, error)}"
+        raise ObjectFault(text, place_of(error, obj.type)) from error
     if not prop.volatile:
         obj.user_set.add(prop.name)
 

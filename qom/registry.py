@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from qom.blame import blame_type, passes, place_of, shown
 from qom.deprecated import TABLE, Deprecated, note
 from qom.errors import (
     AbstractType,
     ConfigError,
     DuplicateType,
     LifecycleError,
+    ObjectFault,
     QomError,
     TypeCycle,
     TypeRegistryError,
@@ -602,12 +604,20 @@ def construct(obj: Any, found: Type) -> None:
         made = obj.registry.new(part.target, **part.child_props)
         values[part.attr] = made
         obj.add_child(part.name, made)
-    for hook in found.init_hooks:
-        hook(obj)
-    if obj.registry.globals:
-        obj.registry.apply_globals(obj)
-    for hook in found.post_hooks:
-        hook(obj)
+    try:
+        for hook in found.init_hooks:
+            hook(obj)
+        if obj.registry.globals:
+            obj.registry.apply_globals(obj)
+        for hook in found.post_hooks:
+            hook(obj)
+    except QomError:
+        raise
+    except BaseException as error:
+        if passes(error):
+            raise
+        text = f"a '{found.name}' cannot be created: {shown(error)}{blame_type(found, error)}"
+        raise ObjectFault(text, place_of(error, found)) from error
     if obj.registry.probe is not None:
         failed = obj.registry.probe.step("created", obj)
         if failed is not None:
@@ -760,9 +770,12 @@ def _class_init(found: Type, parent: Type | None) -> None:
     try:
         for call in calls:
             call()
-    except Exception as error:
+    except BaseException as error:
+        if passes(error):
+            raise
+        place = place_of(error, found)
         raise TypeRegistryError(
-            f"type '{found.name}' (from {found.origin or 'the program'}): class_init failed:"
-            f" {type(error).__name__}: {error}"
+            f"type '{found.name}' (from {found.registry.brought_by(found)}): class_init failed: {shown(error)}"
+            f"{', at ' + place if place else ''}"
         ) from error
     cls._qom_class_ready = True

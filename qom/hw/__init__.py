@@ -5,6 +5,7 @@ No particular chip lives here.  A plugin uses what this package exports (most of
 
 from __future__ import annotations
 
+from qom.blame import place_of, shown
 from qom.deprecated import names_of
 from qom.hw import pci_config
 from qom.hw.address_space import AddressSpace
@@ -75,7 +76,9 @@ __all__ = [
     "format_mtree",
     "or_line",
     "pci_config",
+    "place_of",
     "reset_tree",
+    "shown",
     "subtree",
 ]
 

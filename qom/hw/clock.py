@@ -17,7 +17,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 
-from qom.hw.fault import DeviceFault, Fault, passes
+from qom.blame import passes
+from qom.hw.fault import DeviceFault, Fault
 
 NS_PER_SECOND = 1_000_000_000
 

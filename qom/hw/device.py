@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qom.blame import blame, passes, shown
 from qom.errors import LifecycleError, QomError, RealizeError
 from qom.hw.clock import Clock, HasPath, Timer, TimerCallback
-from qom.hw.fault import DeviceFault, Fault, blame, passes, shown
+from qom.hw.fault import DeviceFault, Fault
 from qom.hw.irq import Line, LineHandler, Pin, Route
 from qom.hw.memory import Region
 from qom.hw.reset import Reset, Resettable, reset_tree
@@ -268,7 +269,14 @@ class Device(Object, Resettable):
     def load_state(self, saved: dict[str, Any]) -> None:
         """Take over what `save_state` gave, then `state_loaded`."""
         super().load_state(saved)
-        self.state_loaded()
+        try:
+            self.state_loaded()
+        except Fault:
+            raise
+        except BaseException as error:
+            if passes(error):
+                raise
+            raise DeviceFault(self.path, error, doing="loading its state", owner=self) from error
 
     def reset_hold(self, kind: Reset) -> None:
         """Second phase of a reset; calls `reset`."""

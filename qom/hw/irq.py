@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import attrs
 
-from qom.hw.fault import DeviceFault, Fault, passes
+from qom.blame import passes
+from qom.hw.fault import DeviceFault, Fault
 
 if TYPE_CHECKING:
     from qom.object import Object

@@ -27,8 +27,9 @@ from itertools import compress
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
 from weakref import WeakSet
 
+from qom.blame import passes
 from qom.errors import QomError
-from qom.hw.fault import DeviceFault, Fault, passes
+from qom.hw.fault import DeviceFault, Fault
 from qom.hw.siblings import NOTHING, Siblings
 
 if TYPE_CHECKING:

@@ -8,11 +8,13 @@ a slot is in pci.py.  Sections cited: PCI Local Bus Specification 3.0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from qom.blame import passes
 from qom.errors import RealizeError
 from qom.hw.bus import Bus, SysBusDevice
 from qom.hw.device import Device
+from qom.hw.fault import DeviceFault, Fault
 from qom.hw.irq import Line
 from qom.hw.memory import Region
 from qom.hw.pci_config import CONFIG_ENABLE, CONFIG_WRITABLE
@@ -149,7 +151,10 @@ class PciBus(Bus):
         """Read configuration space: `bdf` is bus << 8 | devfn.  Nobody there: all ones."""
         device = self._by_bdf.get(bdf)
         if device is not None:
-            return device.config_read(offset, size)
+            try:
+                return device.config_read(offset, size)
+            except BaseException as error:
+                _blame_config(device, offset, size, False, error)
         below = self._below.get(bdf >> 8)
         return below.config_read(bdf, offset, size) if below is not None else (1 << size * 8) - 1
 
@@ -157,7 +162,10 @@ class PciBus(Bus):
         """Write configuration space; dropped when nobody is there."""
         device = self._by_bdf.get(bdf)
         if device is not None:
-            device.config_write(offset, value, size)
+            try:
+                device.config_write(offset, value, size)
+            except BaseException as error:
+                _blame_config(device, offset, size, True, error)
         elif (below := self._below.get(bdf >> 8)) is not None:
             below.config_write(bdf, offset, value, size)
 
@@ -199,3 +207,12 @@ class PciHostBridge(SysBusDevice):
         address = self.config_address
         if address & CONFIG_ENABLE:
             self.pci_bus.config_write(address >> 8 & 0xFFFF, (address & 0xFC) + offset, value, size)
+
+
+def _blame_config(device: PciDevice, offset: int, size: int, is_write: bool, error: BaseException) -> NoReturn:
+    if isinstance(error, Fault) or passes(error):
+        raise error
+    region = "configuration space"
+    raise DeviceFault(
+        device.path, error, region=region, offset=offset, size=size, is_write=is_write, owner=device
+    ) from error

@@ -37,7 +37,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from qom.hw.fault import ObserverFault, passes
+from qom.blame import passes
+from qom.hw.fault import ObserverFault
 
 if TYPE_CHECKING:
     from qom.hw.address_space import AddressSpace, Reader, Writer

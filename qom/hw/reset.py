@@ -12,7 +12,8 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from qom.hw.fault import DeviceFault, Fault, passes
+from qom.blame import passes
+from qom.hw.fault import DeviceFault, Fault
 
 if TYPE_CHECKING:
     from qom.object import Object

@@ -16,13 +16,18 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import os
 import select
 import stat
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from qom import Object, QomError, type_init
+from qom.blame import passes
+from qom.hw.fault import DeviceFault, Fault
+
+Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 READ_CHUNK = 4096  # bytes taken from a peer at a time
 PIPE_CHUNK = select.PIPE_BUF  # what a descriptor that polls writable takes without blocking
@@ -82,6 +87,24 @@ def _nothing() -> None:
     pass
 
 
+def _blamed(callback: Callback, owner: str, doing: str) -> Callback:
+    """A front end's callback; what it raises is the fault of the front end."""
+
+    @functools.wraps(callback)
+    def call(*args: Any) -> Any:
+        try:
+            return callback(*args)
+        except Fault:
+            raise
+        except BaseException as error:
+            if passes(error):
+                raise
+            front = getattr(callback, "__self__", None)
+            raise DeviceFault(owner, error, doing=doing, owner=front) from error
+
+    return cast("Callback", call)
+
+
 def _unheard(text: str) -> None:
     del text
 
@@ -126,10 +149,10 @@ class Chardev(Object):
         if self.frontend:
             raise ChardevError(f"{self.path}: already used by {self.frontend}, so {owner} cannot use it too")
         self.frontend = owner
-        self.on_read = on_read or _refuse
-        self.can_read = can_read or _no_room
-        self.on_event = on_event or _ignore_event
-        self.on_writable = on_writable or _nothing
+        self.on_read = _blamed(on_read, owner, "chardev input") if on_read else _refuse
+        self.can_read = _blamed(can_read, owner, "chardev room for input") if can_read else _no_room
+        self.on_event = _blamed(on_event, owner, "chardev event") if on_event else _ignore_event
+        self.on_writable = _blamed(on_writable, owner, "chardev room for output") if on_writable else _nothing
         if self.connected:
             self.on_event(ChardevEvent.OPENED)
         self.accept_input()

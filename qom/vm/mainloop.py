@@ -19,7 +19,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
+from qom.blame import passes
 from qom.hw.clock import RunningClock
+from qom.hw.fault import DeviceFault, Fault
+from qom.object import Object
 
 __all__ = ["Later", "MainLoop", "Watch"]
 
@@ -258,7 +261,16 @@ class MainLoop:
     def _guarded(self, fn: Callable[[], object]) -> None:
         try:
             fn()
-        except Exception as error:
+        except Fault as error:
+            self._on_error(error)
+        except BaseException as error:
+            if passes(error):
+                raise
+            owner = getattr(fn, "__self__", None)
+            if isinstance(owner, Object):  # a back end, served by the loop itself
+                fault = DeviceFault(owner.path, error, doing=getattr(fn, "__name__", "callback"), owner=owner)
+                fault.__cause__ = error
+                error = fault
             self._on_error(error)
 
     def close(self) -> None:

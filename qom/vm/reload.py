@@ -37,10 +37,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from qom.blame import FRAMEWORK, passes, place_of, shown
 from qom.errors import QomError, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.device import Device, DeviceClock, realize_device, unrealize_device
-from qom.hw.fault import passes, place_of, shown
 from qom.hw.irq import Line, LineHandler, Pin, nowhere
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life
@@ -59,7 +59,6 @@ __all__ = ["ReloadError", "ReloadReport", "SourceWatch", "reload"]
 
 SECONDS = 0.5
 """Host time between two looks at the source files."""
-FRAMEWORK = frozenset({"qom", "accel"})
 _KEPT = ("parent", "_name", "_orphaned", "_strong", "_weak", "_plugged")  # what an object is to others
 
 

@@ -19,19 +19,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 from weakref import WeakKeyDictionary
 
+from qom.blame import passes, place_of, shown
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
 from qom.config.order import build_order
 from qom.config.probe import Probe
-from qom.errors import ConfigError, LifecycleError, PathError, QomError, did_you_mean
+from qom.errors import ConfigError, LifecycleError, ObjectFault, PathError, QomError, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
 from qom.hw.device import Device
-from qom.hw.fault import Fault, passes, place_of, shown
+from qom.hw.fault import DeviceFault, Fault
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
 from qom.notebook import tree_html
@@ -117,9 +119,11 @@ class VirtualMachine:
         try:
             with self.lock:
                 self._build()
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, QomError) or passes(error):
+                raise
+            raise ObjectFault(f"the machine cannot be built: {_described(error)}", place_of(error)) from error
         return self
 
     def _build(self) -> None:
@@ -629,8 +633,7 @@ class VirtualMachine:
 
     def device_failed(self, error: BaseException) -> None:
         """A device or a back end raised: stop the machine with a report (any thread)."""
-        text = str(error) if isinstance(error, QomError) else f"{type(error).__name__}: {error}"
-        self._fail(text)
+        self._fail(_described(error))
 
     def _call_hook(self, name: str, **facts: Any) -> None:
         """Have every plugin hear of this machine; one that raises is reported, and the others hear of it too."""
@@ -670,7 +673,12 @@ class VirtualMachine:
         """Tell every listener in `events`, and the plugins that implement `qom_machine_event`."""
         told = {"time": time.time(), **data}
         for listener in tuple(self.events):
-            listener(event, dict(told))
+            try:
+                listener(event, dict(told))
+            except BaseException as error:
+                if passes(error):
+                    raise
+                self.complain(f"a listener to events, told of {event}, raised {shown(error)}, at {place_of(error)}")
         self._call_hook("qom_machine_event", event=event, data=told)
 
     # -- monitor commands -------------------------------------------------------------------------------------------
@@ -711,10 +719,10 @@ class VirtualMachine:
             steps.enter_context(self.lock)
             machine = getattr(self, "machine", None)
             if machine is not None:
-                steps.callback(machine.unparent)
+                steps.callback(self._tidy, machine.unparent)
             steps.callback(self._close_backends)
             if machine is not None:
-                steps.callback(self._drop_accel)
+                steps.callback(self._tidy, self._drop_accel)
                 steps.callback(self._join_vcpus)
                 pause_all_vcpus(machine.cpus, self.cpu_cond)
                 self.clock.stop()
@@ -722,7 +730,14 @@ class VirtualMachine:
                     move(machine, Life.REALIZED)
                 if machine.get("realized"):
                     with machine.system_bus.io_space.deferred():
-                        machine.set("realized", False)
+                        self._tidy(partial(machine.set, "realized", False))
+
+    def _tidy(self, step: Callable[[], object]) -> None:
+        """A step of `close`: what a plugin's code raises in it is reported, and the machine is closed all the same."""
+        try:
+            step()
+        except QomError as error:
+            self.complain(f"while it was closed: {error}")
 
     def _join_vcpus(self) -> None:
         """End the threads of processors that could not be unrealized; the others' have ended."""
@@ -738,10 +753,19 @@ class VirtualMachine:
         with ExitStack() as steps:
             for place in ("/chardevs", "/drives", "/objects"):  # objects first: they use the others
                 for child in self.root.container(place).children().values():
-                    steps.callback(child.unparent)
+                    steps.callback(self._tidy, child.unparent)
                     close = getattr(child, "close", None)
                     if close is not None:
-                        steps.callback(close)
+                        steps.callback(self._tidy, partial(self._close_one, child, close))
+
+    @staticmethod
+    def _close_one(child: Object, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except BaseException as error:
+            if isinstance(error, QomError) or passes(error):
+                raise
+            raise DeviceFault(child.path, error, doing="close", owner=child) from error
 
     def _end(self) -> None:
         """Whoever waits for the machine, or for something from it, waits no longer."""
@@ -775,6 +799,13 @@ class VirtualMachine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, QomError):
+        return str(error)
+    place = place_of(error)
+    return f"{shown(error)}, at {place}" if place else shown(error)
 
 
 def _cause(reason: str, what: str) -> dict[str, Any]:

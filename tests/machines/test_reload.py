@@ -371,10 +371,11 @@ def test_devices_of_others_on_its_bus_are_refused(source: Write) -> None:
          "test-counter: not reloaded: the new code has no type 'test-counter', which /machine/peripheral/c is"),
         ("    def realize(self):", "    @classmethod\n    def class_init(cls):\n        cls.desc = 1 / 0\n\n"
          "    def realize(self):", "1 / 0",
-         "test-counter: not reloaded: FILE:LINE: type 'test-counter' (from qom-counter): class_init failed:"
-         " ZeroDivisionError: division by zero"),
+         "test-counter: not reloaded: type 'test-counter' (from qom-counter): class_init failed:"
+         " ZeroDivisionError: division by zero, at FILE:LINE"),
         ("    def instance_init(self):", "    def instance_init(self):\n        self.nonsense()", "self.nonsense()",
-         "test-counter: not reloaded: FILE:LINE: AttributeError: 'Counter' object has no attribute 'nonsense'"),
+         "test-counter: not reloaded: a 'test-counter' cannot be created: AttributeError: 'Counter' object has no attribute"
+         " 'nonsense'; 'test-counter' of qom-counter, at FILE:LINE"),
         ("    def realize(self):", "    def realize(self):\n        raise KeyError('oops')", "raise KeyError",
          "test-counter: not reloaded: /machine/peripheral/c: realize failed: KeyError: 'oops'; 'test-counter' of"
          " qom-counter, at FILE:LINE"),
@@ -384,7 +385,8 @@ def test_devices_of_others_on_its_bus_are_refused(source: Write) -> None:
         ("    count: int = state()", "    count: str = state(reset='')", "",
          "test-counter: not reloaded: /machine/peripheral/c: count: saved state does not fit: a int where a str was"),
         ("    def tick(", "    def state_loaded(self):\n        raise ValueError('no')\n\n    def tick(", "raise",
-         "test-counter: not reloaded: FILE:LINE: ValueError: no"),
+         "test-counter: not reloaded: /machine/peripheral/c: loading its state raised ValueError: no; 'test-counter' of"
+         " qom-counter, at FILE:LINE"),
         ("self.iobase, Region", "0x70, Region", "0x70, Region", "test-counter: not reloaded: FILE:LINE:"
          " /machine/peripheral/c: ports 0x70..0x73 are taken: /machine/rtc has 0x70..0x71 (rtc)"),
         ('    label: str = prop("", "What it is called")\n', "", "", "test-counter: not reloaded: /machine/peripheral/c: the"

@@ -137,11 +137,13 @@ def test_a_broken_distribution_beside_them_stops_nothing(environment: Path, tmp_
     try:
         rows = run([environment / "venv/bin/qom", "plugins"], tmp_path).stdout.splitlines()
         (row,) = [r for r in rows if r.startswith("bad ")]
-        assert "qom-bad 0.3" in row and "broken" in row and row.endswith(reason)
+        assert "qom-bad 0.3" in row and "broken" in row and row.endswith(f"{reason} ({site}/qom_bad.py:1)")
         system = environment / "venv/bin/qom-system-x86_64"
         done = run([system, "-M", "tinyboard", "-debugcon", "stdio"], tmp_path, status=None)
         assert (done.returncode, done.stdout) == (1, "tinyboard\n")
-        assert done.stderr == f"qom-system-x86_64: plugin 'bad' of qom-bad 0.3 is broken: {reason}\n"
+        assert (
+            done.stderr == f"qom-system-x86_64: plugin 'bad' of qom-bad 0.3 is broken: {reason} ({site}/qom_bad.py:1)\n"
+        )
     finally:
         shutil.rmtree(info)
         (site / "qom_bad.py").unlink()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import textwrap
 import tomllib
@@ -112,7 +113,7 @@ def test_a_package_names_its_modules_and_each_is_a_row(install: Install, tmp_pat
     finally:
         for name in [n for n in sys.modules if n.partition(".")[0] == "test_pack"]:
             del sys.modules[name]
-    assert [(r.name, r.status, r.types, r.reason) for r in rows] == [
+    assert [(r.name, r.status, r.types, r.reason.partition(" (")[0]) for r in rows] == [
         ("pack", "loaded", (), ""),
         ("pack/a", "loaded", ("a-gadget",), ""),
         ("pack/b", "broken", (), "ZeroDivisionError: division by zero"),
@@ -150,7 +151,7 @@ BROKEN = {
         "broken",
         "ModuleNotFoundError: No module named 'no_such_module_at_all'",
     ),
-    "syntax": ("def f(:\n", "broken", "SyntaxError: invalid syntax (test_broken_mod.py, line 1)"),
+    "syntax": ("def f(:\n", "broken", "SyntaxError: invalid syntax"),
     "exit": ("raise SystemExit(3)\n", "broken", "SystemExit: 3"),
     "two lines": ("raise ValueError('one\\ntwo')\n", "broken", "ValueError: one two"),
     "new api": (
@@ -218,7 +219,7 @@ def test_a_bad_plugin_is_a_row_and_everything_else_goes_on(
     assert (before.status, after.status) == ("loaded", "loaded")
     assert (broken.dist, broken.version, broken.status, broken.types) == ("test-broken", "1.2", status, ())
     if reason is not None:
-        assert broken.reason == reason
+        assert re.sub(r" \(\S+/test_broken_mod\.py:\d+\)$", "", broken.reason) == reason  # without the place
     assert "\n" not in broken.reason and broken.reason
     here = {t.name for t in manager.registry if t.origin.startswith("test-")}
     assert here == {"a-gadget", "z-gadget"}  # of a broken plugin nothing is left
@@ -313,7 +314,8 @@ def test_require_explains(install: Install) -> None:
     assert manager.require("hw").status == "loaded"
     with pytest.raises(PluginError) as error:
         manager.require("bad")
-    assert str(error.value) == "plugin 'bad' of test-bad 1.2 is broken: ZeroDivisionError: division by zero"
+    told = "plugin 'bad' of test-bad 1.2 is broken: ZeroDivisionError: division by zero ("
+    assert str(error.value).startswith(told) and str(error.value).endswith("/test_bad_mod.py:1)")
     with pytest.raises(PluginError, match="no plugin 'intcc'; did you mean 'intc'"):
         manager.require("intcc")
 
@@ -525,7 +527,7 @@ def test_a_file_named_by_its_path_can_be_reloaded_in_a_running_machine(tmp_path:
 def test_a_broken_file_is_a_row_and_can_be_tried_again(tmp_path: Path, forget: None) -> None:
     file = at(tmp_path / "path_broken.py", "1 / 0")
     (row,) = named(file)
-    assert (row.status, row.reason) == ("broken", "ZeroDivisionError: division by zero")
+    assert (row.status, row.reason) == ("broken", f"ZeroDivisionError: division by zero ({file}:1)")
     at(file, GOOD.format(name="mended") + "\n# another length")
     (row,) = named(file)
     assert row.types == ("mended-gadget",)

@@ -136,7 +136,9 @@ def test_a_failing_class_init_names_type_and_distribution(registry: TypeRegistry
     registry.register(Bad, origin="dist-bad")
     with pytest.raises(TypeRegistryError) as error:
         registry.class_of("bad-class")
-    assert str(error.value) == "type 'bad-class' (from dist-bad): class_init failed: ZeroDivisionError: oops"
+    line = Bad.class_init.__func__.__code__.co_firstlineno + 2  # type: ignore[attr-defined]
+    told = "type 'bad-class' (from dist-bad): class_init failed: ZeroDivisionError: oops"
+    assert str(error.value) == f"{told}, at {__file__}:{line}"
 
 
 def test_record_types_have_every_hook_and_their_class_data(registry: TypeRegistry) -> None:
