@@ -1,6 +1,6 @@
 """Runs what the documentation shows: the convention is in docs/writing.md, "Examples that run".
 
-A page is one session, from top to bottom, in an empty directory of its own.  `session` runs it; a failure names the page
+A page is one session, from top to bottom, in an empty directory of its own.  `run_page` runs it; a failure names the page
 and the line.
 """
 
@@ -30,6 +30,7 @@ from qom.cli.main import main as qom_main
 from qom.cli.options import CommandLine
 from qom.cli.system import main as system_main
 from qom.config import ConfigBuilder, read_ini
+from qom.errors import did_you_mean
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
@@ -41,6 +42,8 @@ NOTES = ("file", "with", "not run", "run", "status", "output", "example", "conti
 READERS: dict[str, Callable[[str], object]] = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load}
 OTHER_FILES = {"project", "build-system", "tool"}
 """Top keys of a pyproject.toml, which only has to be well-formed."""
+OTHER_NAMES = {"bash": "sh", "shell": "sh", "console": "sh", "py": "python", "python3": "python", "yml": "yaml"}
+"""Names of these languages under which a block would not be run; one name each is enough."""
 TOOLS = ("as", "ld", "python")
 """Programs that an `sh` block may run beside those of qom."""
 MANY = 20000  # characters of output that a failure quotes at most
@@ -82,6 +85,9 @@ def blocks(page: Path) -> list[Block]:
             key = note["key"]
             if key in NOTES:
                 notes.setdefault(key, " ".join((note["value"] or "").split()))
+            elif hint := did_you_mean(key, NOTES):
+                line = source.count("\n", 0, note.start()) + 1
+                raise PageError(f"{page.name}:{line}: no note '{key}' is known{hint}")
             above = above[: note.start()].rstrip()
         line = source.count("\n", 0, match.start()) + 2
         text = re.sub(rf"^ {{0,{len(match['pad'])}}}", "", match["text"], flags=re.MULTILINE)  # what the fence has
@@ -148,6 +154,8 @@ def run_block(block: Block, session: Session) -> int:
     if "output" in block.notes:
         check_output(block, session.output)
         return 1
+    if block.language in OTHER_NAMES:
+        raise PageError(f"{block.place}: language '{block.language}': expected '{OTHER_NAMES[block.language]}'")
     run = RUNNERS.get(block.language)
     if run is None:
         return "file" in block.notes

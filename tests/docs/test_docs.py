@@ -48,6 +48,8 @@ def page_of(tmp_path: Path, text: str) -> Path:
         ("```json\n{\n```\n", "page.md:2: JSONDecodeError"),
         ("```sh\nrm -rf x\n```\n", "page.md:2: cannot run 'rm -rf x': expected a command line of qom"),
         ("```sh\nqom tere\n```\n", "unknown command 'tere'; did you mean 'tree' or 'mtree'?"),
+        ("```bash\nqom version\n```\n", "page.md:2: language 'bash': expected 'sh'"),
+        ("<!-- outputs -->\n```text\nx\n```\n", "page.md:1: no note 'outputs' is known; did you mean 'output'?"),
         ("```sh\nqom run no.toml\n```\n", "no such file: write it above with <!-- file: no.toml -->"),
         ("<!-- not run: -->\n```sh\nls\n```\n", "page.md:3: not run: expected a reason"),
         ("<!-- continues: b -->\n```python\n1\n```\n", "page.md:3: continues: no example 'b' so far"),
