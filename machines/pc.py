@@ -11,7 +11,6 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, HPET, system-manageme
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +18,6 @@ from qom import (
     ConfigError,
     Device,
     GlobalProperty,
-    MachineConfig,
-    QomError,
     Region,
     did_you_mean,
     placed,
@@ -71,16 +68,14 @@ class PcMachine(BoardMachine):
         """The firmware's image is found where firmware is; others are the board's own."""
         return pc_bios_init(self, region) if region.property == "firmware" else super().image(region)
 
-    def check_config(self, config: MachineConfig, report: Callable[[ConfigError], None]) -> None:
-        """Also whether the firmware is there."""
-        super().check_config(config, report)
-        if config.firmware is not None:
+    def check_image(self, region: BoardRegion, name: str) -> None:
+        """The firmware's image is looked for where firmware is, and has to be of a possible size."""
+        if region.property == "firmware":
             from plugins.firmware import loader
 
-            try:
-                loader.load_firmware(config.firmware)
-            except QomError as error:
-                report(ConfigError(str(error), config.origin_of("firmware")))
+            loader.load_firmware(name)
+        else:
+            super().check_image(region, name)
 
     def creation_done(self) -> None:
         """Every device is there: fill what the firmware is told."""

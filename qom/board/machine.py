@@ -18,7 +18,7 @@ from qom.board.assembly import Assembly
 from qom.board.changes import change
 from qom.board.parts import Board, BoardCpus, BoardRegion
 from qom.board.statics import board_buses, changed, misfits
-from qom.errors import ConfigError, did_you_mean
+from qom.errors import ConfigError, QomError, did_you_mean
 from qom.options import Report, at, placed
 from qom.registry import GlobalProperty, type_init
 from qom.vm.machine import Machine
@@ -105,6 +105,30 @@ class BoardMachine(Machine):
                 report(error)
         for error in (*self.refusals(config), *misfits(self.board, self.type_name, config)):
             report(error)
+        for region in self.board.regions:
+            if region.property == "firmware":
+                named, origin = config.firmware, config.origin_of("firmware")
+            else:
+                named, origin = config.machine.props.get(str(region.property)), config.machine.origin
+                origin = at(origin, region.property)
+            if isinstance(named, str) and named:
+                try:
+                    self.check_image(region, named)
+                except QomError as error:
+                    report(ConfigError(str(error), origin))
+
+    def check_image(self, region: BoardRegion, name: str) -> None:
+        """Look whether the image that the configuration names for a ROM is there.
+
+        Raises:
+            QomError: it is not, or cannot be read.
+        """
+        try:
+            with Path(name).open("rb"):
+                pass
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise QomError(f"region '{region.name}': image {name} cannot be read: {reason}") from None
 
     def known_buses(self) -> dict[str, str]:
         """The buses of the board, by name, with their types."""

@@ -186,6 +186,28 @@ def test_a_problem_in_pieces(write: Write, registry: TypeRegistry) -> None:
     assert second.message == "unknown key 'divice'; did you mean 'device' or 'drive'?"
 
 
+BOARD = """\
+[board]
+name = "tiny"
+default-memory = "64k"
+[[property]]
+name = "code"
+type = "str"
+default = ""
+desc = "Another image"
+[[region]]
+name = "rom"
+kind = "rom"
+property = "firmware"
+at = "4G - size"
+[[region]]
+name = "other"
+kind = "rom"
+property = "code"
+at = "1M"
+"""
+
+
 @pytest.mark.parametrize(
     ("files", "problems"),
     [
@@ -228,6 +250,12 @@ def test_a_problem_in_pieces(write: Write, registry: TypeRegistry) -> None:
         ({"vm_cfg": '[machine]\n  type = "none"\n[device "a"]\n  driver = "isa-seriall"\n  x = y\n'},
          ["vm.cfg:4:3: device[0].driver: unknown device type 'isa-seriall'; did you mean 'isa-serial'?",
           "vm.cfg:5:3: 'x = y' is no [section \"id\"] and no key = \"value\""]),
+        ({"vm_toml": 'firmware = "/no/rom"\n[machine]\nboard = "tiny.toml"\ncode = "/no/code"\n', "tiny_toml": BOARD},
+         ["vm.toml:1:1: firmware: region 'rom': image /no/rom cannot be read: No such file or directory",
+          "vm.toml:4:1: machine.code: region 'other': image /no/code cannot be read: No such file or directory"]),
+        ({"vm_toml": '[machine]\nboard = "tiny.toml"\n', "tiny_toml": BOARD.replace("kind", "kidn", 1)},
+         ["tiny.toml:9:1: region[0]: region 'rom' is not on this board, and a new one needs a 'kind'",
+          "tiny.toml:11:1: region[0].kidn: region 'rom': unknown option 'kidn'; did you mean 'kind' or 'in'?"]),
         ({"vm_txt": ""}, ["vm.txt: what format this is in is not known: expected a name in .toml, .json, .yaml, .yml,"
                           " .cfg, .ini, .conf"]),
     ],
@@ -362,3 +390,21 @@ def test_the_command(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_arguments(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert qom_main.main(["check", *argv]) == 1
     assert capsys.readouterr().err == f"qom: {message}\n"
+
+
+def test_every_command_with_a_file_takes_its_variables(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(vm_yaml="machine: ${m}\naccel: qtest\nserial: none\nvariables: {m: {required: true}}\n"))
+    for command in (["tree"], ["mtree"], ["dump"], ["graph", "--text"], ["check"], ["convert"]):
+        name, *rest = command
+        assert qom_main.main([name, path, "--var", "m=none", *rest]) == 0, command
+        assert capsys.readouterr().err == ""
+        assert qom_main.main([name, path, *rest]) == 1
+        out, err = capsys.readouterr()
+        assert f"{path}:4:13: " in out + err and "the variable 'm' is required: expected --var m=VALUE" in out + err
+
+
+def test_run_reports_the_first_error_in_one_line(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(vm_toml='nmae = "x"\npaused = 1\n[[device]]\nid = "-"\n')
+    assert len(check(path, default_registry())) == 3
+    assert qom_main.main(["run", str(path)]) == 1
+    assert capsys.readouterr() == ("", f"qom: {path}:1:1: unknown key 'nmae'; did you mean 'numa' or 'name'?\n")

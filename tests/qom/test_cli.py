@@ -97,7 +97,7 @@ def test_tree_and_mtree_of_the_empty_machine(capsys: pytest.CaptureFixture[str])
     assert "system" in capsys.readouterr().out
 
 
-HEAVY = ("cffi", "accel", "plugins", "machines", "qom.vm", "qom.hw", "importlib.metadata", "pluggy")
+HEAVY = ("cffi", "yaml", "accel", "plugins", "machines", "qom.vm", "qom.hw", "importlib.metadata", "pluggy")
 
 
 @pytest.mark.parametrize("argv", [["-version"], ["-d", "help"], ["-smp", "4,cores=3"]])
