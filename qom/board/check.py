@@ -17,7 +17,7 @@ from qom.board.assembly import handed, link_names
 from qom.board.changes import Problems
 from qom.board.expressions import Expression
 from qom.board.files import BoardFile, read_board
-from qom.board.parts import ACCELERATOR, Board, BoardRegion, Part
+from qom.board.parts import ACCELERATOR, EMPTY, Board, BoardRegion, Part
 from qom.board.types import board_of, chain, check_properties, layers, parent_of
 from qom.errors import ConfigError, QomError, UnknownParent, did_you_mean
 from qom.options import at, shown
@@ -42,7 +42,7 @@ def check_board(path: str | Path, registry: TypeRegistry) -> list[ConfigError]:
         board = read_board(path, problems)
     except ConfigError as error:
         return [error]
-    below, properties = Board(), set[str]()
+    below, properties = EMPTY, set[str]()
     try:
         parent = parent_of(board, registry)
         below = board_of(parent, registry)

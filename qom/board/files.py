@@ -111,14 +111,25 @@ class BoardFile:
     wires: tuple[WireEntry, ...] = ()
     regions: tuple[RegionEntry, ...] = ()
     origin: str = ""
+    _made: list[tuple[Board, Board]] = attrs.field(factory=list, init=False, eq=False, repr=False)
 
-    def over(self, board: Board | None, problems: Problems | None = None) -> Board:
+    def over(self, board: Board, problems: Problems | None = None) -> Board:
         """The board this file describes; `board` is what it extends.
+
+        Worked out once for every `board`, since each machine's registry asks for it.
 
         Raises:
             ConfigError: an entry is impossible, or changes what is not there (kept in `problems` where given).
         """
-        board = board if board is not None else Board()
+        for below, made in self._made:
+            if below is board:
+                return made
+        made = self._over(board, problems)
+        if not problems:
+            self._made[:] = [*self._made[-3:], (board, made)]
+        return made
+
+    def _over(self, board: Board, problems: Problems | None) -> Board:
         cpus = board.cpus
         if self.cpus is not None:
             fields = {key.replace("-", "_"): value for key, value in self.cpus.items()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from qom.board.assembly import Assembly
 from qom.board.changes import change
-from qom.board.parts import Board, BoardCpus, BoardRegion
+from qom.board.parts import EMPTY, Board, BoardCpus, BoardRegion
 from qom.board.statics import board_buses, changed, misfits
 from qom.errors import ConfigError, QomError, did_you_mean
 from qom.options import Report, at, placed
@@ -42,7 +42,7 @@ class BoardMachine(Machine):
     `takes_kernel`, whether a kernel in the configuration is of use.  `default_cpu_type` may be a model's short name.
     """
 
-    described: ClassVar[Board] = Board()
+    described: ClassVar[Board] = EMPTY
     versions: ClassVar[tuple[Version, ...]] = ()
     takes_kernel: ClassVar[bool] = False
 

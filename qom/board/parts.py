@@ -219,6 +219,10 @@ class Board:
     origins: Mapping[str, str] = attrs.field(factory=dict, eq=False)
 
 
+EMPTY: Final = Board()
+"""A board with nothing on it: what a board that extends none begins with."""
+
+
 def parse_use(text: str) -> tuple[str, int]:
     """What `for = "serial[1]"` means: the kind of thing asked for, and its number.
 

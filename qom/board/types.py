@@ -14,7 +14,7 @@ from typing import Any, Final
 from qom.board.changes import Problems
 from qom.board.files import BoardFile, BoardProperty, Version, read_board
 from qom.board.machine import BoardMachine
-from qom.board.parts import Board
+from qom.board.parts import EMPTY, Board
 from qom.errors import ConfigError, PluginError, QomError, UnknownParent
 from qom.properties import REQUIRED, inner_name, prop
 from qom.registry import TypeInfo, TypeRegistry, type_init
@@ -53,7 +53,7 @@ def parent_of(board: BoardFile, registry: TypeRegistry) -> str:
 def board_of(name: str | None, registry: TypeRegistry) -> Board:
     """The board of the machine type `name`, without initialising its class."""
     if name is None or name not in registry:
-        return Board()
+        return EMPTY
     found = registry.get(name)
     below = board_of(found.parent, registry)
     data = found.info.class_data if found.info is not None else None

@@ -13,6 +13,7 @@ from boards import TINY, machine, problems, types, write
 
 from qom import ConfigError
 from qom.board import board_of, check_board, read_board, register_board
+from qom.board.parts import EMPTY
 from qom.cli.help import help_text
 
 HEAD = '[board]\nname = "b"\n'
@@ -32,7 +33,7 @@ def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
     as_json = read_board(write(tmp_path, json.dumps(data), "board.json"))
     as_yaml = read_board(write(tmp_path, yaml.safe_dump(data), "board.yaml"))
     for other in (as_json, as_yaml):
-        assert other.over(None) == board.over(None)
+        assert other.over(EMPTY) == board.over(EMPTY)
         assert (other.name, other.desc, other.max_cpus) == (board.name, board.desc, board.max_cpus)
 
 
