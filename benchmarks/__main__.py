@@ -1,5 +1,7 @@
 """Measure, print, and write docs/performance.md and docs/performance.json: `python -m benchmarks [--rounds N] [--only WORD]`.
 
+Thousands of devices have a page and a record of their own, performance-devices; `--only devices` writes these alone.
+
 All peers take turns in every round, so that what else the host does falls on all of them; medians of the rounds are compared.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import loops
-from benchmarks.devices import measure_devices
+from benchmarks.devices import DEVICES, measure_devices
 from benchmarks.peers import BenchmarkError, Bochs, Ours, Peer, Qemu, Time
 from benchmarks.report import Row, table
 from plugins.firmware import find_seabios
@@ -140,9 +142,10 @@ def main() -> int:
     if options.only in "boot" and find_seabios() is not None:
         print("boot ...", file=sys.stderr)
         rows += measure_boot(peers, options.rounds)
+    device_rows: list[Row] = []
     if options.only in "devices":
         print("devices ...", file=sys.stderr)
-        rows += measure_devices(peers, options.rounds)
+        device_rows = measure_devices(peers, options.rounds)
     if options.only in "objects":
         rows += measure_objects(options.rounds)
     scale = {"M instr/s": 1e-6, "k exits/s": 1e-3}
@@ -158,27 +161,37 @@ def main() -> int:
         "rounds": options.rounds,
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
     }
-    text = table(rows, host, REFERENCE)
-    print(text)
-    if not options.dry_run:
-        (options.output / "performance.md").write_text(text, encoding="utf-8")
-        record = {
-            "host": host,
-            "rows": [
-                {
-                    "name": row.name,
-                    "what": row.text,
-                    "unit": row.unit,
-                    "higher_is_better": row.higher_is_better,
-                    "samples": row.samples,
-                    "median": {name: statistics.median(values) for name, values in row.samples.items()},
-                    "missing": row.missing,
-                }
-                for row in rows
-            ],
-        }
-        (options.output / "performance.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if rows:
+        publish(options, "performance", table(rows, host, REFERENCE), rows, host)
+    if device_rows:
+        able = {name: summary for name, summary in host["peers"].items() if name in device_rows[0].samples}
+        page = table(device_rows, {**host, "peers": able}, REFERENCE, "Thousands of devices", DEVICES)
+        publish(options, "performance-devices", page, device_rows, host)
     return 0
+
+
+def publish(options: argparse.Namespace, name: str, page: str, rows: list[Row], host: dict[str, object]) -> None:
+    """Print a page, and write it and its record, unless that was not wanted."""
+    print(page)
+    if options.dry_run:
+        return
+    (options.output / f"{name}.md").write_text(page, encoding="utf-8")
+    record = {
+        "host": host,
+        "rows": [
+            {
+                "name": row.name,
+                "what": row.text,
+                "unit": row.unit,
+                "higher_is_better": row.higher_is_better,
+                "samples": row.samples,
+                "median": {name: statistics.median(values) for name, values in row.samples.items()},
+                "missing": row.missing,
+            }
+            for row in rows
+        ],
+    }
+    (options.output / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -29,6 +29,14 @@ BUILT = b"built\n"
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+DEVICES = (
+    "Written by `python -m benchmarks --only devices`: a PC with so many devices of type `isa-debug-exit`, from the same "
+    "file of `[device]` sections in both programs (`-readconfig`, which QEMU serves with the code of `device_add`; none "
+    "of its buses takes, while the machine is there, thousands of a device that both programs have). What a machine "
+    "without these devices costs is taken off."
+)
+
+
 @attrs.frozen
 class Cost:
     """What a machine cost its process."""

@@ -37,15 +37,21 @@ def spread(values: list[float]) -> str:
     return f"-{(1 - min(values) / middle) * 100:.0f}/+{(max(values) / middle - 1) * 100:.0f} %"
 
 
-def table(rows: list[Row], host: dict[str, Any], reference: str) -> str:
+INTRODUCTION = (
+    "Written by `python -m benchmarks`, which measures all peers in turns on the same bare-metal images "
+    "(`benchmarks/guests/`) and the same disk. Speeds are by processor time."
+)
+
+
+def table(
+    rows: list[Row], host: dict[str, Any], reference: str, title: str = "Performance", introduction: str = INTRODUCTION
+) -> str:
     """The page: a table of medians, with their ratio to `reference` (above 1 is better), and what was measured on."""
     peers = list(dict.fromkeys(name for row in rows for name in (*row.samples, *row.missing)))
     lines = [
-        "# Performance",
+        f"# {title}",
         "",
-        "Written by `python -m benchmarks`, which measures all peers in turns on the same bare-metal images "
-        "(`benchmarks/guests/`) and the same disk. Speeds are by processor time. Medians; in brackets the lowest and "
-        "highest sample; "
+        f"{introduction} Medians; in brackets the lowest and highest sample; "
         f"then how many times as good as {reference}.",
         "",
         f"Host: {host['processor']}, {host['processors']} processors, Linux {host['kernel']}, "

@@ -91,20 +91,23 @@ class IsaBus(Bus):
 
     def map_ports(self, base: int, region: Region, device: Device | None = None, priority: int = 0) -> Region:
         """Show `region` at port `base`; it may lie on top of another device's ports only with another priority."""
-        where = device.path if device is not None else self.path
-        wanted = f"{base:#x}..{base + region.size - 1:#x}"
         if base < 0 or base + region.size > ISA_PORTS:
-            raise RealizeError(f"{where}: ports {wanted} must lie in 0..{ISA_PORTS - 1:#x}")
+            raise self._ports_error(device, base, region, f"must lie in 0..{ISA_PORTS - 1:#x}")
         if region.parent is not None:
+            where = device.path if device is not None else self.path
             raise RealizeError(f"{where}: '{region.name}' is mapped already, in {region.parent.name}")
         for other in self.io.inside.within(base, base + region.size):
             if other.priority == priority and other.enabled and other.terminates:
                 owner = getattr(other.owner, "path", other.name)
                 span = f"{other.offset:#x}..{other.offset + other.size - 1:#x}"
-                raise RealizeError(f"{where}: ports {wanted} are taken: {owner} has {span} ({other.name})")
+                raise self._ports_error(device, base, region, f"are taken: {owner} has {span} ({other.name})")
         if device is not None:
             return device.map(self.io, base, region, priority)
         return self.io.add(base, region, priority)
+
+    def _ports_error(self, device: Device | None, base: int, region: Region, what: str) -> RealizeError:
+        where = device.path if device is not None else self.path
+        return RealizeError(f"{where}: ports {base:#x}..{base + region.size - 1:#x} {what}")
 
     def map_memory(self, base: int, region: Region, device: Device | None = None, priority: int = 1) -> Region:
         """Show `region` at memory address `base`; by default on top of the RAM there."""

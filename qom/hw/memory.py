@@ -574,6 +574,9 @@ class Region:
 def _commit(stretches: dict[AddressSpace, list[tuple[int, int]]]) -> None:
     for space, changed in stretches.items():
         space._note(changed)
+    if len(stretches) == 1:
+        space._settle()
+        return
     with ExitStack() as all_of_them:  # whatever a listener of one of them raises
         for space in reversed(stretches):
             all_of_them.callback(space._settle)
