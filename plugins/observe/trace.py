@@ -65,7 +65,7 @@ class Trace(Object, UserCreatable):
             raise ConfigError(f"{self.path}: last {self.last:#x} is before first {self.first:#x}")
         if self.chardev is not None:
             self.chardev.set_frontend(on_writable=self._flush, owner=self.path)
-        else:
+        elif not self._vm.inert:
             try:
                 self._output = open(self.file, "w", encoding="utf-8")  # noqa: SIM115 -- closed by close()
             except OSError as error:

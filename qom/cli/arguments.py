@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qom.cli.options import CommandLine
-from qom.config import MachineConfig
+from qom.cli.system import machine
 from qom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from qom.vm.vm import VirtualMachine
 
 
 def file_and_options(argv: list[str]) -> CommandLine:
@@ -41,13 +46,9 @@ def take_variables(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     return line.variables, rest
 
 
-def quiet(argv: list[str]) -> MachineConfig:
-    """The configuration to look at: back ends on stdio are left out, since nothing will run."""
-    config = file_and_options(argv).builder.finish()
-    for chardev in config.chardevs:
-        if chardev.backend == "stdio":
-            chardev.backend, chardev.props = "null", {}
-    return config
+def looked_at(argv: list[str]) -> AbstractContextManager[VirtualMachine]:
+    """The machine that `[FILE] [system options]` says, built to be looked at: nothing outside is opened or changed."""
+    return machine(file_and_options(argv).builder.finish(), "qom", inert=True)
 
 
 def value_of(argv: list[str], *names: str) -> tuple[str | None, list[str]]:

@@ -98,14 +98,17 @@ def registry(program: str | None = None) -> TypeRegistry:
 
 
 @contextlib.contextmanager
-def machine(config: MachineConfig, program: str) -> Iterator[VirtualMachine]:
-    """The machine that `config` describes, built and not running; nothing of it remains afterwards."""
+def machine(config: MachineConfig, program: str, *, inert: bool = False) -> Iterator[VirtualMachine]:
+    """The machine that `config` describes, built and not running; nothing of it remains afterwards.
+
+    inert: it is only to be looked at, and touches nothing outside.
+    """
     from qom.vm.vm import VirtualMachine
 
     types = registry(program)
     for entry in config.globals:
         types.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
-    vm = VirtualMachine(config, types)
+    vm = VirtualMachine(config, types, inert=inert)
     vm.announce = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
     try:
         vm.build()

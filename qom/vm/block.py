@@ -29,6 +29,7 @@ class BlockBackend(Object):
         self.sectors = 0  # size in sectors, known once open
         self.writable = False
         self.user = ""  # path of the disk that uses this image
+        self.inert = False  # set before `open`: only looked at, so neither locked nor opened for writing
 
     def finalize(self) -> None:
         """Give back descriptors and locks."""

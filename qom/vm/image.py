@@ -112,7 +112,7 @@ class ImageFile(BlockBackend):
             return
         can_write = type(self).write_sectors is not ImageFile.write_sectors
         self.writable = not self.readonly and (can_write or self.snapshot)
-        write_file = self.writable and not self.snapshot
+        write_file = self.writable and not self.snapshot and not self.inert
         try:
             fd = os.open(self.file, (os.O_RDWR if write_file else os.O_RDONLY) | os.O_CLOEXEC)
         except OSError as error:
@@ -142,7 +142,7 @@ class ImageFile(BlockBackend):
         self._size = os.lseek(fd, 0, os.SEEK_END)
         if self._size == 0:
             raise BlockError(f"{self.path}: image '{self.file}' is empty: expected at least {SECTOR} bytes")
-        if self.locking and not self._fixed_size:
+        if self.locking and not self.inert and not self._fixed_size:
             self._lock(fd, write_file)
 
     def _lock(self, fd: int, write_file: bool) -> None:

@@ -67,13 +67,16 @@ class VirtualMachine:
     Args:
         config: what to build.
         registry: the types to build it from.
+        inert: build it only to be looked at: back ends stay closed, images are neither locked nor opened for writing, no log
+            is written, and it cannot run.
 
     Use: `build`, then `run` (main loop until the machine ends; the exit status comes back), or `start_loop` to have the
     main loop in a thread of its own and go on in the caller's.
     """
 
-    def __init__(self, config: MachineConfig, registry: TypeRegistry) -> None:
+    def __init__(self, config: MachineConfig, registry: TypeRegistry, *, inert: bool = False) -> None:
         self.config = config
+        self.inert = inert
         self.registry = registry.fork()
         self.registry.globals.extend(
             GlobalProperty(entry.driver, entry.property, entry.value, entry.origin) for entry in config.globals
@@ -128,7 +131,7 @@ class VirtualMachine:
 
     def _build(self) -> None:
         config = self.config
-        if config.log.file is not None:
+        if config.log.file is not None and not self.inert:
             try:
                 self._log_file = Path(config.log.file).open("w", encoding="utf-8")  # noqa: SIM115 -- closed by close()
             except OSError as error:
@@ -227,7 +230,8 @@ class VirtualMachine:
                     backend.set(name, value)
             backend.configure()
             backend.announce = self.announce
-            backend.open(self.main_loop)
+            if not self.inert:
+                backend.open(self.main_loop)
         except BaseException:
             backend.unparent()
             raise
@@ -240,6 +244,7 @@ class VirtualMachine:
             with placed(entry.origin, name):
                 drive.set(name, value)
         drive.configure()
+        drive.inert = self.inert
         drive.open()
         self._drives[entry.id] = drive
 
@@ -510,6 +515,8 @@ class VirtualMachine:
         with self.lock:
             if self._closed:
                 raise LifecycleError("a virtual machine that was closed cannot run")
+            if self.inert:
+                raise LifecycleError("a virtual machine that was built to be looked at cannot run")
             if self.run_state is RunState.RUNNING:
                 return
             self.set_run_state(RunState.RUNNING)

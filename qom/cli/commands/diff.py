@@ -5,8 +5,8 @@ Exit status as of diff(1): 0 for no difference, 1 for some, 2 for trouble.
 
 from __future__ import annotations
 
-from qom.cli.arguments import file_and_options, quiet
-from qom.cli.system import complain, machine
+from qom.cli.arguments import file_and_options, looked_at
+from qom.cli.system import complain
 from qom.errors import ConfigError, QomError
 from qom.show import Difference, diff
 
@@ -33,7 +33,7 @@ def _compare(argv: list[str]) -> list[Difference]:
     first, second = _sides(words)
     if len(words) < len(argv):
         return diff(file_and_options(first).builder.finish(), file_and_options(second).builder.finish())
-    with machine(quiet(first), PROGRAM) as one, machine(quiet(second), PROGRAM) as other:
+    with looked_at(first) as one, looked_at(second) as other:
         return diff(one, other)
 
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qom import show
-from qom.cli.arguments import quiet
-from qom.cli.system import machine
+from qom.cli.arguments import looked_at
 from qom.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
 
-PROGRAM = "qom"
 
 View = Callable[["VirtualMachine"], str]
 KINDS: Final[dict[str, tuple[View, View]]] = {
@@ -47,7 +45,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"graph: --kind: cannot be '{kind}': expected {_expected('--kind')}{did_you_mean(kind, KINDS)}"
         )
-    with machine(quiet(rest), PROGRAM) as vm:
+    with looked_at(rest) as vm:
         shown = KINDS[kind][text](vm)
     if output:
         Path(output).write_text(shown if shown.endswith("\n") else shown + "\n", encoding="utf-8")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from qom.cli.arguments import quiet
-from qom.cli.system import machine
+from qom.cli.arguments import looked_at
 from qom.show import memory_text
-
-PROGRAM = "qom"
 
 
 def main(argv: list[str]) -> int:
     """The command; `argv` without its name."""
-    with machine(quiet([a for a in argv if a != "-f"]), PROGRAM) as vm:
+    with looked_at([a for a in argv if a != "-f"]) as vm:
         print(memory_text(vm, flat="-f" in argv))
     return 0
