@@ -39,12 +39,16 @@ def _command(argv: list[str]) -> int:
 def _usage() -> str:
     lines = ["usage: qom COMMAND ...", ""]
     for name, command in COMMANDS.items():
-        head = f"  {name} {command.arguments}".rstrip()
-        lines.append(f"{head:52} {command.help}")
+        lines.append(_row(f"{name} {command.arguments}", command.help))
     lines += ["", "With every command:"]
     for name, choice in PLUGIN_CHOICE.items():
-        lines.append(f"{f'  --{name} {choice.argument}'.rstrip():52} {choice.help}")
+        lines.append(_row(f"--{name} {choice.argument}", choice.help))
     return "\n".join([*lines, "", "`qom-system-x86_64 -help` lists the system options."])
+
+
+def _row(head: str, text: str) -> str:
+    head = f"  {head}".rstrip()
+    return f"{head:52} {text}" if len(head) <= 52 else f"{head}\n{'':52} {text}"
 
 
 if __name__ == "__main__":

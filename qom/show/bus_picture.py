@@ -170,8 +170,11 @@ def _heading(picture: Picture, rail: _Rail) -> None:
 def _label(picture: Picture, device: Device, x: float, y: float) -> None:
     """Name to the left, type to the right, both shortened as needed."""
     room = BOX_W - 18
-    name = fit(_short(device), room * 0.62, "name")
+    named_after_type = (device.name or "").startswith(f"{device.type_name}@")
+    name = fit(_short(device), room if named_after_type else room * 0.62, "name")
     picture.text(x + 9, y + 16, name, "name")
+    if named_after_type:
+        return
     left = room - text_width(name, "name") - 10
     shown = fit(device.type_name, left, "type")
     picture.text(x + BOX_W - 9, y + 16, shown, "type", anchor="end")

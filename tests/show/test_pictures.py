@@ -157,6 +157,13 @@ def test_the_bus_picture_has_every_bus_and_device_once_and_apart(pc: VirtualMach
     lines_clear_of(root, [(name, rect) for name, rect, _ in found])
 
 
+def test_a_device_named_after_its_type_says_it_once() -> None:
+    words = ["-accel", "qtest", "-bios", str(EMBEDDED), "-serial", "null", "-device", "isa-debug-exit,iobase=0x501"]
+    with machine(CommandLine().parse(words).builder.finish(), "test") as vm:
+        (group,) = (g for name, _, g in boxes(parse(bus_svg(vm)), "data-path") if name.endswith("/isa-debug-exit@501"))
+        assert [t.text for t in group.findall(f"{NS}text")] == ["isa-debug-exit@501", "ports 501-502"]
+
+
 def lines_clear_of(root: ElementTree.Element, there: list[tuple[str, Rect]]) -> None:
     """No line runs through a box."""
     for path in root.iter(f"{NS}path"):
