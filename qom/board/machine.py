@@ -18,6 +18,7 @@ from qom.board.assembly import Assembly
 from qom.board.changes import change
 from qom.board.parts import EMPTY, Board, BoardCpus, BoardRegion
 from qom.board.statics import board_buses, changed, misfits
+from qom.config.check import unreadable
 from qom.errors import ConfigError, QomError, did_you_mean
 from qom.options import Report, at, placed
 from qom.registry import GlobalProperty, type_init
@@ -123,12 +124,8 @@ class BoardMachine(Machine):
         Raises:
             QomError: it is not, or cannot be read.
         """
-        try:
-            with Path(name).open("rb"):
-                pass
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise QomError(f"region '{region.name}': image {name} cannot be read: {reason}") from None
+        if (reason := unreadable(name)) is not None:
+            raise QomError(f"region '{region.name}': image {name} cannot be read: {reason}")
 
     def known_buses(self) -> dict[str, str]:
         """The buses of the board, by name, with their types."""

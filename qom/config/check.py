@@ -10,9 +10,11 @@ that does not work on this host, a file that is there and is not what it should 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from qom.options import Options, Origin, Report, at, shown
 from qom.properties import Property, checked
 from qom.registry import GlobalProperty, Type, TypeRegistry
 
-__all__ = ["Problem", "check"]
+__all__ = ["Problem", "check", "unreadable"]
 
 ACCEL_SUFFIX = "-accel"
 CPU_PARENT = "x86_64-cpu"
@@ -236,7 +238,7 @@ class _Checker:
     def _files(self) -> None:
         config = self.config
         for name, path in (("kernel", config.kernel), ("initrd", config.initrd)):
-            if path is not None and (wrong := _unreadable(path)) is not None:
+            if path is not None and (wrong := unreadable(path)) is not None:
                 self.report(f"{name} '{path}' cannot be read: {wrong}", config.origin_of(name))
         for drive in config.drives:
             self._drive(drive)
@@ -260,7 +262,7 @@ class _Checker:
         return name if name in self.registry else "block-backend"
 
     def _drive(self, entry: DriveEntry) -> None:
-        if (wrong := _unreadable(entry.file)) is not None:
+        if (wrong := unreadable(entry.file)) is not None:
             self.report(f"drive: cannot open image '{entry.file}': {wrong}", entry.origin, "file")
         with self._placed(entry.origin):
             self._properties(f"drive '{entry.format}'", entry.format_type(self.registry), entry.given, entry.origin)
@@ -449,10 +451,11 @@ class _Checker:
         return target in ("object", "device", "bus") or self._is_a(target, "device") or self._is_a(target, "bus")
 
 
-def _unreadable(path: str) -> str | None:
-    """Why the file cannot be read; None when it can."""
+def unreadable(path: str) -> str | None:
+    """Why the file at `path` cannot be read, without opening it (it may be a pipe); None when it can."""
     try:
-        with open(path, "rb"):
-            return None
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            return os.strerror(errno.EISDIR)
+        return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
     except (OSError, ValueError) as error:
         return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -244,6 +244,9 @@ at = "1M"
          ["vm.toml:5:1: numa[1]: numa: node 1 has no 'mem', others have",
           "vm.toml:5:1: numa[1]: numa: processor 1 is in no node",
           "vm.toml:6:1: numa[1].cpus: numa: processor 0 is in node 0 already"]),
+        ({"vm_toml": 'kernel = "."\ninitrd = "{dir}/vm.toml"\n[[drive]]\nfile = "a\\u0000b"\n'},
+         ["vm.toml:1:1: kernel: kernel '.' cannot be read: Is a directory",
+          "vm.toml:4:1: drive[0].file: drive: cannot open image 'a\0b': embedded null byte"]),
         ({"vm_toml": "smp = 100\n"}, ["vm.toml:1:1: smp: smp: cpus is 100: pc-i440fx-0.1-machine has room for 64"]),
         ({"vm_toml": '[[part]]\nname = "pci"\nremove = true\n'},
          ["vm.toml:1:1: part[0]: there is no part 'pci' to remove; did you mean 'pit' or 'pic' or 'pcihost'?"]),
@@ -260,8 +263,10 @@ at = "1M"
                           " .cfg, .ini, .conf"]),
     ],
 )  # fmt: skip
-def test_what_is_found(write: Write, registry: TypeRegistry, files: dict[str, str], problems: list[str]) -> None:
-    path = write(**files)
+def test_what_is_found(
+    write: Write, registry: TypeRegistry, tmp_path: Path, files: dict[str, str], problems: list[str]
+) -> None:
+    path = write(**{name: text.replace("{dir}", str(tmp_path)) for name, text in files.items()})
     found = [str(p).replace(f"{path.parent}/", "") for p in check(path, registry)]
     assert found == [p.replace("{dir}/", "") for p in problems]
 

@@ -162,6 +162,22 @@ def test_one_value_and_a_table_of_a_section_merge(write: Write) -> None:
     assert made.cpu is not None and made.cpu.model == "max" and made.cpu.features == {"sse": True, "apic": False}
 
 
+def test_a_board_replaces_a_machine_type(write: Write, tmp_path: Path) -> None:
+    path = write(vm_toml='include = "base.toml"\n[machine]\nboard = "b.toml"\n', base_toml='machine = "pc"\n')
+    assert load(path).machine.board == str(tmp_path / "b.toml")
+    path = write(vm_toml='include = "base.toml"\nmachine = "pc"\n', base_toml='[machine]\nboard = "b.toml"\nx = 1\n')
+    made = load(path).machine
+    assert (made.type, made.board, made.props) == ("pc", None, {"x": 1})
+
+
+def test_one_of_the_entries_that_repetition_makes_is_overridden(write: Write) -> None:
+    path = write(
+        vm_toml='include = "base.toml"\nremove = ["d0"]\n[[device]]\nid = "d2"\nirq = 9\n',
+        base_toml='[[device]]\nrepeat = 3\ndriver = "x"\nid = "d{n}"\nirq = "{n}"\n',
+    )
+    assert devices(load(path)) == [("x", "d1", {"irq": 1}), ("x", "d2", {"irq": 9})]
+
+
 def test_numa_nodes_merge_by_number_and_globals_add_up(write: Write) -> None:
     path = write(
         vm_toml='include = "base.toml"\nnuma = [{ nodeid = 1, mem = "2G" }]\n'

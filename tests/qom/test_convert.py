@@ -9,14 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
+from random_configs import bare
 
 from qom.cli import main as qom_main
 from qom.cli import qemu_options
 from qom.cli.commands.convert import convert
 from qom.cli.options import ALONE, OPTIONS, WITH_ARGUMENT, CommandLine
-from qom.config import MachineConfig, load
+from qom.config import load
 from qom.errors import QomError
 
 UUID = "12345678-1234-1234-1234-123456789abc"
@@ -44,15 +44,6 @@ LINES = [
     f"-name guest=vm1 -uuid {UUID} -D log.txt -d int,exec,guest_errors",
     "-display none -vga none -monitor none -parallel none -net none -nic none -serial stdio",
 ]
-
-
-def bare(value: Any) -> Any:
-    """The same without origins."""
-    if isinstance(value, MachineConfig):
-        return {f.name: bare(getattr(value, f.name)) for f in attrs.fields(MachineConfig) if f.name != "origins"}
-    if attrs.has(type(value)):
-        return {f.name: bare(getattr(value, f.name)) for f in attrs.fields(type(value)) if f.name != "origin"}
-    return [bare(v) for v in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("format", ["toml", "json", "yaml"])
