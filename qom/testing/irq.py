@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from qom.errors import QomError
 from qom.hw.clock import SteppedClock
+from qom.hw.device import Device
 from qom.hw.probe import Fail, LineChange, Observation
 from qom.vm.console import PATIENCE
 
 if TYPE_CHECKING:
-    from qom.hw.device import Device
     from qom.vm.vm import VirtualMachine
 
 __all__ = ["Interrupt", "InterruptTimeout"]
@@ -33,10 +33,12 @@ class Interrupt:
         intercept: hold it back: it is counted, and the device does not hear of it.
 
     Raises:
-        RealizeError: the device has no such input.
+        QomError: it is no device, or has no such input.
     """
 
     def __init__(self, vm: VirtualMachine, device: Device, name: str, n: int, *, intercept: bool = False) -> None:
+        if not isinstance(device, Device):
+            raise QomError(f"{getattr(device, 'path', device)}: is no device, so it has no interrupt lines")
         self._vm = vm
         self._changed = threading.Condition(vm.lock)  # type: ignore[arg-type]  # duck-typed, as everywhere
         self._intercept = intercept

@@ -60,7 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the marker; check the options."""
+    exits = config.getoption("--qom-exits")
+    if exits is not None and exits < 0:
+        raise pytest.UsageError(f"--qom-exits={exits}: expected 0 or more")
     config.addinivalue_line("markers", MARKER)
 
 

@@ -397,12 +397,26 @@ class VirtualMachine:
     def start(self) -> VirtualMachine:
         """Let the machine run, served by a main loop in a thread of its own; returns at once.
 
+        One that has ended runs again after a `reset`.
+
         Raises:
-            LifecycleError: the machine has ended or was closed.
+            LifecycleError: the machine has ended and was not reset, or was closed.
         """
-        self.start_loop()
+        if not self._closed:
+            if self._ended.is_set() and self.run_state is RunState.PAUSED:
+                self._begin_again()
+            self.start_loop()
         self.cont()
         return self
+
+    def _begin_again(self) -> None:
+        loop = self._loop_thread
+        if loop is not None and loop is not threading.current_thread():
+            loop.join()  # it has been told to quit
+        with self.lock:
+            self._loop_thread = None
+            self._ended.clear()
+            self.shutdown_reason, self.exit_status = None, 0
 
     @property
     def memory(self) -> GuestMemory:

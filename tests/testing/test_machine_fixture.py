@@ -164,6 +164,7 @@ def test_wrong_use_is_said(qom_machine: MachineFactory) -> None:
         (lambda: machine.cpu(1), QomError, "pc1: no processor 1: it has 1"),
         (lambda: machine.irq("pic", 8), RealizeError, "/machine/pic: no input unnamed[8]: it has unnamed[8]"),
         (lambda: machine.irq("pci", 0), PathError, "pci"),
+        (lambda: machine.irq("/chardevs/serial0"), QomError, "/chardevs/serial0: is no device, so it has no"),
         (lambda: machine.part("/machine/pik"), PathError, "or 'pic'"),
     ):
         with pytest.raises(kind) as caught:

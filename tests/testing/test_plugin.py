@@ -297,6 +297,12 @@ def test_exits_may_be_left_alone(run: Run, pytester: pytest.Pytester) -> None:
     assert (where / "exits.txt").read_text().lstrip("\n").startswith("all exits so far:\n")
 
 
+def test_wrong_options_are_usage_errors(run: Run) -> None:
+    result = run("", "--qom-exits=-1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --qom-exits=-1: expected 0 or more"])
+
+
 def test_wrong_markers_are_usage_errors(run: Run) -> None:
     result = run("import pytest\n@pytest.mark.qom_accel()\ndef test_it(qom_machine): pass")
     assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -115,6 +115,28 @@ def test_a_guest_runs_in_the_background_and_is_heard() -> None:
         assert str(caught.value).startswith("console 'serial0': no 'login:': the machine has ended (enough); its last")
 
 
+def test_a_machine_that_ended_runs_again_after_a_reset() -> None:
+    with open_machine(**QUIET) as vm:
+        for status in (3, 4):
+            vm.start()
+            assert "No bootable device." in vm.console().read_until("No bootable device.")
+            vm.request_shutdown("enough", status)
+            assert vm.wait(20)
+            assert (vm.exit_status, vm.shutdown_reason) == (status, "enough")
+            with pytest.raises(LifecycleError, match="run state cannot go from shutdown to running"):
+                vm.start()
+            vm.reset()
+
+
+def test_a_closed_machine_is_not_started() -> None:
+    before = set(threading.enumerate())
+    vm = open_machine(accel="qtest")
+    vm.close()
+    with pytest.raises(LifecycleError, match="a virtual machine that was closed cannot run"):
+        vm.start()
+    assert set(threading.enumerate()) == before
+
+
 def test_a_console_of_a_machine_that_was_not_started_says_so() -> None:
     with open_machine(accel="qtest") as vm, pytest.raises(ConsoleTimeout) as caught:
         vm.console().wait_line("login")
