@@ -100,7 +100,7 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             wires=[attrs.evolve(w, origin="") for w in was.wires],
             regions=[attrs.evolve(r, origin="") for r in was.regions],
             boot=dict(was.boot),
-            serials=list(was.serials),
+            serials=_serials(vm),
             log=attrs.evolve(was.log, origin=""),
             origins={},
         )
@@ -142,6 +142,15 @@ def _parts(vm: VirtualMachine, as_built: Mutable) -> list[PartEntry]:
         entry.values.pop(prop, None)
         entry.props[prop] = _plain(vm, part, part.find_property(prop), value)
     return out
+
+
+def _serials(vm: VirtualMachine) -> list[str | None]:
+    """The serial ports' back ends; one that nobody asked for, on a board without such a port, was not made."""
+    made = _held(vm, "/chardevs")
+    serials = list(vm.config.serials)
+    while serials and serials[-1] is not None and serials[-1] not in made:
+        serials.pop()
+    return serials
 
 
 def _held(vm: VirtualMachine, path: str) -> dict[str, Object]:
