@@ -219,6 +219,16 @@ def _entries(node: Node) -> list[Node]:
 
 
 def _identity(entry: Node, key: str) -> Any:
+    """What an entry is known by; None when it has nothing of the kind.
+
+    Parts and regions of one name may stand there several times, each with a condition, which then counts too.
+    """
+    value = _plain_member(entry, key)
+    when = _plain_member(entry, "when") if key == "name" else None
+    return value if value is None or when is None else (value, when)
+
+
+def _plain_member(entry: Node, key: str) -> Any:
     found = entry.value.get(key) if isinstance(entry.value, dict) else None
     return found.value if found is not None and not isinstance(found.value, dict | list) else None
 
@@ -266,7 +276,7 @@ def _remove(base: Node, names: Node, report: Report) -> Node:
             if section not in held:
                 continue
             entries = _entries(held[section])
-            ids = [_identity(entry, IDENTITIES[section]) for entry in entries]
+            ids = [_plain_member(entry, IDENTITIES[section]) for entry in entries]
             known |= {id for id in ids if isinstance(id, str)}
             if wanted in ids:
                 found = True
@@ -289,7 +299,8 @@ def _one_of_each(root: Node, report: Report) -> Node:
         for entry in _entries(held[section]):
             identity = _identity(entry, key)
             if identity is not None and identity in seen:
-                text = f"{section}: the {key} '{identity}' is given twice, first by {seen[identity].origin}"
+                shown = _plain_member(entry, key)
+                text = f"{section}: the {key} '{shown}' is given twice, first by {seen[identity].origin}"
                 report(entry.error(text))
                 continue
             kept.append(entry)

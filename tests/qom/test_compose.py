@@ -178,6 +178,19 @@ def test_one_of_the_entries_that_repetition_makes_is_overridden(write: Write) ->
     assert devices(load(path)) == [("x", "d1", {"irq": 1}), ("x", "d2", {"irq": 9})]
 
 
+def test_parts_of_one_name_are_told_apart_by_their_condition(write: Write) -> None:
+    path = write(
+        vm_toml='include = "base.toml"\n[[part]]\nname = "p"\nwhen = "a"\ntype = "z"\n[[part]]\nname = "q"\ntype = "w"\n',
+        base_toml='[[part]]\nname = "p"\nwhen = "a"\ntype = "x"\nbus = "b"\n[[part]]\nname = "p"\nwhen = "not a"\ntype = "y"\n',
+    )
+    parts = [(p.name, p.when, p.type, p.bus) for p in load(path).parts]
+    assert parts == [("p", "a", "z", "b"), ("p", "not a", "y", None), ("q", None, "w", None)]
+    path.write_text('include = "base.toml"\nremove = ["p"]\n')
+    assert load(path).parts == []
+    path.write_text('[[part]]\nname = "p"\nwhen = "a"\n[[part]]\nname = "p"\nwhen = "a"\n')
+    assert refused(path) == "vm.toml:4:1: part: the name 'p' is given twice, first by vm.toml:1:1"
+
+
 def test_numa_nodes_merge_by_number_and_globals_add_up(write: Write) -> None:
     path = write(
         vm_toml='include = "base.toml"\nnuma = [{ nodeid = 1, mem = "2G" }]\n'
