@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from qom.board.assembly import Assembly, bus_at
+from qom.board.assembly import Assembly
 from qom.board.changes import Problems, change
 from qom.board.check import check_board
 from qom.board.expressions import Expression, ExpressionError
 from qom.board.files import BoardFile, read_board
+from qom.board.lines import bus_at
 from qom.board.machine import BoardMachine
 from qom.board.parts import Board, BoardCpus, BoardRegion, Part, Requirement, Wire, parse_line
 from qom.board.types import board_of, machine_type, register_board

@@ -185,12 +185,12 @@ class BoardMachine(Machine):
 
     def make_memory(self, assembly: Assembly) -> None:
         """Lay the memory map; what lies in a part follows when the part is there."""
-        assembly.lay_memory()
+        assembly.memory.lay()
 
     def value(self, name: str) -> Any:
         """A value of the board, or a property, as its expressions see it; while the machine is realized."""
         assert self.assembly is not None
-        return self.assembly.look(name)
+        return self.assembly.scope.look(name)
 
     def make_cpus(self) -> None:
         """Make the processors, by index."""
@@ -239,7 +239,7 @@ class BoardMachine(Machine):
         cpu.system, cpu.clock, cpu.system_bus = vm, vm.clock, self.system_bus
         if cpus.apic_bus is not None:
             assert self.assembly is not None
-            cpu.apic_type = self.assembly.roles["apic"]
+            cpu.apic_type = self.assembly.scope.roles["apic"]
             cpu.apic_bus = self.child(cpus.apic_bus)
         self.cpus.append(cpu)
         cpu.set("realized", True)

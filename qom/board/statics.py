@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qom.board.assembly import no_place
+from qom.board.asked import asked_for, no_place
 from qom.board.changes import Problems, change
 from qom.board.parts import Board, parse_use
 from qom.config.probe import Probe
@@ -30,21 +30,10 @@ def changed(board: Board, config: MachineConfig, report: Report) -> Board:
 
 def misfits(board: Board, type_name: str, config: MachineConfig) -> Iterator[ConfigError]:
     """An error for every port and drive that the board has no place for."""
-    origins = {entry.id: entry.origin for entry in config.chardevs}
-    asked: list[tuple[tuple[str, int], str, str]] = []
-    for n, id in enumerate(config.serials):
-        if id is not None:
-            asked.append((("serial", n), origins.get(id, ""), f"serial port {n}"))
-    if config.debugcon is not None:
-        asked.append((("debugcon", 0), origins.get(config.debugcon, ""), "debugcon"))
-    for drive in config.drives:
-        if drive.interface == "ide" and drive.index is not None:
-            what = "cdrom" if drive.media == "cdrom" else "drive"
-            asked.append(((what, drive.index), drive.origin, f"drive '{drive.id}'"))
     known = {parse_use(part.use) for part in board.parts if part.use is not None}
-    for use, origin, text in asked:
-        if use not in known and origin not in ("", config.origin_of("nographic")):
-            yield ConfigError(no_place(board, type_name, use, text), origin)
+    for use, asked in asked_for(config).items():
+        if use not in known and asked.origin:
+            yield no_place(board, type_name, use, asked)
 
 
 def board_buses(board: Board, registry: TypeRegistry) -> dict[str, str]:
