@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qom.errors import ConfigError, did_you_mean
 from qom.hw.device import Device
 from qom.hw.irq import Line
+from qom.hw.memory import PAGE_SIZE, Region
 from qom.hw.probe import (
     TOP,
     Access,
@@ -43,6 +44,9 @@ STEPS = (
     "created", "configured", "realize", "realized", "reset", "unrealize", "unrealized", "finalized", "run-state"
 )  # fmt: skip
 """The life-cycle steps."""
+
+WATCHED_PRIORITY = 1 << 30
+"""Of the windows over watched RAM: in front of all that a board maps."""
 
 Which = Device | str | None
 """Devices: one object, a canonical path, an id, a type name (types derived from it count), None for all."""
@@ -73,13 +77,17 @@ class Observatory:
         writes: bool = True,
         before: bool = False,
         after_others: bool = False,
+        ram: bool = False,
     ) -> Observation:
         """Tell `callback(access)` of port ("io") or memory accesses that touch `first`..`last` (inclusive).
 
         device: only what this device (or devices of this type) answers.  before: tell reads before the device is asked.
+        ram: also the guest's own accesses to RAM in the range: its pages are taken out of the guest's memory, so that
+        each access to them exits, slowly.  For data only: a processor cannot fetch instructions, page tables or
+        descriptors from there, and the range is what is RAM now, of a machine that is built.
 
         Raises:
-            ConfigError: an unknown space, or an empty range.
+            ConfigError: an unknown space, or an empty range; with `ram`, one without an end or without RAM.
         """
         if space not in self._watches:
             raise ConfigError(f"observe: no address space {space!r}: expected 'io' or 'memory'")
@@ -97,9 +105,10 @@ class Observatory:
             after_others=after_others,
         )
         with self._vm.lock:
+            windows = self._ram_windows(first, last) if ram else []
             self._watches[space].append(watch)
             self._cover()
-        return Observation(lambda: self._stop_accesses(space, watch))
+        return Observation(lambda: self._stop_accesses(space, watch, windows))
 
     def exits(
         self, callback: Callable[[Exit], object], *, before: bool = False, after_others: bool = False
@@ -234,8 +243,30 @@ class Observatory:
         for cpu in machine.cpus if machine is not None else ():
             cpu.reenter()
 
-    def _stop_accesses(self, space: Space, watch: AccessWatch) -> None:
+    def _ram_windows(self, first: int, last: int) -> list[Region]:
+        """Put a window that answers like the RAM behind it over every page of RAM in a range; accesses to it exit."""
+        machine = getattr(self._vm, "machine", None)
+        bus = machine.system_bus if machine is not None else None
+        low, high = first & -PAGE_SIZE, (last | (PAGE_SIZE - 1)) + 1
+        found = [flat for flat in bus.memory_space.flat_view if flat.region.ram_block is not None] if bus else []
+        spans = [(f, max(low, f.start), min(high, f.end)) for f in found if f.start < high and low < f.end]
+        if not spans or bus is None or last == TOP:
+            raise ConfigError(
+                f"observe: no RAM to watch at {first:#x}..{last:#x}: expected a range in RAM, with its end"
+            )
+        windows = []
+        with bus.memory.transaction():
+            for flat, start, end in spans:
+                shadow = _shadow(flat.region, flat.readonly)
+                window = Region.alias("watched-ram", shadow, start - flat.start + flat.offset, end - start)
+                windows.append(bus.memory.add(start, window, WATCHED_PRIORITY))
+        return windows
+
+    def _stop_accesses(self, space: Space, watch: AccessWatch, windows: list[Region]) -> None:
         with self._vm.lock:
+            for window in windows:
+                if window.parent is not None:
+                    window.parent.remove(window)
             self._watches[space].remove(watch)
             for probe in self._probes.values():
                 if watch in probe.watches:
@@ -289,6 +320,23 @@ class Observatory:
             entry = (watch.after_others, watch.callback, device, direction, name, n)
             if entry not in tap.listeners:
                 tap.listeners.append(entry)
+
+
+def _shadow(ram: Region, readonly: bool) -> Region:
+    """An I/O region that answers as `ram` does."""
+    block = ram.ram_block
+    assert block is not None
+    view, written = block.view, block.written
+
+    def read(offset: int, size: int) -> int:
+        return int.from_bytes(view[offset : offset + size], "little")
+
+    def write(offset: int, value: int, size: int) -> None:
+        if not readonly:
+            view[offset : offset + size] = value.to_bytes(size, "little")
+            written(offset, size)
+
+    return Region(ram.name, ram.size, read, write, (1, 8), unaligned=True, owner=ram.owner)
 
 
 class _LineWatch:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import loops
+from benchmarks import loops, observers
 from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measure_objects
 from benchmarks.devices import Cost, cost, description, measure_devices
 from benchmarks.peers import BenchmarkError, Ours, Peer, Qemu, Time
@@ -177,3 +177,19 @@ def test_costs_a_device_are_over_those_of_the_machine_without(monkeypatch: pytes
     assert rows["100 devices kept"].samples["h"] == pytest.approx([8.0] * 3)
     assert rows["growth"].samples["h"] == pytest.approx([2.0] * 3)
     assert rows["growth"].text == "time a device at 400 over that at 200; 1 is linear"
+
+
+def test_the_cost_of_observers_is_a_ratio_to_nobody() -> None:
+    rows = [Row(name, "", "exits/s", higher_is_better=True) for name in ("port writes", "port reads")]
+    for row in rows:
+        row.samples = {name: [500e3] for name in observers.LISTENERS}
+        row.samples["one, to exits"] = [125e3]
+    lines = observers.text(rows).splitlines()
+    assert lines[2] == "| nobody | 500 (-0/+0 %) | 1.00 | 500 (-0/+0 %) | 1.00 |"
+    assert lines[-1] == "| one, to exits | 125 (-0/+0 %) | 0.25 | 125 (-0/+0 %) | 0.25 |"
+
+
+def test_each_kind_of_listener_hears_what_it_should() -> None:
+    image = loops.image(loops.OUTPUT, 50)
+    for name in observers.LISTENERS:
+        assert observers.Listened("simulated", name).run_ports(image).processor > 0

@@ -170,6 +170,32 @@ def test_memory_accesses_of_the_guest_and_of_devices(machine: Machine) -> None:
     assert seen == [(0x4FFE, 6, True, b"abcdef"), (0x5002, 2, False, b"ef"), (0x5000, 2, False, b"cd")]
 
 
+def test_ram_that_is_watched_exits(machine: Machine) -> None:
+    # xor %ax,%ax; mov %ax,%ds; movl $0x11223344,0x5ffe; movb $0x55,0x7000; incb 0x6001; mov 0x6000,%al; out to the exit port
+    code = bytes.fromhex("31c0 8ed8 66c706fe5f44332211 c606007055 fe060160 a00060 ba0105 ee f4 ebfd".replace(" ", ""))
+    seen: list[Any] = []
+    with machine(code) as built:
+        vm = built.vm
+        told = collect(seen, "address", "size", "is_write", "value", "region", "offset")
+        watch = vm.observe.accesses(told, space="memory", first=0x6000, last=0x6001, ram=True)
+        assert run(built) == 0x22
+        assert all(entry[4] == "pc.ram" and entry[5] == entry[0] for entry in seen)
+        low, size = next((address, size) for address, size, write, *_ in seen if write)
+        assert low <= 0x6000 < low + size, "the store that straddles into the page, whole or its part"
+        assert [entry[:4] for entry in seen[1:]] == [
+            (0x6001, 1, False, 0x11),
+            (0x6001, 1, True, 0x12),
+            (0x6000, 1, False, 0x22),
+        ]
+        memory = vm.machine.system_bus.memory_space
+        assert memory.read_bytes(0x5FFE, 4) == bytes((0x44, 0x33, 0x22, 0x12)) and memory.read(0x7000, 1) == 0x55
+        watch.close()
+        assert memory.lookup(0x6000).region.name == "pc.ram"
+        assert memory.lookup(0x6000).region.ram_block is not None
+    with machine(code) as built, pytest.raises(ConfigError, match=r"^observe: no RAM to watch at 0xa0000\.\.0xa0fff: "):
+        built.vm.observe.accesses(print, space="memory", first=0xA0000, last=0xA0FFF, ram=True)
+
+
 def test_what_an_observer_does_itself_is_told_to_nobody(machine: Machine) -> None:
     count: list[int] = []
     with machine() as built:
