@@ -106,7 +106,8 @@ def reload(vm: VirtualMachine, what: str) -> ReloadReport:
         raise ReloadError(f"{what}: cannot be reloaded from within a device's callback: expected another thread")
     with vm.lock:
         modules = _modules(vm, what)
-    with _loaded(modules) as fresh, vm.lock:
+        homes = {name: _names_of(vm, name) for name in modules}
+    with _loaded(homes) as fresh, vm.lock:
         work = _Exchange(vm, what, modules, fresh)
         pause_all_vcpus(vm.cpus, vm.cpu_cond)
         running = vm.run_state is RunState.RUNNING
@@ -151,17 +152,33 @@ def _modules(vm: VirtualMachine, what: str) -> list[str]:
     return sorted(order, key=lambda name: depth[name])
 
 
+def _names_of(vm: VirtualMachine, name: str) -> dict[str, Any]:
+    """What a module holds, from the functions of its types: somebody may have taken it out of `sys.modules`."""
+    for found in vm.registry:
+        cls = found.python_class
+        for value in vars(cls).values() if cls is not None and cls.__module__ == name else ():
+            names: dict[str, Any] = getattr(getattr(value, "__func__", value), "__globals__", {})
+            if names.get("__name__") == name:
+                return names
+    module = sys.modules.get(name)
+    return vars(module) if module is not None else {}
+
+
 @contextmanager
-def _loaded(names: Sequence[str]) -> Iterator[dict[str, ModuleType]]:
+def _loaded(homes: dict[str, dict[str, Any]]) -> Iterator[dict[str, ModuleType]]:
     """The modules, read again and run; in `sys.modules` from then on, unless the block raises."""
-    before = {name: sys.modules[name] for name in names if name in sys.modules}
+    before = {name: sys.modules.get(name) for name in homes}
     fresh: dict[str, ModuleType] = {}
     try:
-        for name in names:
-            fresh[name] = _read_again(name, before.get(name))
+        for name, names in homes.items():
+            fresh[name] = _read_again(name, names)
         yield fresh
     except BaseException:
-        sys.modules.update(before)
+        for name, module in before.items():
+            if module is not None:
+                sys.modules[name] = module
+            else:
+                sys.modules.pop(name, None)
         raise
     for name, module in fresh.items():
         package, _, short = name.rpartition(".")
@@ -169,9 +186,9 @@ def _loaded(names: Sequence[str]) -> Iterator[dict[str, ModuleType]]:
             setattr(sys.modules[package], short, module)
 
 
-def _read_again(name: str, old: ModuleType | None) -> ModuleType:
-    file = getattr(old, "__file__", None)
-    if old is None or not file or not file.endswith(".py"):
+def _read_again(name: str, old: dict[str, Any]) -> ModuleType:
+    file = old.get("__file__")
+    if not file or not file.endswith(".py"):
         raise ReloadError(f"{name}: cannot be reloaded: it has no source file")
     try:
         with tokenize.open(file) as source:
@@ -183,8 +200,8 @@ def _read_again(name: str, old: ModuleType | None) -> ModuleType:
         raise ReloadError(f"{name}: not reloaded: {file}: {shown(error)}") from error
     made = ModuleType(name)
     for attr in ("__spec__", "__loader__", "__file__", "__package__", "__path__", "__cached__"):
-        if attr in old.__dict__:
-            made.__dict__[attr] = old.__dict__[attr]
+        if attr in old:
+            made.__dict__[attr] = old[attr]
     sys.modules[name] = made
     try:
         exec(code, made.__dict__)
