@@ -11,76 +11,75 @@ import pytest
 from pcs import GUESTS, disk_words, image, pc
 
 from qom.errors import QomError
+from qom.testing import MachineFactory
 from qom.vm.runstate import RunState
 
 MIB, GIB = 1 << 20, 1 << 30
 
 
-def test_memory_below_and_above_4_gib() -> None:
-    with pc("-m", "6G") as machine:
-        memory = machine.vm.machine.system_bus.memory_space
-        for address in (0, 0xBFFFFFF0, 4 * GIB, 4 * GIB + 3 * GIB - 16):
-            memory.write_bytes(address, b"here we are.....")
-            assert memory.read_bytes(address, 16) == b"here we are....."
-        assert memory.read(0xC0000000, 4) == 0xFFFFFFFF  # the PCI hole
-        assert memory.read(7 * GIB, 4) == 0xFFFFFFFF
-        # One block of RAM: the part above 4 GiB follows the part below the hole.
-        block = machine.vm.machine.ram.ram_block  # type: ignore[attr-defined]
-        assert bytes(block.view[0xC0000000:0xC0000010]) == b"here we are....."
+@pytest.mark.qom_accel("qtest")
+def test_memory_below_and_above_4_gib(qom_machine: MachineFactory) -> None:
+    machine = qom_machine(memory="6G")
+    for address in (0, 0xBFFFFFF0, 4 * GIB, 4 * GIB + 3 * GIB - 16):
+        machine.memory[address : address + 16] = b"here we are....."
+        assert machine.memory[address : address + 16] == b"here we are....."
+    assert machine.read(0xC0000000, 4) == 0xFFFFFFFF  # the PCI hole
+    assert machine.read(7 * GIB, 4) == 0xFFFFFFFF
+    # One block of RAM: the part above 4 GiB follows the part below the hole.
+    block = machine.vm.machine.ram.ram_block  # type: ignore[attr-defined]
+    assert bytes(block.view[0xC0000000:0xC0000010]) == b"here we are....."
 
 
-def test_the_reset_vector_lies_in_the_firmware() -> None:
-    with pc() as machine:
-        memory = machine.vm.machine.system_bus.memory_space
-        top = memory.read_bytes(0xFFFFFFF0, 16)
-        assert top == memory.read_bytes(0xFFFF0, 16)
-        assert top != b"\xff" * 16
-        memory.write_bytes(0xFFFF0, b"\0" * 16)  # it is ROM
-        assert memory.read_bytes(0xFFFF0, 16) == top
+@pytest.mark.qom_accel("qtest")
+def test_the_reset_vector_lies_in_the_firmware(qom_machine: MachineFactory) -> None:
+    memory = qom_machine().memory
+    top = memory[0xFFFFFFF0:0x100000000]
+    assert top == memory[0xFFFF0:0x100000]
+    assert top != b"\xff" * 16
+    memory[0xFFFF0:0x100000] = b"\0" * 16  # it is ROM
+    assert memory[0xFFFF0:0x100000] == top
 
 
-def test_shadow_ram_is_switched_by_pam() -> None:
-    with pc() as machine:
-        bus = machine.vm.machine.system_bus
-        memory, ports = bus.memory_space, bus.io_space
-        rom = memory.read_bytes(0xF8000, 16)
-        ports.write(0xCF8, 0x80000058, 4)  # PAM0 is byte 59h
-        ports.write(0xCFD, 0x30, 1)
-        memory.write_bytes(0xF8000, b"shadow shadow sh")
-        assert memory.read_bytes(0xF8000, 16) == b"shadow shadow sh"
-        ports.write(0xCFD, 0x10, 1)  # read only
-        memory.write_bytes(0xF8000, b"\0" * 16)
-        assert memory.read_bytes(0xF8000, 16) == b"shadow shadow sh"
-        ports.write(0xCFD, 0x00, 1)
-        assert memory.read_bytes(0xF8000, 16) == rom
+@pytest.mark.qom_accel("qtest")
+def test_shadow_ram_is_switched_by_pam(qom_machine: MachineFactory) -> None:
+    machine = qom_machine()
+    memory, pam0 = machine.memory, 0x59
+    rom = memory[0xF8000:0xF8010]
+    machine.config_write("00.0", pam0, 0x30, 1)
+    memory[0xF8000:0xF8010] = b"shadow shadow sh"
+    assert memory[0xF8000:0xF8010] == b"shadow shadow sh"
+    machine.config_write("00.0", pam0, 0x10, 1)  # read only
+    memory[0xF8000:0xF8010] = b"\0" * 16
+    assert memory[0xF8000:0xF8010] == b"shadow shadow sh"
+    machine.config_write("00.0", pam0, 0x00, 1)
+    assert memory[0xF8000:0xF8010] == rom
 
 
-def test_a20_wraps_the_second_megabyte() -> None:
-    with pc() as machine:
-        bus = machine.vm.machine.system_bus
-        memory, ports = bus.memory_space, bus.io_space
-        memory.write(0x500, 0x11, 1)
-        memory.write(0x100500, 0x22, 1)
-        for value in (0xD1, 0xDD):  # keyboard controller: write output port, A20 off
-            ports.write(0x64 if value == 0xD1 else 0x60, value, 1)
-        ports.write(0x92, 0x00, 1)
-        assert memory.read(0x100500, 1) == 0x11
-        ports.write(0x92, 0x02, 1)
-        assert memory.read(0x100500, 1) == 0x22
+@pytest.mark.qom_accel("qtest")
+def test_a20_wraps_the_second_megabyte(qom_machine: MachineFactory) -> None:
+    machine = qom_machine()
+    machine.write(0x500, 0x11, 1)
+    machine.write(0x100500, 0x22, 1)
+    machine.outb(0x64, 0xD1)  # keyboard controller: write output port ...
+    machine.outb(0x60, 0xDD)  # ... A20 off
+    machine.outb(0x92, 0x00)
+    assert machine.read(0x100500, 1) == 0x11
+    machine.outb(0x92, 0x02)
+    assert machine.read(0x100500, 1) == 0x22
 
 
-def test_interrupt_lines_reach_pic_and_ioapic() -> None:
-    with pc() as machine:
-        part = machine.part
-        part("gsi").line_in(None, 4).set(1)
-        assert part("pic").irr & 1 << 4
-        assert part("ioapic").levels & 1 << 4
-        part("gsi").line_in(None, 4).set(0)
-        part("gsi").line_in("board", 9).set(1)
-        assert part("pic2").irr & 1 << 1
-        part("gsi").line_in("board", 9).set(0)
-        part("gsi").line_in(None, 0).set(1)
-        assert part("ioapic").levels & 1 << 2
+@pytest.mark.qom_accel("qtest")
+def test_interrupt_lines_reach_pic_and_ioapic(qom_machine: MachineFactory) -> None:
+    machine = qom_machine()
+    gsi = machine.part("gsi")
+    with machine.vm.lock:
+        gsi.line_in("board", 0).set(0)  # where the timer's output is high after reset
+    for line, n, reached in ((None, 4, "pic"), (None, 4, "ioapic"), ("board", 9, "pic2"), (None, 0, "ioapic")):
+        irq = machine.irq(reached, {4: 4, 9: 1, 0: 2}[n])
+        with machine.vm.lock:
+            gsi.line_in(line, n).set(1)
+            gsi.line_in(line, n).set(0)
+        assert (irq.raised, irq.lowered) == (1, 1), irq
 
 
 def test_what_the_firmware_is_told() -> None:
@@ -94,14 +93,17 @@ def test_what_the_firmware_is_told() -> None:
         assert rtc.get_cmos(0x34) | rtc.get_cmos(0x35) << 8 == (3 * GIB - 16 * MIB) >> 16
 
 
-def test_the_clock_shows_the_hosts_date_unless_told_otherwise() -> None:
+def test_the_clock_shows_the_hosts_date() -> None:
     with pc() as machine:
         today = datetime.now(UTC)
         assert machine.part("rtc").base[:4] in (str(today.year), str(today.year - 1))
-    with pc("-M", "pc,rtc-base=1999-12-31T23:59:00") as machine:
-        ports = machine.vm.machine.system_bus.io_space
-        ports.write(0x70, 0x09, 1)
-        assert ports.read(0x71, 1) == 0x99
+
+
+@pytest.mark.qom_accel("qtest")
+def test_the_clock_shows_the_date_it_is_told(qom_machine: MachineFactory) -> None:
+    machine = qom_machine(machine="pc,rtc-base=1999-12-31T23:59:00")
+    machine.outb(0x70, 0x09)
+    assert machine.inb(0x71) == 0x99
 
 
 def test_numa_nodes_reach_the_tables() -> None:
