@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,8 @@ __all__ = ["Scope", "evaluate", "expand"]
 
 MAX_REPEAT = 4096
 MAX_NUMBER = 1 << 64  # what arithmetic may reach, either side of zero
+MAX_WITHIN = 32  # variables made of variables
+MAX_SIZE = 1 << 20  # characters and elements of a variable's value
 LOOP_NAMES = ("n", "item")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -125,6 +128,8 @@ class Scope:
         if name in self._resolving:
             trail = " -> ".join([*self._resolving[self._resolving.index(name) :], name])
             raise ConfigError(f"the variable '{name}' is made of itself: {trail}")
+        if len(self._resolving) >= MAX_WITHIN:
+            raise ConfigError(f"the variable '{name}' is too deep in others: expected at most {MAX_WITHIN} levels")
         self._resolving.append(name)
         try:
             self._values[name] = value = self._work_out(name, variable)
@@ -142,12 +147,20 @@ class Scope:
             return self._typed(name, self.given[name], variable)
         if variable.default is None:  # asked for by `include`, before it is known what is required
             raise variable.node.error(f"the variable '{name}' has no value: expected --var {name}=VALUE")
-        return _Filler(self, None).plain(variable.default)
+        value = _Filler(self, None).plain(variable.default)
+        if _size(value) > MAX_SIZE:
+            raise variable.node.error(f"the variable '{name}' is too long: expected at most {MAX_SIZE} characters")
+        return value
 
     def _typed(self, name: str, text: Any, variable: _Variable) -> Any:
         """What was given for a variable; text as what its default is."""
-        if not isinstance(text, str):
+        if isinstance(text, os.PathLike):
+            text = os.fspath(text)
+        if isinstance(text, bool | int | float | list):
             return text
+        if not isinstance(text, str):
+            expected = "expected text, a number, a boolean or a list"
+            raise ConfigError(f"variable: '{name}' cannot be {text!r}: {expected}", f"--var {name}={text}")
         default = variable.default.value if variable.default is not None else ""
         take = Taker({name: text}, "variable", f"--var {name}={text}")
         if isinstance(default, bool):
@@ -361,6 +374,13 @@ class _Filler:
         except ValueError:
             pass
         raise ConfigError(f"'{name}' is {value!r}: expected an integer to calculate with")
+
+
+def _size(value: Any) -> int:
+    """How much there is in a value: characters, and one for every element."""
+    if isinstance(value, str):
+        return len(value)
+    return 1 + sum(map(_size, value)) if isinstance(value, list) else 1
 
 
 def _spread(node: Node, value: Any) -> Node:

@@ -354,6 +354,28 @@ def test_what_is_wrong_with_variables(write: Write, text: str, variables: dict[s
     assert refused(write(vm_toml=text), variables) == message
 
 
+def test_variables_do_not_grow_without_end(write: Write) -> None:
+    chain = "".join(f'v{n} = "${{v{n + 1}}}"\n' for n in range(40))
+    path = write(vm_toml=f'name = "${{v0}}"\n[variables]\n{chain}v40 = "x"\n')
+    assert refused(path) == "vm.toml:34:1: the variable 'v32' is too deep in others: expected at most 32 levels"
+    doubled = "".join(f'v{n} = "${{v{n + 1}}}${{v{n + 1}}}"\n' for n in range(30))
+    path = write(vm_toml=f'name = "${{v0}}"\n[variables]\n{doubled}v30 = "x"\n')
+    assert refused(path) == "vm.toml:12:1: the variable 'v9' is too long: expected at most 1048576 characters"
+    lists = "".join(f'v{n} = ["${{v{n + 1}}}", "${{v{n + 1}}}"]\n' for n in range(30))
+    path = write(vm_toml=f'name = "${{v0}}"\n[variables]\n{lists}v30 = "x"\n')
+    assert refused(path) == "vm.toml:13:1: the variable 'v10' is too long: expected at most 1048576 characters"
+
+
+def test_variables_of_a_program_keep_their_types(write: Write, tmp_path: Path) -> None:
+    path = write(vm_toml='paused = "${p}"\nsmp = "${c}"\nfirmware = "${f}"\n[variables]\np = false\nc = 1\nf = ""\n')
+    made = load(path, {"p": True, "c": 3, "f": tmp_path})
+    assert (made.paused, made.smp.cpus, made.firmware) == (True, 3, str(tmp_path))
+    expected = "expected text, a number, a boolean or a list"
+    with pytest.raises(ConfigError) as error:
+        load(path, {"f": None})
+    assert str(error.value) == f"--var f=None: variable: 'f' cannot be None: {expected}"
+
+
 def test_variables_on_a_system_command_line(write: Write) -> None:
     path = str(write(vm_toml=VARIABLES))
     for argv in (
