@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import importlib
 import sys
 import warnings
@@ -90,7 +91,7 @@ def note(what: Deprecated, by: str = "") -> None:
     by: the distribution, where it is known better than by looking whose code is at work.
     """
     frame = _user_frame()
-    by = by or loading.get() or _distribution(str(frame.f_globals.get("__name__", "")))
+    by = by or loading.get() or _distribution(str(frame.f_globals.get("__name__", "")).partition(".")[0])
     use = Use(what, by)
     if use not in uses:
         uses.append(use)
@@ -119,9 +120,9 @@ def _user_frame() -> FrameType:
     return frame
 
 
-def _distribution(module: str) -> str:
+@functools.cache  # it is slow, and a deprecated type may be made a thousand times
+def _distribution(top: str) -> str:
     import importlib.metadata  # slow to import, and seldom needed
 
-    top = module.partition(".")[0]
     found = importlib.metadata.packages_distributions().get(top, [])
     return found[0] if found else f"module {top}" if top not in ("", "__main__", *_FRAMEWORK) else "the program"

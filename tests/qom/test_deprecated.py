@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 import textwrap
 import warnings
@@ -222,3 +223,16 @@ def test_nothing_outlives_the_version_it_was_to_go_in() -> None:
         since, until = (tuple(int(n) for n in text.split(".")) for text in (entry.since, entry.until))
         assert entry.kind in deprecated.KINDS and until[1] == 0 and since[0] < until[0]
         assert until > API_VERSION, f"{entry} is to be taken away"
+
+
+def test_using_it_again_costs_little() -> None:
+    registry = default_registry(load_external=False)
+    looked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "packages_distributions", lambda: looked.append("") or {})
+        deprecated._distribution.cache_clear()
+        with pytest.warns(QomDeprecationWarning):
+            for _ in range(100):
+                registry.new("isa-old-serial")
+    deprecated._distribution.cache_clear()
+    assert len(looked) == 1
