@@ -87,7 +87,8 @@ class Observatory:
         descriptors from there, and the range is what is RAM now, of a machine that is built.
 
         Raises:
-            ConfigError: an unknown space, or an empty range; with `ram`, one without an end or without RAM.
+            ConfigError: an unknown space, an empty range, a device that a built machine has not; with `ram`, a range
+                without an end or without RAM.
         """
         if space not in self._watches:
             raise ConfigError(f"observe: no address space {space!r}: expected 'io' or 'memory'")
@@ -210,12 +211,25 @@ class Observatory:
             return None
         if not isinstance(device, str):
             return lambda owner: owner is device
+        registry = self._vm.registry
+        self._check_known(device)
         if device.startswith("/"):
             return lambda owner: getattr(owner, "path", None) == device
-        registry = self._vm.registry
         if device in registry:
             return lambda owner: isinstance(owner, Device) and owner.is_a(device)
         return lambda owner: isinstance(owner, Device) and owner.name == device
+
+    def _check_known(self, device: str) -> None:
+        """Once a machine is built, what it lacks is a mistake; before, it may still come."""
+        machine = getattr(self._vm, "machine", None)
+        if machine is None or not machine.ready or device in self._vm.registry:
+            return
+        names = {
+            name for found in self._vm.root.walk() if isinstance(found, Device) for name in (found.path, found.name)
+        }
+        if device not in names:
+            known = [str(name) for name in names] + [found.name for found in self._vm.registry.types("device")]
+            raise ConfigError(f"observe: no device {device!r}{did_you_mean(device, known)}")
 
     def _cover(self) -> None:
         """Every address space has its observers: that of the ports, of memory, and of memory as each processor sees it."""

@@ -522,6 +522,8 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
             observe.accesses(print, space="ports")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"^observe: 0x20\.\.0x10 is no range: expected the first address, then"):
             observe.accesses(print, first=0x20, last=0x10)
+        with pytest.raises(ConfigError, match=r"^observe: no device 'isa-debugconn'; did you mean 'isa-debugcon'"):
+            observe.lines(print, device="isa-debugconn")
         with pytest.raises(ConfigError, match=r"^observe: no life-cycle step 'relize'; did you mean 'realized?' or"):
             observe.lifecycle(print, steps=("relize",))
 

@@ -601,3 +601,52 @@ def edit():
         path.write_text(text.replace("VERSION = 1\\n", "VERSION = 2  # edited\\n"))
     return VERSION
 """
+
+
+PCI = '''
+"""A PCI function with a register in a memory BAR, that raises INTA when told, for the tests of hot reload."""
+from qom import PciDevice, Region, state, type_init
+
+@type_init("test-pci")
+class Function(PciDevice):
+    vendor_id, device_id, class_code, interrupt_pin, hotpluggable = 0x1234, 0x4321, 0xFF00, 1, True
+    kept: int = state()
+
+    def realize(self):
+        self.register_bar(0, Region("function", 0x1000, self.read, self.write, (4, 4)))
+
+    def read(self, offset, size):
+        return self.kept + ADD
+
+    def write(self, offset, value, size):
+        self.kept = value
+        self.intx.set(value & 1)
+
+ADD = 0
+'''
+
+
+def test_a_pci_function_keeps_its_slot_its_bars_and_its_interrupt(source: Write) -> None:
+    code = source(PCI, "reloaded_function")
+    words = ("-device", "test-pci,id=gone", "-device", "test-pci,id=c")
+    with machine(code, words=words) as vm:
+        told: list[str] = []
+        counter(vm, "gone").unplug()  # so that the first free slot is another one
+        function, memory = counter(vm), vm.machine.system_bus.memory_space
+        with vm.lock:
+            slot = function.devfn
+            function.config_write(0x10, 0xE000_0000, 4)
+            function.config_write(0x04, 0x0002, 2)
+            memory.write(0xE000_0000, 0x41, 4)
+        code.edit("ADD = 0", "ADD = 0x200")
+        vm.observe.lines(lambda change: told.append(str(change)))
+        for _ in range(3):
+            vm.reload("test-pci")
+        with vm.lock:
+            assert function.devfn == slot != 0 and vm.machine.child("pcihost") is not None
+            assert memory.read(0xE000_0000, 4) == 0x241
+            assert function.intx_asserted and function.pci.functions[slot] is function
+            assert [line for line in told if "pic" in line or "gsi" in line] == [], "its interrupt never went away"
+            memory.write(0xE000_0000, 0x40, 4)
+            assert not function.intx_asserted
+            assert function.config_read(0x10, 4) == 0xE000_0000
