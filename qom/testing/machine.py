@@ -41,7 +41,7 @@ class TestMachine:
     Args:
         vm: the built machine.
         exits: how many of the last exits from the guest to keep (0: none; keeping them makes every exit slower, by about
-            8 microseconds).
+            9 microseconds).
         console: the console that is meant when none is named; the first there is by default.
     """
 
