@@ -238,7 +238,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("initrd", "FILE", "initial RAM disk of the kernel", _plain("initrd")),
     Option("append", "TEXT", "command line of the kernel", _plain("append")),
     Option("boot", "[order=]LETTERS[,once=][,menu=on][,splash-time=MS][,strict=on]", "boot order", _section("boot")),
-    Option("drive", "file=FILE[,if=ide|none][,index=N][,media=][,readonly=][,snapshot=]", "disk", _section("drive")),
+    Option("drive", "file=FILE[,format=][,if=ide|none][,index=N][,media=][,readonly=][,snapshot=]", "disk", _section("drive")),
     Option("hda", "FILE", "disk 0", _disk(0)),
     Option("hdb", "FILE", "disk 1", _disk(1)),
     Option("hdc", "FILE", "disk 2", _disk(2)),

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from qom.config.model import LOG_CATEGORIES
+from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES
 from qom.config.parts import REGION_KEYS
 from qom.errors import ConfigError, TypeRegistryError
 from qom.properties import INT_RANGES, Property
@@ -329,21 +329,19 @@ BOOT: Final[Schema] = {
     "description": "Boot order",
 }
 
-DRIVE: Final[Schema] = table(
-    {
-        "id": _ID,
-        "file": {**_TEXT, "description": "Name of the image"},
-        "format": one_of(("raw",)),
-        "if": {**one_of(("ide", "none")), "description": "ide: on the board's controller; none: a device refers to it"},
-        "index": {**number(0, 3), "description": "Place on the board's controller: 2 * bus + unit"},
-        "bus": number(0, 1),
-        "unit": number(0, 1),
-        "media": one_of(("disk", "cdrom")),
-        "readonly": _SWITCH,
-        "snapshot": {**_SWITCH, "description": "Keep what is written in memory only"},
-        **_REPEAT,
-    }
-)
+DRIVE_KEYS: Final[dict[str, Schema]] = {
+    "id": _ID,
+    "file": {**_TEXT, "description": "Name of the image"},
+    "if": {**one_of(("ide", "none")), "description": "ide: on the board's controller; none: a device refers to it"},
+    "index": {**number(0, 3), "description": "Place on the board's controller: 2 * bus + unit"},
+    "bus": number(0, 1),
+    "unit": number(0, 1),
+    "media": one_of(("disk", "cdrom")),
+    "readonly": _SWITCH,
+    "snapshot": {**_SWITCH, "description": "Keep what is written in memory only"},
+    **_REPEAT,
+}
+"""What a drive takes besides its format, and besides properties of its format."""
 
 
 _REMOVE: Final = {"remove": {**_SWITCH, "description": "Take it out of the board"}}
@@ -383,6 +381,14 @@ REGION: Final[Schema] = table(
     ("name",),
     description="A piece of memory that the machine's board has in another form, besides, or no more",
 )
+
+
+def _add_other_names(keys: dict[str, Schema], name: str, props: Mapping[str, Property]) -> None:
+    """Also take properties by names that are read but not written: `a_b` for `a-b`."""
+    for p in props.values():
+        other = {"$ref": f"#/$defs/{name}/properties/{p.name}", "deprecated": True}
+        keys.setdefault(p.name.replace("-", "_"), other)
+        keys.setdefault(p.attr, other)
 
 
 class _Maker:
@@ -450,10 +456,7 @@ class _Maker:
             if section in MAIN_KEYS:
                 main = one_of(self.names(section, found))
                 own.update({key: {**main, "description": found.desc} for key in MAIN_KEYS[section]})
-            for p in props.values():
-                other = {"$ref": f"#/$defs/{name}/properties/{p.name}", "deprecated": True}
-                own.setdefault(p.name.replace("-", "_"), other)
-                own.setdefault(p.attr, other)
+            _add_other_names(own, name, props)
             self.defs[name] = table(own, description=found.desc)
         return f"#/$defs/{name}"
 
@@ -543,7 +546,7 @@ class _Maker:
             **{name: {"$ref": "#/$defs/yes", "description": text} for name, text in switches.items()},
             "object": {**one_or_several(self._entry("object")), "description": "Objects under /objects"},
             "chardev": {**one_or_several(self._entry("chardev")), "description": "Character back ends"},
-            "drive": {**one_or_several(DRIVE), "description": "Disk images"},
+            "drive": {**one_or_several(self._drive()), "description": "Disk images"},
             "device": {**one_or_several(self._entry("device")), "description": "Devices to add"},
             "global": {**one_or_several(self._global()), "description": "Defaults for properties of every object of a type"},
             "part": one_or_several(PART),
@@ -588,6 +591,28 @@ class _Maker:
             "properties": {**ENTRY_KEYS[section], **dict.fromkeys(keys, main)},
             "allOf": self.chosen(section),
         }
+
+    def _drive(self) -> Schema:
+        """A disk image: its format says what it takes."""
+        formats = {
+            t.name.removeprefix(FORMAT_PREFIX): t for t in self._of("block-backend") if t.name.startswith(FORMAT_PREFIX)
+        }
+        main = {**one_of(formats), "description": "Format of the image", "default": "raw"}
+        chosen: list[Schema] = []
+        for name, found in formats.items():
+            props = {p.name: p for p in self.settable(found).values() if p.name not in DRIVE_KEYS}
+            keys = {
+                **DRIVE_KEYS,
+                "format": {**main, "description": found.desc},
+                **{n: self._property(found, p) for n, p in props.items()},
+            }
+            _add_other_names(keys, f"drive.{name}", props)
+            self.defs[f"drive.{name}"] = table(keys, description=found.desc)
+            named: Schema = {"properties": {"format": {"const": name}}}
+            if name != "raw":
+                named["required"] = ["format"]
+            chosen.append({"if": named, "then": {"$ref": f"#/$defs/drive.{name}"}})
+        return {"type": "object", "properties": {**DRIVE_KEYS, "format": main}, "allOf": chosen}
 
     def _machine(self) -> Schema:
         main = {**one_of(self.all_names("machine")), "description": "Machine type"}

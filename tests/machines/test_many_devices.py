@@ -12,11 +12,11 @@ from typing import Any
 import pcs
 import pytest
 
-from qom import IsaDevice, Line, QomError, VirtualMachine, prop, type_init
+from qom import REQUIRED, IsaDevice, Line, QomError, Region, SysBusDevice, VirtualMachine, prop, type_init
 from qom.cli.options import CommandLine
 from qom.config import DeviceEntry
 
-FEW, MANY = 100, 800
+FEW, MANY = 60, 400
 
 
 @type_init("isa-shared-irq")
@@ -28,6 +28,16 @@ class SharedIrq(IsaDevice):
     def realize(self) -> None:
         self.line: Line = self.isa.irq(9)
         self.line.set(self.level)
+
+
+@type_init("sys-registers")
+class Registers(SysBusDevice):
+    """A page of registers in memory, which every processor sees in a view of its own."""
+
+    base: int = prop(REQUIRED, "Where they are", type="uint64", base=16)
+
+    def realize(self) -> None:
+        self.sysbus.map_memory(self.base, Region("registers", 0x1000, lambda offset, size: offset))
 
 
 def calls(work: Callable[[], object]) -> int:
@@ -58,18 +68,23 @@ def unplaced(n: int) -> DeviceEntry:
     return DeviceEntry("isa-shared-irq", None, None, {"level": 1}, "")
 
 
+def mapped(n: int) -> DeviceEntry:
+    return DeviceEntry("sys-registers", f"r{n}", None, {"base": 0xD0000000 + n * 0x1000}, "")
+
+
 def built(entries: list[DeviceEntry], machine: str = "pc") -> VirtualMachine:
-    words = ["-M", machine, "-m", "16", "-nodefaults", "-S"]
+    words = ["-M", machine, "-m", "16", "-nodefaults", "-S", "-smp", "2"]
     config = CommandLine().parse(words).builder.finish()
     config.devices += entries
     types = pcs.registry()
     types.register(SharedIrq)
+    types.register(Registers)
     vm = VirtualMachine(config, types)
     vm.build()
     return vm
 
 
-@pytest.mark.parametrize("entry", [port, unnamed_port, unplaced])
+@pytest.mark.parametrize("entry", [port, unnamed_port, unplaced, mapped])
 def test_one_more_device_costs_the_same_however_many_there_are(entry: Callable[[int], DeviceEntry]) -> None:
     adding: dict[int, int] = {}
     ending: dict[int, int] = {}

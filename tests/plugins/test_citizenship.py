@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import ast
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from plugins.firmware import EMBEDDED
 from qom import ConfigError, QomError, RealizeError, TypeRegistry, VirtualMachine, default_registry, open_machine
 from qom.config import load
 from qom.config.check import check
+from qom.config.schema import file_schema
 from qom.config.write import dumps
 
 OUTSIDER = Path(__file__).with_name("outsider.py")
@@ -176,6 +179,26 @@ def test_wrong_drives(
     (problem,) = check(write(text), registry)
     assert problem.line == int(line)
     assert message in problem.message
+
+
+def test_an_editor_knows_their_formats_and_what_these_take(registry: TypeRegistry) -> None:
+    judge = Draft202012Validator(file_schema(registry))
+
+    def wrong(said: str) -> list[str]:
+        found = judge.iter_errors(tomllib.loads(f'[[drive]]\nfile = "x"\n{said}\n'))
+        return sorted({"/".join(map(str, error.absolute_path)) for error in found})
+
+    for right in (
+        "",
+        'format = "raw"\nlocking = false',
+        'format = "masked"\nkey = 0x11',
+        'format = "counting"\nfail_at = 3',
+    ):
+        assert wrong(right) == []
+    assert wrong('format = "maskd"') == ["drive/0/format"]
+    assert wrong("key = 1") == ["drive/0"]
+    assert wrong('format = "masked"\nkey = 256') == ["drive/0/key"]
+    assert wrong('format = "counting"\nkey = 1') == ["drive/0"]
 
 
 @pytest.mark.parametrize(
