@@ -82,6 +82,12 @@ class Line:
         doing = f"input {self.name}[{self.n}] going to {self.level}"
         raise DeviceFault(owner.path, error, doing=doing, owner=owner) from error
 
+    @property
+    def joined(self) -> Line | None:
+        """Of an input of a shared line: the line that it drives.  None for any other."""
+        shared = getattr(self.receiver, "__self__", None)
+        return shared.output if isinstance(shared, SharedLine) else None
+
     def __repr__(self) -> str:
         return f"<Line {self.name or '?'}[{self.n}] level={self.level}>"
 

@@ -83,11 +83,19 @@ def wires(vm: VirtualMachine) -> list[Wire]:
     return found
 
 
+def _end(line: Line | None, ends: dict[int, WireEnd]) -> WireEnd | None:
+    """Where a line leads; through a wired-OR, to what that drives."""
+    while line is not None and id(line) not in ends:
+        line = line.joined
+    return None if line is None else ends[id(line)]
+
+
 def _of_device(device: Device, ends: dict[int, WireEnd]) -> Iterator[Wire]:
     for name, pins in device.pins().items():
         for pin in pins:
-            if pin.line is not None and id(pin.line) in ends:
-                yield Wire(WireEnd(device, name, pin.n), ends[id(pin.line)], "line")
+            end = _end(pin.line, ends)
+            if end is not None:
+                yield Wire(WireEnd(device, name, pin.n), end, "line")
     own = {id(pin): WireEnd(device, name, pin.n) for name, pins in device.pins().items() for pin in pins}
     for route in device.routes():
         source = ends[id(route.source)] if route.source is not None else WireEnd(device)
@@ -105,8 +113,9 @@ def _of_isa(bus: IsaBus, ends: dict[int, WireEnd], shared: set[int]) -> Iterator
         for k, source in line.sources.items():
             if id(line.inputs[k]) not in shared:
                 yield Wire(WireEnd(source, "irq", n), WireEnd(bus, "irq", n), "isa")
-        if line.output is not None and id(line.output) in ends:
-            yield Wire(WireEnd(bus, "irq", n), ends[id(line.output)], "line")
+        end = _end(line.output, ends)
+        if end is not None:
+            yield Wire(WireEnd(bus, "irq", n), end, "line")
 
 
 def _of_pci(bus: PciBus, ends: dict[int, WireEnd]) -> Iterator[Wire]:

@@ -15,6 +15,7 @@ from qom import ConfigError
 from qom.board import board_of, check_board, read_board, register_board
 from qom.board.parts import EMPTY
 from qom.cli.help import help_text
+from qom.cli.main import main as qom_main
 
 HEAD = '[board]\nname = "b"\n'
 
@@ -138,6 +139,25 @@ def test_everything_wrong_is_said_at_once_in_the_order_of_the_file(tmp_path: Pat
         "board.toml:4:1", "board.toml:6:1", "board.toml:7:1", "board.toml:13:1", "board.toml:14:11", "board.toml:14:25",
         "board.toml:17:1",
     ]  # fmt: skip
+
+
+def test_qom_check_takes_board_files_and_machine_files_that_use_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, TINY)
+    write(tmp_path, TINY.replace("max-cpus", "cpus").replace("isa-debug-exit", "isa-debug-exti"), "bad.toml")
+    write(tmp_path, 'machine = { board = "bad.toml" }\n', "vm.toml")
+    wrong = [
+        "bad.toml:7:1: board.cpus: board: unknown option 'cpus'",
+        "bad.toml:30:1: part[1].type: part 'exit': there is no device type 'isa-debug-exti'; did you mean 'isa-debug-exit'",
+    ]
+    assert qom_main(["check", "board.toml"]) == 0
+    assert capsys.readouterr().out == "board.toml: ok\n"
+    for file in ("bad.toml", "vm.toml"):
+        assert qom_main(["check", file]) == 1
+        found = capsys.readouterr().out.replace(f"{tmp_path}/", "").splitlines()
+        assert [line.startswith(text) for line, text in zip(found, wrong, strict=True)] == [True, True], found
 
 
 def test_a_board_on_a_board_on_a_type(tmp_path: Path) -> None:

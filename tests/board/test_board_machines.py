@@ -12,6 +12,7 @@ from boards import TINY, board, exiting_with, machine, memory_map, paths, proble
 
 from qom import ConfigError, QomError, SysBusDevice, open_machine, type_init
 from qom.hw.memory import Region
+from qom.show.wiring import wires
 
 HEAD = '[board]\nname = "b"\n'
 ISA = '[[part]]\nname = "bridge"\ntype = "isabus-bridge"\n'
@@ -246,6 +247,11 @@ def test_lines(tmp_path: Path) -> None:
             pit.set(pit_level)
             serial.set(serial_level)
             assert bool(pic.inputs & 1 << 5) is bool(pit_level or serial_level)
+        shown = {
+            (f"{w.source.object.path} {w.source.text}", f"{w.target.object.path} {w.target.text}") for w in wires(vm)
+        }
+        assert ("/machine/pit [0]", "/machine/pic [5]") in shown
+        assert ("/machine/bridge/isa.0 irq[4]", "/machine/pic [5]") in shown
 
 
 def test_a_wire_to_a_processor_tells_it_whom_to_ask_for_vectors(tmp_path: Path) -> None:
