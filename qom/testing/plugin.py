@@ -107,8 +107,10 @@ def qom_machine(request: pytest.FixtureRequest, qom_accel: str | None) -> Iterat
     )
     kept = request.node.stash[KEPT] = Kept(factory, _base(request))
     yield factory
-    kept.collect(pictures=False)  # a later part of the teardown may fail
-    factory.close()
+    try:
+        kept.collect(pictures=False)  # a later part of the teardown may fail
+    finally:
+        factory.close()
     if failures := factory.unexpected():
         pytest.fail("; ".join(failures), pytrace=False)
 

@@ -182,3 +182,9 @@ def test_the_marker_chooses_the_accelerator(qom_machine: MachineFactory) -> None
 def test_on_each(qom_machine: MachineFactory, qom_accel: str) -> None:
     machine = qom_machine()
     assert machine.vm.machine.accel.type_name == f"{qom_accel}-accel"  # type: ignore[union-attr]
+
+
+def test_a_test_may_close_its_machine_itself(qom_machine: MachineFactory) -> None:
+    with qom_machine(accel="qtest") as machine:
+        machine.start()
+    assert repr(machine.vm) == "<VirtualMachine 'machine': closed>"
