@@ -123,9 +123,9 @@ class Bus(Object, Resettable):
         return {**super().properties(), **links}
 
     def leave(self) -> None:
-        """Before the bus leaves the tree, what sits on it is unrealized and unplugged."""
-        for device in reversed(self.devices):
-            device.leave()
+        """Before the bus leaves the tree, what sits on it goes, too: unrealized, unplugged, out of the tree."""
+        for device in reversed(list(self.devices)):
+            device.unplug()
 
     def _hand_all(self) -> None:
         for device in self.devices:

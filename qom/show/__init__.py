@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from qom.show.bus_picture import bus_svg
 from qom.show.buses import bus_text
-from qom.show.difference import Difference, diff
+from qom.show.difference import Difference, Portrait, diff, portrait
 from qom.show.memory import memory_text
 from qom.show.memory_picture import memory_svg
 from qom.show.svg import Svg
@@ -20,6 +20,7 @@ from qom.show.wiring_picture import wiring_svg
 
 __all__ = [
     "Difference",
+    "Portrait",
     "Svg",
     "Wire",
     "WireEnd",
@@ -28,6 +29,7 @@ __all__ = [
     "diff",
     "memory_svg",
     "memory_text",
+    "portrait",
     "tree_svg",
     "tree_text",
     "wires",

@@ -3,13 +3,15 @@
 Machines are compared as they are: objects by path, their types, the properties a configuration can set, the wires between
 objects that both have.
 Left out is what follows from the rest (which number a bus counts a device by), state, and what nobody chose and the host
-gave (its date).  Configurations are compared by what they say, entry by entry, found again by id or name.
+gave (its date).  A `Portrait` keeps what is compared after its machine is gone.  Configurations are compared by what they
+say, entry by entry, found again by id or name.
 """
 
 from __future__ import annotations
 
+import copy
 import enum
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -23,7 +25,7 @@ from qom.show.wiring import WireEnd, wires
 from qom.vm.dump import globals_for
 from qom.vm.vm import VirtualMachine
 
-__all__ = ["Difference", "diff"]
+__all__ = ["Difference", "Portrait", "diff", "portrait"]
 
 Kind = Literal["object", "type", "property", "wire", "said"]
 
@@ -55,104 +57,131 @@ class Difference:
         return f"~ {what}{' is' if self.kind == 'type' else ''} {self.first} -> {self.second}"
 
 
-def diff(first: VirtualMachine | MachineConfig, second: VirtualMachine | MachineConfig) -> list[Difference]:
+@attrs.frozen
+class _Value:
+    """A property's value, the text that would set it, and whether nobody chose it and the host gave it."""
+
+    value: Any
+    text: str
+    of_the_host: bool
+
+
+@attrs.frozen
+class _Seen:
+    """An object as it was: type, the path of what it is part of (None: of nothing that counts), properties."""
+
+    type: str
+    owner: str | None
+    below: int
+    properties: dict[str, _Value]
+
+
+@attrs.frozen
+class Portrait:
+    """A machine as it was when `portrait` looked at it; it holds nothing of the machine itself."""
+
+    objects: dict[str, _Seen]
+    wires: dict[tuple[str, str], dict[str, None]]  # texts in order, by the paths at both ends
+
+
+def portrait(vm: VirtualMachine) -> Portrait:
+    """What `diff` compares of a machine, to be compared later: with another machine, or with what became of this one."""
+    with vm.lock:
+        found: dict[tuple[str, str], dict[str, None]] = {}
+        for w in wires(vm):
+            text = f"{_end(w.source)} -> {_end(w.target)}{f' ({w.note})' if w.note else ''}"
+            found.setdefault((w.source.object.path, w.target.object.path), {})[text] = None
+        return Portrait({o.path: _seen(o) for o in vm.root.walk() if o.type_name != "container"}, found)
+
+
+def diff(
+    first: VirtualMachine | Portrait | MachineConfig, second: VirtualMachine | Portrait | MachineConfig
+) -> list[Difference]:
     """In what `second` differs from `first`, in the order of the composition tree, or of a file; [] when in nothing.
 
-    A machine and a configuration are compared as configurations.  Machines are looked at with their locks held, and one
-    that is to be compared as a configuration is read back (`VirtualMachine.dump`).
+    A machine and a configuration are compared as configurations: the machine is read back (`VirtualMachine.dump`).
 
     Raises:
         LifecycleError: a machine was not built, or is closed.
+        TypeError: a portrait and a configuration, which have nothing in common.
     """
-    if isinstance(first, VirtualMachine) and isinstance(second, VirtualMachine):
-        one, other = sorted((first, second), key=id)  # always in the same order, whoever asks
-        with one.lock, other.lock:
-            return [*_objects(first, second), *_wires(first, second)]
-    configs = [vm.dump() if isinstance(vm, VirtualMachine) else vm for vm in (first, second)]
-    return list(_said(*(as_data(config) for config in configs)))
+    if isinstance(first, MachineConfig) or isinstance(second, MachineConfig):
+        if isinstance(first, Portrait) or isinstance(second, Portrait):
+            raise TypeError(
+                "a portrait cannot be compared with a configuration: expected a machine, or another portrait"
+            )
+        configs = [vm.dump() if isinstance(vm, VirtualMachine) else vm for vm in (first, second)]
+        return list(_said(*(as_data(config) for config in configs)))
+    one, other = (portrait(vm) if isinstance(vm, VirtualMachine) else vm for vm in (first, second))
+    return [*_objects(one, other), *_wires(one, other)]
 
 
 # Machines
 
 
-def _objects(first: VirtualMachine, second: VirtualMachine) -> Iterator[Difference]:
-    one, other = _by_path(first), _by_path(second)
-    for path, obj in one.items():
-        if path not in other:
-            if _topmost(obj, other):
-                yield Difference("object", path, "", _alone(obj), None)
-        elif obj.type_name != other[path].type_name:
-            yield Difference("type", path, "", obj.type_name, other[path].type_name)
-        else:
-            yield from _properties(obj, other[path])
-    for path, obj in other.items():
-        if path not in one and _topmost(obj, one):
-            yield Difference("object", path, "", None, _alone(obj))
-
-
-def _by_path(vm: VirtualMachine) -> dict[str, Object]:
-    """Every object by its path, but not the containers that hold them."""
-    return {o.path: o for o in vm.root.walk() if o.type_name != "container"}
-
-
-def _topmost(obj: Object, there: Mapping[str, Object]) -> bool:
-    """Whether what an object is part of is in the other machine too: one line says that it is not there."""
+def _seen(obj: Object) -> _Seen:
     above = obj.parent
-    return above is None or above.type_name == "container" or above.path in there
-
-
-def _alone(obj: Object) -> str:
-    below = sum(1 for _ in obj.walk()) - 1
-    return f"({obj.type_name})" if not below else f"({obj.type_name}, and {below} below it)"
-
-
-def _properties(obj: Object, other: Object) -> Iterator[Difference]:
-    theirs = other.properties()
-    for name, declared in obj.properties().items():
-        if not _compared(declared) or name not in theirs:
-            continue
-        one, two = _value(obj, declared), _value(other, theirs[name])
-        if one != two and not (_of_the_host(obj, declared) and _of_the_host(other, theirs[name])):
-            yield Difference("property", obj.path, name, to_text(declared, one), to_text(theirs[name], two))
-
-
-def _compared(declared: Property) -> bool:
-    return (
-        not declared.volatile
-        and declared.kind not in ("child", "alias")
-        and (declared.get is None or declared.set is not None)
-    )
+    owner = above.path if above is not None and above.type_name != "container" else None
+    values = {
+        p.name: _Value(_value(obj, p), to_text(p, p.read(obj)), _of_the_host(obj, p))
+        for p in obj.properties().values()
+        if not p.volatile and p.kind not in ("child", "alias") and (p.get is None or p.set is not None)
+    }
+    return _Seen(obj.type_name, owner, sum(1 for _ in obj.walk()) - 1, values)
 
 
 def _value(obj: Object, declared: Property) -> Any:
     value = declared.read(obj)
     if isinstance(value, Object):
         return value.path
-    return value.value if isinstance(value, enum.Enum) else value
+    return value.value if isinstance(value, enum.Enum) else copy.deepcopy(value)
 
 
 def _of_the_host(obj: Object, declared: Property) -> bool:
-    """Whether nobody chose the value, and the host gave it."""
-    meant = globals_for(obj, declared)
-    return declared.name not in obj.user_set and bool(meant) and meant[-1].of_the_host
-
-
-def _wires(first: VirtualMachine, second: VirtualMachine) -> Iterator[Difference]:
-    """Wires between objects that both machines have."""
-    both = _by_path(first).keys() & _by_path(second).keys()
-    one, other = (_wire_texts(vm, both) for vm in (first, second))
-    yield from (Difference("wire", "wire", "", text, None) for text in one if text not in other)
-    yield from (Difference("wire", "wire", "", None, text) for text in other if text not in one)
-
-
-def _wire_texts(vm: VirtualMachine, between: Set[str]) -> dict[str, None]:
-    """The wires in words, in order."""
-    found = [w for w in wires(vm) if w.source.object.path in between and w.target.object.path in between]
-    return {f"{_end(w.source)} -> {_end(w.target)}{f' ({w.note})' if w.note else ''}": None for w in found}
+    meant = globals_for(obj, declared) if obj.registry.globals else []
+    return bool(meant) and meant[-1].of_the_host and declared.name not in obj.user_set
 
 
 def _end(end: WireEnd) -> str:
     return f"{end.object.path} {end.text}".rstrip()
+
+
+def _objects(first: Portrait, second: Portrait) -> Iterator[Difference]:
+    for path, seen in first.objects.items():
+        there = second.objects.get(path)
+        if there is None:
+            if seen.owner is None or seen.owner in second.objects:
+                yield Difference("object", path, "", _alone(seen), None)
+        elif seen.type != there.type:
+            yield Difference("type", path, "", seen.type, there.type)
+        else:
+            yield from _properties(path, seen.properties, there.properties)
+    for path, seen in second.objects.items():
+        if path not in first.objects and (seen.owner is None or seen.owner in first.objects):
+            yield Difference("object", path, "", None, _alone(seen))
+
+
+def _alone(seen: _Seen) -> str:
+    return f"({seen.type})" if not seen.below else f"({seen.type}, and {seen.below} below it)"
+
+
+def _properties(path: str, first: Mapping[str, _Value], second: Mapping[str, _Value]) -> Iterator[Difference]:
+    for name in dict.fromkeys([*first, *second]):
+        one, other = first.get(name), second.get(name)
+        if one is None or other is None or not (one.value == other.value or (one.of_the_host and other.of_the_host)):
+            texts = (None if held is None else held.text for held in (one, other))
+            yield Difference("property", path, name, *texts)
+
+
+def _wires(first: Portrait, second: Portrait) -> Iterator[Difference]:
+    """Wires between objects that both machines have."""
+    both = first.objects.keys() & second.objects.keys()
+    one, other = (
+        {text: None for ends, texts in p.wires.items() if both.issuperset(ends) for text in texts}
+        for p in (first, second)
+    )
+    yield from (Difference("wire", "wire", "", text, None) for text in one if text not in other)
+    yield from (Difference("wire", "wire", "", None, text) for text in other if text not in one)
 
 
 # Configurations

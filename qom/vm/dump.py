@@ -5,8 +5,8 @@ properties that were set since.  What no object carries (boot order, kernel, NUM
 configuration the machine was built from.  A place that a device found by itself (a PCI slot, a COM port) is written
 down, so that it is found again whatever else has gone.
 
-Not in it: state (registers, memory contents), parts that a program added to the tree by other means than
-`VirtualMachine.add_device`, and the host's date, which a machine that was not given one takes anew.
+Not in it: state (registers, memory contents), devices that are not realized, parts that a program added to the tree by
+other means than `VirtualMachine.add_device`, and the host's date, which a machine that was not given one takes anew.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             ],
             drives=[_drive(vm, id, d) for id, d in _held(vm, "/drives").items()],
             objects=[ObjectEntry(o.type_name, id, said(vm, o)) for id, o in _held(vm, "/objects").items()],
-            devices=[_device(vm, device) for device in vm.added()],
+            devices=[_device(vm, device) for device in vm.added() if device.realized],
             parts=_parts(vm, as_built),
             wires=[attrs.evolve(w, origin="") for w in was.wires],
             regions=[attrs.evolve(r, origin="") for r in was.regions],

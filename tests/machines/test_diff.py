@@ -12,7 +12,7 @@ from qom.cli.main import main
 from qom.cli.options import CommandLine
 from qom.config import MachineConfig
 from qom.errors import LifecycleError
-from qom.show import Difference, diff
+from qom.show import Difference, diff, portrait
 from qom.vm.vm import VirtualMachine
 
 BASE = ("-nodefaults", "-M", "pc", "-accel", "simulated", "-m", "2M")
@@ -64,6 +64,11 @@ def test_what_changed_in_a_machine(types: TypeRegistry) -> None:
         vm.add_chardev("chardev-null", "later", {})
         assert diff(before, vm) == [Difference("said", "chardev 'later'", "", None, "backend = 'null', id = 'later'")]
         assert diff(vm, vm) == []
+        seen = portrait(vm)
+        vm.root.resolve("/chardevs/c").unparent()
+        assert [d.text for d in diff(seen, vm)] == ["- /chardevs/c (chardev-null)"]
+        with pytest.raises(TypeError, match="a portrait cannot be compared with a configuration"):
+            diff(seen, before)
 
 
 def test_files_that_differ() -> None:

@@ -16,7 +16,7 @@ from qom.cli.options import CommandLine
 from qom.config import DeviceEntry, MachineConfig, ObjectEntry, load
 from qom.config.write import dumps
 from qom.errors import LifecycleError
-from qom.hw import IsaDevice, PciDevice
+from qom.hw import Bus, IsaDevice, PciDevice
 from qom.object import Object, UserCreatable
 from qom.vm.vm import VirtualMachine
 
@@ -38,6 +38,26 @@ class Card(PciDevice):
     hotpluggable = True
 
 
+@type_init("tests-stand-bus")
+class StandBus(Bus):
+    """Where cups stand."""
+
+
+@type_init("tests-stand")
+class Stand(Card):
+    """A PCI device with a bus."""
+
+    def instance_init(self) -> None:
+        self.new_bus("tests-stand-bus", "top")
+
+
+@type_init("tests-cup")
+class Cup(IsaDevice):
+    """What stands on a stand."""
+
+    bus_type, hotpluggable = "tests-stand-bus", True
+
+
 @type_init("tests-note")
 class Note(Object, UserCreatable):
     """A user object with a text."""
@@ -48,7 +68,7 @@ class Note(Object, UserCreatable):
 @pytest.fixture(scope="module")
 def types() -> TypeRegistry:
     found = registry()
-    for cls in (Lamp, Card, Note):
+    for cls in (Lamp, Card, StandBus, Stand, Cup, Note):
         found.register(cls, "tests")
     return found
 
@@ -340,3 +360,10 @@ def test_what_a_run_became(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     made = load(out)
     assert (made.drives[0].file, made.machine.type) == (str(disk), "pc-i440fx-0.1")
     assert made.devices[0].props == {}  # 0x501 and 2 are what goes without saying
+
+
+def test_what_sat_on_a_device_goes_with_it(types: TypeRegistry) -> None:
+    with VirtualMachine(config(*BASE, "-device", "tests-stand,id=stand", "-device", "tests-cup,id=cup"), types) as vm:
+        vm.build()
+        vm.root.resolve("/machine/peripheral/stand").unplug()
+        assert vm.root.resolve("/machine/peripheral").children() == {} and vm.dump().devices == []

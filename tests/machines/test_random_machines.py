@@ -1,0 +1,153 @@
+"""Random machines: each is built, written, built again, and taken apart, and nothing is left of it.
+
+`QOM_RANDOM_MACHINES=5000 pytest tests/machines/test_random_machines.py` builds that many instead of the usual few.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from random_machines import Shop, built, change, changes, configs
+
+from qom.config import ConfigBuilder, MachineConfig, load
+from qom.config.write import dumps
+from qom.hw import Region
+from qom.show import diff, portrait
+from qom.vm.vm import VirtualMachine
+
+HOW_MANY = int(os.environ.get("QOM_RANDOM_MACHINES", "60"))
+# The time an example takes is the machine's business, not the test's.
+STEADY = settings(deadline=None, max_examples=HOW_MANY, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop.open(tmp_path_factory.mktemp("shop"))
+
+
+def descriptors() -> list[str]:
+    """What this process holds open."""
+    out = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            out.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            continue  # the listing's own
+    return sorted(out)
+
+
+def regions(vm: VirtualMachine) -> list[Region]:
+    bus = vm.machine.system_bus
+    return [bus.memory, bus.io]
+
+
+class Remains:
+    """What there was before a machine, and what of the machine there must not be after it."""
+
+    def __init__(self) -> None:
+        self.threads = set(threading.enumerate())
+        self.descriptors = descriptors()
+        self.objects: list[weakref.ref[Any]] = []
+        self.regions: list[Region] = []
+
+    def watch(self, vm: VirtualMachine) -> None:
+        """Note what a machine consists of."""
+        self.objects += [weakref.ref(vm), *(weakref.ref(obj) for obj in vm.root.walk())]
+        self.regions += regions(vm)
+
+    def check(self) -> None:
+        """The machines are closed, and nobody refers to them."""
+        assert [r.name for r in self.regions if r.subregions] == []
+        self.regions.clear()
+        assert set(threading.enumerate()) == self.threads
+        assert descriptors() == self.descriptors
+        gc.collect()
+        assert [repr(ref()) for ref in self.objects if ref() is not None] == []
+
+
+def lived(config: MachineConfig, later: list[tuple[str, int]], shop: Shop) -> bool:
+    """The life of one machine and of its like; False when it is refused."""
+    remains = Remains()
+    vm = built(config, shop.types)
+    if vm is None:
+        remains.check()
+        return False
+    with vm:
+        remains.watch(vm)
+        change(vm, later)
+        text, seen = dumps(vm.dump(), "toml", vm.registry), portrait(vm)
+    file = shop.folder / "dumped.toml"
+    file.write_text(text, encoding="utf-8")
+    with VirtualMachine(load(file), shop.types) as vm:
+        remains.watch(vm.build())
+        assert [d.text for d in diff(seen, vm)] == []
+        assert dumps(vm.dump(), "toml", vm.registry) == text
+    del vm
+    remains.check()
+    return True
+
+
+def test_random_machines_are_built_written_built_again_and_leave_nothing(shop: Shop) -> None:
+    count = [0, 0]
+
+    @STEADY
+    @given(configs(shop), changes())
+    def each(config: MachineConfig, later: list[tuple[str, int]]) -> None:
+        count[lived(config, later, shop)] += 1
+
+    gc.collect()
+    gc.freeze()  # what is there before is not looked at again and again
+    try:
+        each()
+    finally:
+        gc.unfreeze()
+    refused, lived_on = count
+    assert refused * 3 <= refused + lived_on, f"{refused} of {refused + lived_on} machines were refused"
+
+
+def test_what_is_left_would_be_seen(shop: Shop) -> None:
+    """The checks themselves: a descriptor, a thread, an object, a mapping that stays."""
+
+    def check_after(leave: Callable[[VirtualMachine], Callable[[], object]]) -> str:
+        remains = Remains()
+        build = ConfigBuilder()
+        build.machine({"type": "none"}, "tests")
+        build.accel({"accel": "qtest"}, "tests")
+        build.plain("nodefaults", True, "tests")
+        with VirtualMachine(build.finish(), shop.types) as vm:
+            remains.watch(vm.build())
+            take_back = leave(vm)
+        del vm
+        with pytest.raises(AssertionError) as error:
+            remains.check()
+        take_back()
+        return str(error.value)
+
+    def leave_descriptor(vm: VirtualMachine) -> Callable[[], object]:
+        number = os.open("/dev/null", os.O_RDONLY)
+        return lambda: os.close(number)
+
+    def leave_thread(vm: VirtualMachine) -> Callable[[], object]:
+        event = threading.Event()
+        thread = threading.Thread(target=event.wait, name="left over", daemon=True)
+        thread.start()
+        return lambda: (event.set(), thread.join())
+
+    def leave_object(vm: VirtualMachine) -> Callable[[], object]:
+        return vm.root.resolve("/chardevs").children
+
+    def leave_region(vm: VirtualMachine) -> Callable[[], object]:
+        region = vm.machine.system_bus.io.add(0, Region("left over", 4))
+        return lambda: region
+
+    assert "/dev/null" in check_after(leave_descriptor)
+    assert "left over" in check_after(leave_thread)
+    assert "<root />" in check_after(leave_object)
+    assert "io" in check_after(leave_region)
