@@ -55,6 +55,7 @@ def open_machine(
     globals: Mapping[str, Any] | None = None,
     nodefaults: bool = False,
     no_reboot: bool = False,
+    settings: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
     types: Iterable[type] = (),
     registry: TypeRegistry | None = None,
@@ -79,6 +80,7 @@ def open_machine(
         globals: defaults of properties: {"isa-stopwatch.tick-ns": 5}.
         nodefaults: do not add the serial port that nobody asked for.
         no_reboot: end the machine where it would reset.
+        settings: any other top-level keys of a file ({"boot": {"menu": True}, "numa": [...], "part": [...]}).
         variables: values of the file's variables.
         types: classes marked by `type_init` that this machine knows besides: a device that is being written.
         registry: the types to build from; by default everything installed.
@@ -114,6 +116,8 @@ def open_machine(
         said.add("debugcon", debugcon)
     if globals:
         said.add("global", [_global(what, value) for what, value in globals.items()])
+    for key, value in (settings or {}).items():
+        said.add(key, value, f"settings[{key!r}]")
     builder = ConfigBuilder()
     _tell(builder, file, variables, said.table())
     known = registry.fork() if registry is not None else default_registry()
@@ -185,9 +189,16 @@ class _Keywords:
     def __init__(self) -> None:
         self._held: dict[str, Node] = {}
 
-    def add(self, key: str, value: Any) -> None:
-        """Say the file's key `key`."""
-        self._held[key] = _Said.at(value, f"{key.replace('-', '_')}=")
+    def add(self, key: str, value: Any, place: str = "") -> None:
+        """Say the file's key `key`.
+
+        Raises:
+            ConfigError: it was said already, under another keyword.
+        """
+        place = place or f"{key.replace('-', '_')}="
+        if key in self._held:
+            raise ConfigError(f"'{key}' is said by '{self._held[key].path}', too", place)
+        self._held[key] = _Said.at(value, place)
 
     def entries(self, given: Iterable[Entry], key: str, place: str | None = None) -> list[Node]:
         """The entries of a list section."""

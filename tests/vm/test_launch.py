@@ -83,6 +83,14 @@ def test_keywords_come_after_the_file(file: Path) -> None:
         assert vm.console("d").text == "!"
 
 
+def test_settings_are_the_other_keys_of_a_file(file: Path) -> None:
+    numa = [{"nodeid": 0, "mem": "4M"}, {"nodeid": 1, "mem": "12M"}]
+    with open_machine(file, smp=2, settings={"boot": {"menu": True}, "numa": numa, "no-shutdown": True}) as vm:
+        assert vm.config.boot == {"menu": True}
+        assert [node.mem for node in vm.config.numa] == [4 << 20, 12 << 20]
+        assert vm.config.no_shutdown
+
+
 def test_keywords_override_entries_of_the_file_by_id(file: Path) -> None:
     with open_machine(file, devices=[{"id": "out", "iobase": 0x601}, "isa-debugcon,id=more,iobase=0x402"]) as vm:
         assert vm.root.resolve("/machine/peripheral/out").iobase == 0x601
@@ -226,6 +234,9 @@ class Blinker(qom.PciDevice):
         ({"serials": ["tty"]}, "serials[0]: unknown character device 'tty'"),
         ({"globals": {"iobase": 5}}, "globals=: 'iobase': expected TYPE.PROPERTY"),
         ({"globals": {"isa-debugcon.iobas": 5}}, "globals['isa-debugcon.iobas']: 'isa-debugcon' has no property"),
+        ({"settings": {"bot": 1}}, "settings['bot']: unknown key 'bot'; did you mean 'boot'"),
+        ({"settings": {"boot": {"menu": 7}}}, "settings['boot']: boot: 'menu' cannot be 7"),
+        ({"settings": {"memory": 7}, "memory": 8}, "settings['memory']: 'memory' is said by 'memory=', too"),
         ({"variables": {"a": 1}}, "variables=: there is no file that could use variables"),
         ({"firmware": "not-there.bin"}, "firmware=: "),
     ],
