@@ -23,6 +23,7 @@ from qom.options import Origin
 __all__ = ["SUFFIXES", "Document", "Node", "Source", "parse_file", "read_document", "read_text"]
 
 MAX_DEPTH = 64  # tables and lists within each other
+MAX_INTEGER = 1 << 64  # either side of zero
 SUFFIXES = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 """The formats that say the same in different spellings, by the suffix of a file's name."""
 
@@ -186,7 +187,13 @@ class Source:
         return self.node(None, offset).error(message)
 
     def node(self, value: Any, offset: int, path: str = "") -> Node:
-        """A value that was written at `offset`."""
+        """A value that was written at `offset`.
+
+        Raises:
+            ConfigError: it is an integer that nothing could hold.
+        """
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise self.error("an integer of more than 64 bits", offset)
         return Node(value, self.file, *self.where(offset), path)
 
     def check_depth(self, depth: int, offset: int) -> None:

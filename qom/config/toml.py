@@ -12,6 +12,7 @@ from qom.errors import ConfigError
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR_END = re.compile(r"[,\]}#\n]")
+_MANY_DIGITS = re.compile(r"[-+]?[0-9_]{1000,}")
 _AT = re.compile(r" [(]at (?:line (\d+), column (\d+)|end of document)[)]$")
 
 _TWICE = ("Cannot overwrite a value", "Cannot declare", "Duplicate inline table key")
@@ -27,8 +28,11 @@ def parse_toml(source: Source) -> Node:
     """
     try:
         data = tomllib.loads(source.text)
-    except ValueError as error:  # TOMLDecodeError, and what int() refuses
+    except tomllib.TOMLDecodeError as error:
         raise _syntax_error(source, str(error)) from None
+    except ValueError:  # int() takes no more digits than that
+        digits = _MANY_DIGITS.search(source.text)
+        raise source.error("not TOML: a number of too many digits", digits.start() if digits else 0) from None
     offsets = toml_offsets(source.text)
     return _node(source, data, offsets, (), "")
 

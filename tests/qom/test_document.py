@@ -139,6 +139,10 @@ WRONG = [
     ("toml", "a = [1,\n", "2:1", "not TOML: Invalid value"),
     ("toml", "a = " + "[" * 70 + "]" * 70, "1:69", "nested too deeply: expected at most 64 levels"),
     ("toml", "a = " + "[" * 5000, "1:1", "nested too deeply: expected at most 64 levels"),
+    ("toml", "a = 1\nb = 0x" + "f" * 5000, "2:1", "an integer of more than 64 bits"),
+    ("toml", "a = 1\nb = " + "9" * 5000, "2:5", "not TOML: a number of too many digits"),
+    ("json", '{"a": [1, 99999999999999999999]}', "1:11", "an integer of more than 64 bits"),
+    ("yaml", "a:\n  - -0x10000000000000001\n", "2:5", "an integer of more than 64 bits"),
     ("json", "[1]", "1:1", "not JSON: '[' where an object in braces was expected"),
     ("json", "", "1:1", "not JSON: the end of the file where an object in braces was expected"),
     ("json", '{"a": 1,\n "a": 2}', "2:2", "the key 'a' is given twice, first at 1:2"),
@@ -240,7 +244,9 @@ when = 1979-05-27 07:32:00
     assert {keys: place(found, *keys) for keys in places} == places
 
 
-SCALAR = st.one_of(st.integers(), st.booleans(), st.text(alphabet="ab\"\\\n[]{}#=,.' é😀", max_size=8))
+SCALAR = st.one_of(
+    st.integers(-(1 << 64), 1 << 64), st.booleans(), st.text(alphabet="ab\"\\\n[]{}#=,.' é😀", max_size=8)
+)
 KEY = st.text(alphabet="ab.\"'= #[", min_size=1, max_size=4)
 VALUE = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEY, inner, max_size=3), max_leaves=8
