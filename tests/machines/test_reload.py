@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pcs import need, pc, registry
+from pcs import disk_words, image, need, pc, registry
 
-from qom import RunState, TypeRegistry, VirtualMachine
+from qom import Device, RunState, TypeRegistry, VirtualMachine
 from qom.config import DeviceEntry
 from qom.hw import Access
 from qom.vm import ReloadError, SourceWatch
@@ -650,3 +650,47 @@ def test_a_pci_function_keeps_its_slot_its_bars_and_its_interrupt(source: Write)
             memory.write(0xE000_0000, 0x40, 4)
             assert not function.intx_asserted
             assert function.config_read(0x10, 4) == 0xE000_0000
+
+
+PROVIDERS = {
+    "plugins.block.piix3_ide",
+    "plugins.pci.i440fx",
+    "plugins.pci.piix3",
+}  # of buses with others' devices on them
+
+
+@pytest.mark.parametrize("accel", ["simulated", "kvm"])
+def test_a_pc_boots_while_its_parts_are_reloaded(accel: str, tmp_path: Path) -> None:
+    """Timers, interrupt controllers, the disk, the UART and all the rest, several times between reset vector and disk."""
+    with pc("-accel", need(accel), *disk_words(image(tmp_path, "hello_serial"))) as built:
+        vm = built.vm
+        modules = {type(found).__module__ for found in vm.root.walk() if isinstance(found, Device)}
+        chosen = sorted(
+            name for name in modules - PROVIDERS - {"plugins.cpu.x86"} if name.startswith(("plugins.", "machines."))
+        )
+        before = {name: sys.modules[name] for name in chosen}
+        reloads = accesses = 0
+
+        def reload_all() -> None:
+            nonlocal reloads
+            for name in chosen:
+                reloads += len(vm.reload(name).devices)
+
+        def count(access: Access) -> None:
+            nonlocal accesses
+            accesses += 1
+            if accesses in (50, 200, 400, 600):
+                vm.main_loop.call_soon_threadsafe(reload_all)
+
+        try:
+            vm.observe.accesses(count)
+            reload_all()
+            built.start()
+            assert built.wait_for_end() == 1
+            assert "Hello from a boot sector.\n" in built.serial.text()
+            assert len(chosen) > 15 and reloads >= 2 * len(chosen)
+        finally:
+            for name, module in before.items():
+                sys.modules[name] = module
+                package, _, short = name.rpartition(".")
+                setattr(sys.modules[package], short, module)
