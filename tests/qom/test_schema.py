@@ -17,6 +17,7 @@ from qom import Object, QomError, UserCreatable, alias, child, default_registry,
 from qom.cli.main import main
 from qom.cli.options import CommandLine
 from qom.config import KEYS, ConfigBuilder
+from qom.config.check import check
 from qom.config.document import Document, Node
 from qom.config.files import read_document_into
 from qom.config.schema import file_schema, type_schema
@@ -405,6 +406,15 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
 @given(files())
 def test_what_the_reader_takes_passes(made: dict[str, Any]) -> None:
     if accepted(made):
+        assert [f"{e.json_path}: {e.message}" for e in JUDGE.iter_errors(made)] == []
+
+
+@settings(STEADY, max_examples=150)
+@given(made=files())
+def test_what_check_takes_passes(tmp_path_factory: pytest.TempPathFactory, made: dict[str, Any]) -> None:
+    file = tmp_path_factory.getbasetemp() / "checked.json"
+    file.write_text(json.dumps(made))
+    if check(file, TYPES) == []:
         assert [f"{e.json_path}: {e.message}" for e in JUDGE.iter_errors(made)] == []
 
 
