@@ -43,7 +43,7 @@ class AddressSpace:
         self.name = name
         self.root = root
         self.generation = 0
-        """Counts commits that changed the view: whoever keeps something it got from `reader` compares it."""
+        """Grows when the view changes, or may have: whoever keeps something it got from `reader` compares it."""
         self.readers: dict[tuple[int, int], Reader] = {}
         """Ready-made reads by (address, size): `space.readers.get((a, n)) or space.reader(a, n)`."""
         self.writers: dict[tuple[int, int], Writer] = {}
@@ -290,7 +290,8 @@ class AddressSpace:
         if self._held or self._committing:  # a listener changed the map: the commit under way goes round again
             return
         if self._deferred:
-            self.readers.clear()  # so that the next access looks
+            self.generation += 1  # so that the next access looks
+            self.readers.clear()
             self.writers.clear()
             return
         self._commit()

@@ -285,9 +285,11 @@ def test_deferred_changes_are_told_at_once_and_in_the_end() -> None:
     space = AddressSpace("io", root)
     mirror = Mirror(space)
     space.add_listener(mirror)
+    kept, generation = space.reader(8, 1), space.generation
     with space.deferred(), space.deferred():
         for n in range(100):
-            root.add(n * 8, Region("port", 4))
+            root.add(n * 8, Region("port", 4, lambda offset, size: 7))
+        assert space.generation != generation and kept() == 0xFF, "who keeps a reader sees that it is old"
         assert mirror.commits == 1, "nobody has looked yet"
     assert (mirror.commits, mirror.added) == (2, 100)
     assert [flat.start for flat in space.flat_view] == [n * 8 for n in range(100)]
