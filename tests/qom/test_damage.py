@@ -129,11 +129,52 @@ def data_of_toml() -> dict[str, Any]:
     return tomllib.loads(TOML)
 
 
+INI = """\
+# a comment
+[machine]
+  type = "pc"
+  accel = "kvm:simulated"
+  kernel = "/dev/null"
+[cpu]
+  model = "qemu64"
+  features = "+sse4.1,-apic"
+[smp-opts]
+  cpus = "4"
+  sockets = "2"
+[memory]
+  size = "1536"
+[device "s1"]
+  driver = "isa-serial"
+  iobase = "760"
+  chardev = "c0"
+[drive "d0"]
+  file = "/dev/null"
+  if = "none"
+[chardev "c0"]
+  backend = "ringbuf"
+  size = "4096"
+[global]
+  driver = "isa-serial"
+  property = "irq"
+  value = "3"
+[numa]
+  type = "node"
+  cpus = "0-1"
+[numa]
+  cpus = "2-3"
+[boot-opts]
+  order = "cd"
+[name]
+  guest = "vm1"
+"""
+
 DATA = data_of_toml()
+FORMATS = ("toml", "json", "yaml")
 TEXTS = {
     "toml": TOML,
     "json": json.dumps(DATA, indent=1),
     "yaml": yaml.safe_dump(DATA, sort_keys=False),
+    "cfg": INI,
 }
 
 
@@ -335,7 +376,7 @@ def test_an_included_file_that_is_damaged_is_named(tmp_path: Path, registry: Typ
 def test_what_is_written_survives_undamaged(tmp_path: Path, registry: TypeRegistry) -> None:
     path = tmp_path / "vm.toml"
     path.write_text(TOML)
-    for format in TEXTS:
+    for format in FORMATS:
         written = tmp_path / f"written.{format}"
         written.write_text(dumps(load(path), format))
         assert [str(p) for p in check(written, registry)] == []
