@@ -127,7 +127,7 @@ OWN_CHECKS = {
 """Properties that check more than their declaration says, by type and name: what they take."""
 
 LEFT_ALONE = {
-    ("fault-injector", "last"), ("trace", "last"),
+    ("fault-injector", "last"), ("trace", "last"), ("fault-injector", "fault"),
     ("chardev-file", "input-path"), ("trace", "file"), ("trace", "chardev"), ("chardev-socket", "host"),
     ("chardev-socket", "port"), ("chardev-socket", "path"), ("chardev-socket", "server"), ("chardev-socket", "wait"),
     ("chardev-socket", "reconnect"), ("chardev-socket", "nodelay"), ("fault-injector", "what"), ("ide-hd", "cyls"),

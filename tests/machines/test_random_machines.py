@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from random_machines import Shop, built, change, changes, configs
 
 from qom.config import ConfigBuilder, MachineConfig, load
-from qom.config.write import dumps
+from qom.config.write import FORMATS, dumps
 from qom.hw import Region
 from qom.show import diff, portrait
 from qom.vm.vm import VirtualMachine
@@ -72,8 +73,8 @@ class Remains:
         assert [repr(ref()) for ref in self.objects if ref() is not None] == []
 
 
-def lived(config: MachineConfig, later: list[tuple[str, int]], shop: Shop) -> bool:
-    """The life of one machine and of its like; False when it is refused."""
+def lived(config: MachineConfig, later: list[tuple[str, int]], format: str, shop: Shop) -> bool:
+    """The life of one machine and of its like, built from a file of that format; False when it is refused."""
     remains = Remains()
     vm = built(config, shop.types)
     if vm is None:
@@ -82,13 +83,13 @@ def lived(config: MachineConfig, later: list[tuple[str, int]], shop: Shop) -> bo
     with vm:
         remains.watch(vm)
         change(vm, later)
-        text, seen = dumps(vm.dump(), "toml", vm.registry), portrait(vm)
-    file = shop.folder / "dumped.toml"
+        text, seen = dumps(vm.dump(), format, vm.registry), portrait(vm)
+    file = shop.folder / f"dumped.{format}"
     file.write_text(text, encoding="utf-8")
     with VirtualMachine(load(file), shop.types) as vm:
         remains.watch(vm.build())
         assert [d.text for d in diff(seen, vm)] == []
-        assert dumps(vm.dump(), "toml", vm.registry) == text
+        assert dumps(vm.dump(), format, vm.registry) == text
     del vm
     remains.check()
     return True
@@ -98,9 +99,9 @@ def test_random_machines_are_built_written_built_again_and_leave_nothing(shop: S
     count = [0, 0]
 
     @STEADY
-    @given(configs(shop), changes())
-    def each(config: MachineConfig, later: list[tuple[str, int]]) -> None:
-        count[lived(config, later, shop)] += 1
+    @given(configs(shop), changes(), st.sampled_from(FORMATS))
+    def each(config: MachineConfig, later: list[tuple[str, int]], format: str) -> None:
+        count[lived(config, later, format, shop)] += 1
 
     gc.collect()
     gc.freeze()  # what is there before is not looked at again and again
