@@ -21,7 +21,7 @@ wants to see what comes of it in the end is added with `after_others=True`.
 
 Errors.  Any other exception is the observer's own fault: an `ObserverFault` with its line stops that machine, no other.
 
-What an observer itself does (reading a port in its callback) is told to nobody.
+What an observer itself does (reading a port, driving a line in its callback) is told to nobody.
 
 Cost.  Nothing, while nobody listens: accesses are wrapped when they are resolved (`AddressSpace.reader`), lines where
 their handler is kept, exits by a loop of its own that a vCPU chooses when it enters; adding or removing an observer
@@ -204,8 +204,18 @@ class Observation:
         self.close()
 
 
-def tell(callback: Callable[[Any], object], record: Any) -> None:
+class Telling:
+    """Whether an observer of a machine is being told something; what it does meanwhile is told to nobody."""
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = False
+
+
+def tell(telling: Telling, callback: Callable[[Any], object], record: Any) -> None:
     """Tell one observer; its `Fail` is noted in the record, anything else it raises is an `ObserverFault`."""
+    telling.on = True
     try:
         callback(record)
     except Fail as error:
@@ -214,6 +224,8 @@ def tell(callback: Callable[[Any], object], record: Any) -> None:
         if passes(error):
             raise
         raise ObserverFault(callback, error, str(record)) from error
+    finally:
+        telling.on = False
 
 
 def whole(callback: Callable[..., object], record: Any, value: Any) -> int:
@@ -260,12 +272,12 @@ class AccessWatch:
 class AccessProbe:
     """The observers of one address space; in `AddressSpace.probe` while there are any."""
 
-    def __init__(self, space: AddressSpace, kind: Space, this_cpu: Callable[[], Any]) -> None:
+    def __init__(self, space: AddressSpace, kind: Space, this_cpu: Callable[[], Any], telling: Telling) -> None:
         self.space = space
         self.kind: Space = kind
         self._this_cpu = this_cpu
         self.watches: tuple[AccessWatch, ...] = ()
-        self._busy = False
+        self._telling = telling
 
     def add(self, watch: AccessWatch) -> None:
         """Tell `watch` from the next access on."""
@@ -281,7 +293,7 @@ class AccessProbe:
 
     def concerns(self, address: int, size: int, is_write: bool) -> bool:
         """Whether any observer wants an access."""
-        return not self._busy and bool(self._of(address, size, is_write)[0])
+        return not self._telling.on and bool(self._of(address, size, is_write)[0])
 
     def _of(self, address: int, size: int, is_write: bool) -> tuple[list[AccessWatch], Any, str, int]:
         found = self.space.lookup(address)
@@ -299,7 +311,7 @@ class AccessProbe:
         mask = (1 << size * 8) - 1
 
         def observed() -> int:
-            if self._busy:
+            if self._telling.on:
                 return plain()
             cpu = self._this_cpu()
             access = Access(self.kind, address, size, False, None, cpu=cpu, device=device, region=region, offset=offset)
@@ -315,7 +327,7 @@ class AccessProbe:
         mask = (1 << size * 8) - 1
 
         def observed(value: int) -> object:
-            if self._busy:
+            if self._telling.on:
                 return plain(value)
             cpu = self._this_cpu()
             access = Access(
@@ -356,20 +368,17 @@ class AccessProbe:
         return whole(wanted[-1].callback, access, access.value) & mask
 
     def _tell(self, access: Access, watches: list[AccessWatch]) -> None:
-        self._busy = True
-        try:
-            for watch in watches:
-                tell(watch.callback, access)
-                if access.failed is not None and not access.is_write:
-                    access.value = (1 << access.size * 8) - 1
-        finally:
-            self._busy = False
+        for watch in watches:
+            tell(self._telling, watch.callback, access)
+            if access.failed is not None and not access.is_write:
+                access.value = (1 << access.size * 8) - 1
 
 
 class ExitProbe:
     """The observers of exits; the vCPU loop tells them."""
 
-    def __init__(self) -> None:
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
         self.early: tuple[Callable[[Exit], object], ...] = ()
         self.late: tuple[Callable[[Exit], object], ...] = ()
         self.latest: tuple[Callable[[Exit], object], ...] = ()
@@ -394,7 +403,7 @@ class ExitProbe:
 
     def _tell(self, exit: Exit, callbacks: tuple[Callable[[Exit], object], ...]) -> None:
         for callback in callbacks:
-            tell(callback, exit)
+            tell(self._telling, callback, exit)
             if exit.failed is not None and exit.address is not None and not exit.is_write and not exit.string:
                 exit.value = (1 << exit.size * 8) - 1
 
@@ -402,27 +411,23 @@ class ExitProbe:
 class LineTap:
     """What stands in front of one line's receiver while somebody listens."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, telling: Telling) -> None:
         self.line = line
+        self._telling = telling
         self.listeners: list[tuple[bool, Callable[[LineChange], object], Any, str, str, int]] = []
         """(whether after all others, callback, device, direction, name, number)"""
-        self._busy = False
         line.handler = self.drive
 
     def drive(self, n: int, level: int) -> None:
         """The line is driven: tell the observers, then (perhaps) the receiver."""
-        if self._busy:
+        if self._telling.on:
             self.line.receiver(n, level)
             return
         failed: str | None = None
         for _, callback, device, direction, name, number in sorted(self.listeners, key=lambda entry: entry[0]):
             change = LineChange(self.line, device, direction, name, number, level)
             change.failed = failed
-            self._busy = True
-            try:
-                tell(callback, change)
-            finally:
-                self._busy = False
+            tell(self._telling, callback, change)
             level, failed = whole(callback, change, change.level), change.failed
         if failed is None:
             self.line.receiver(n, level)
@@ -435,7 +440,8 @@ class LineTap:
 class MachineProbe:
     """Who listens to exits and to the life cycle; in `TypeRegistry.probe` while anybody does."""
 
-    def __init__(self) -> None:
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
         self.exits: ExitProbe | None = None
         self.steps: tuple[Callable[[LifeStep], object], ...] = ()
         self.last_steps: tuple[Callable[[LifeStep], object], ...] = ()
@@ -443,7 +449,9 @@ class MachineProbe:
 
     def step(self, what: str, object: Any, detail: str = "") -> str | None:
         """Tell of a life-cycle step; the text of a `Fail`, or None."""
+        if self._telling.on:
+            return None
         step = LifeStep(what, object, detail)
         for callback in (*self.steps, *self.last_steps):
-            tell(callback, step)
+            tell(self._telling, callback, step)
         return None if self.deaf else step.failed

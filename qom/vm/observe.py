@@ -31,6 +31,7 @@ from qom.hw.probe import (
     MachineProbe,
     Observation,
     Space,
+    Telling,
 )
 from qom.vm.cpu import this_cpu
 
@@ -57,7 +58,8 @@ class Observatory:
 
     def __init__(self, vm: VirtualMachine) -> None:
         self._vm = vm
-        self._probe = MachineProbe()
+        self._telling = Telling()
+        self._probe = MachineProbe(self._telling)
         self._watches: dict[Space, list[AccessWatch]] = {"io": [], "memory": []}
         self._probes: dict[AddressSpace, AccessProbe] = {}
         self._taps: dict[Line, LineTap] = {}
@@ -119,7 +121,7 @@ class Observatory:
         An accelerator with a vCPU loop of its own tells nothing.
         """
         with self._vm.lock:
-            exits, first = self._probe.exits or ExitProbe(), self._probe.exits is None
+            exits, first = self._probe.exits or ExitProbe(self._telling), self._probe.exits is None
             if before:
                 exits.early = (*exits.early, callback)
             elif after_others:
@@ -241,7 +243,7 @@ class Observatory:
         spaces += [("memory", cpu.memory) for cpu in machine.cpus if hasattr(cpu, "memory")]
         for kind, space in spaces:
             for watch in self._watches[kind]:
-                probe = self._probes.get(space) or AccessProbe(space, kind, this_cpu)
+                probe = self._probes.get(space) or AccessProbe(space, kind, this_cpu, self._telling)
                 self._probes[space] = probe
                 if watch not in probe.watches:
                     probe.add(watch)
@@ -330,7 +332,7 @@ class Observatory:
                 continue
             tap = self._taps.get(line)
             if tap is None:
-                tap = self._taps[line] = LineTap(line)
+                tap = self._taps[line] = LineTap(line, self._telling)
             entry = (watch.after_others, watch.callback, device, direction, name, n)
             if entry not in tap.listeners:
                 tap.listeners.append(entry)

@@ -210,6 +210,16 @@ def test_what_an_observer_does_itself_is_told_to_nobody(machine: Machine) -> Non
     assert count == [0xE9]
 
 
+def test_what_an_observer_drives_is_told_to_nobody(tmp_path: Path) -> None:
+    seen: list[str] = []
+    with pulsing(tmp_path) as (vm, drive, _):
+        sender = next(found for found in vm.root.walk() if found.type_name == "test-pulser")
+        vm.observe.lines(lambda change: seen.append(str(change.level)), device="test-pulser")
+        vm.observe.accesses(lambda access: sender.line.set(0), first=0x244, last=0x244)
+        drive(1)
+        assert seen == ["1"], "the access's own line, and not what its observer did before"
+
+
 # -- cost: nothing stays behind
 
 
