@@ -336,6 +336,12 @@ class _Checker:
                 return self._bus_of(entry, name[:end], name[end + 1 :])
         there = self._device_buses
         if name in there:
+            providers = [d.id or d.driver for d in self.config.devices if name in self.probe.buses(d.driver)]
+            if len(providers) + (name in (self.board_buses or ())) > 1:
+                names = ", ".join(f"{provider}.{name}" for provider in providers)
+                text = f"bus {name!r} is the name of several: expected an id with it, such as {names}"
+                self.report(text, entry.origin, "bus")
+                return None
             return there[name]
         if self.board_buses is None or not self.complete:
             return None

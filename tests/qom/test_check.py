@@ -247,6 +247,9 @@ at = "1M"
         ({"vm_toml": 'kernel = "."\ninitrd = "{dir}/vm.toml"\n[[drive]]\nfile = "a\\u0000b"\n'},
          ["vm.toml:1:1: kernel: kernel '.' cannot be read: Is a directory",
           "vm.toml:4:1: drive[0].file: drive: cannot open image 'a\0b': embedded null byte"]),
+        ({"vm_toml": '[[device]]\ndriver = "isa-ide"\nid = "i"\n[[device]]\ndriver = "ide-hd"\nbus = "ide.0"\ndrive = "d"\n'
+          '[[drive]]\nid = "d"\nif = "none"\nfile = "{dir}/vm.toml"\n'},
+         ["vm.toml:6:1: device[1].bus: bus 'ide.0' is the name of several: expected an id with it, such as i.ide.0"]),
         ({"vm_toml": "smp = 100\n"}, ["vm.toml:1:1: smp: smp: cpus is 100: pc-i440fx-0.1-machine has room for 64"]),
         ({"vm_toml": '[[part]]\nname = "pci"\nremove = true\n'},
          ["vm.toml:1:1: part[0]: there is no part 'pci' to remove; did you mean 'pit' or 'pic' or 'pcihost'?"]),
