@@ -154,6 +154,10 @@ def _drives(draw: st.DrawFn, build: ConfigBuilder) -> None:
         else:
             said |= draw(st.sampled_from([{}, {"index": n}, {"id": f"i{n}"}, {"media": "cdrom"}]))
             said |= {"index": n}
+        if draw(st.booleans()):  # a format of a plugin's
+            taken = {"file", "format", "if", "index", "bus", "unit", "media", "readonly", "snapshot"}
+            own = {key: value for key, value in draw(props).items() if key not in taken}
+            said |= {"format": draw(type_names), **own}
         build.drive(said, "tests")
 
 
