@@ -42,6 +42,8 @@ class PcMachine(BoardMachine):
 
     takes_kernel = True
 
+    desc = "What a PC is beyond its parts"
+
     rtc_base: str = prop("", "Date and time the clock starts with, YYYY-MM-DDTHH:MM:SS; empty: the host's, in UTC")
 
     ram: Region
