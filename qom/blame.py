@@ -26,8 +26,18 @@ def passes(error: BaseException) -> bool:
 
 def shown(error: BaseException) -> str:
     """Class and text of an exception, in one line."""
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def text_of(error: BaseException) -> str:
+    """Text of an exception, in one line; whoever made up its class may have made a `__str__` that raises, too."""
+    try:
+        return " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    except BaseException as another:
+        if passes(another):
+            raise
+        return f"(its text cannot be had: {type(another).__name__})"
 
 
 def who(owner: object) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from qom.blame import passes, place_of, shown
 from qom.errors import ConfigError, PluginError, QomError, did_you_mean
 from qom.properties import Property, checked
 
@@ -57,10 +58,11 @@ class SystemOption:
         """Call the handler; what it raises besides a `QomError` becomes a ConfigError that names the distribution."""
         try:
             self.handler(builder, text, origin)
-        except QomError:
-            raise
-        except Exception as error:
-            raise ConfigError(f"this option of {self.origin} failed: {_words(error)}", origin) from error
+        except BaseException as error:
+            if isinstance(error, QomError) or passes(error):
+                raise
+            text = f"this option of {self.origin} failed: {shown(error)}, at {place_of(error)}"
+            raise ConfigError(text, origin) from error
 
 
 @attrs.frozen
@@ -114,10 +116,11 @@ class MonitorCommand:
         try:
             with vm.lock:
                 return self.handler(vm, arguments)
-        except QomError:
-            raise
-        except Exception as error:
-            raise QomError(f"monitor command '{self.name}' of {self.origin} failed: {_words(error)}") from error
+        except BaseException as error:
+            if isinstance(error, QomError) or passes(error):
+                raise
+            text = f"monitor command '{self.name}' of {self.origin} failed: {shown(error)}, at {place_of(error)}"
+            raise QomError(text) from error
 
 
 @attrs.define
@@ -198,8 +201,3 @@ class Extensions:
         into.update(found)
         self._owners.update({(kind, name): owner for name in found})
         return tuple(found)
-
-
-def _words(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

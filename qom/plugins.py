@@ -23,7 +23,7 @@ import attrs
 import pluggy
 
 from qom import deprecated, hookspecs
-from qom.blame import plugin_place, shown
+from qom.blame import plugin_place, shown, text_of
 from qom.deprecated import Deprecated
 from qom.errors import ConfigError, PluginError, TypeRegistryError, UnknownParent, did_you_mean
 from qom.hookspecs import FIRST_API, PROJECT
@@ -464,8 +464,7 @@ def _has_hooks(plugin: Any) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
     if isinstance(error, _Refused | PluginError | TypeRegistryError | ConfigError):
-        return text
+        return text_of(error)
     place = plugin_place(error)
     return f"{shown(error)}{f' ({place})' if place else ''}"

@@ -509,10 +509,14 @@ class Device(Object, Resettable):
                 if pin.level:
                     try:
                         pin.set(0)
-                    except Exception as error:
+                    except BaseException as error:
+                        if passes(error):
+                            raise
                         failures.append(error)
         if failures:
-            raise LifecycleError(f"{self.path}: could not be taken out completely: {failures[0]}") from failures[0]
+            first = failures[0]
+            text = str(first) if isinstance(first, QomError) else f"{shown(first)}{blame(self, first)}"
+            raise LifecycleError(f"{self.path}: could not be taken out completely: {text}") from first
 
 
 def _take_down(obj: Object) -> None:

@@ -17,6 +17,7 @@ import os
 import stat
 import struct
 
+from qom.blame import shown
 from qom.properties import REQUIRED, prop
 from qom.registry import type_init
 from qom.vm.block import SECTOR, BlockBackend, BlockError
@@ -128,7 +129,7 @@ class ImageFile(BlockBackend):
             except BlockError:
                 raise
             except Exception as error:
-                raise self.wrong(f"is not in the format of '{self.type_name}': {_said(error)}") from error
+                raise self.wrong(f"is not in the format of '{self.type_name}': {shown(error)}") from error
         except BaseException:
             self.close()
             raise
@@ -188,7 +189,7 @@ class ImageFile(BlockBackend):
         except BlockError:
             raise
         except Exception as error:
-            raise self.wrong(f"cannot be read at sector {lba}: {_said(error)}") from error
+            raise self.wrong(f"cannot be read at sector {lba}: {shown(error)}") from error
         if len(data) != count * SECTOR:
             raise self.wrong(f"gave {len(data)} bytes for {count} sectors at {lba}: expected {count * SECTOR}")
         return data
@@ -223,7 +224,7 @@ class ImageFile(BlockBackend):
         except BlockError:
             raise
         except Exception as error:
-            raise self.wrong(f"cannot be written at sector {lba}: {_said(error)}") from error
+            raise self.wrong(f"cannot be written at sector {lba}: {shown(error)}") from error
 
     def _write_overlay(self, lba: int, count: int, view: memoryview) -> None:
         while count:
@@ -247,7 +248,3 @@ class ImageFile(BlockBackend):
             os.fdatasync(self._fd)
         except OSError as error:
             raise self.wrong(f"cannot be flushed: {error.strerror}") from None
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from qom.blame import shown
 from qom.errors import LifecycleError
 from qom.vm.cpu import Cpu
 
@@ -81,7 +82,7 @@ def vcpu_thread_fn(cpu: Cpu) -> None:
                     cpu.cond.notify_all()
                 cpu.sleep()
         except BaseException as error:  # a bug in the loop itself: this machine stops, no other
-            cpu.system.vcpu_failed(cpu, f"{cpu.path}: vCPU thread failed: {type(error).__name__}: {error}")
+            cpu.system.vcpu_failed(cpu, f"{cpu.path}: vCPU thread failed: {shown(error)}")
         finally:
             try:
                 cpu.accel.destroy_vcpu(cpu)

@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -231,7 +231,8 @@ class VirtualMachine:
             backend.configure()
             backend.announce = self.announce
             if not self.inert:
-                backend.open(self.main_loop)
+                with _blamed(backend, "open"):
+                    backend.open(self.main_loop)
         except BaseException:
             backend.unparent()
             raise
@@ -245,7 +246,8 @@ class VirtualMachine:
                 drive.set(name, value)
         drive.configure()
         drive.inert = self.inert
-        drive.open()
+        with _blamed(drive, "open"):
+            drive.open()
         self._drives[entry.id] = drive
 
     def add_object(self, entry: ObjectEntry) -> Object:
@@ -261,8 +263,10 @@ class VirtualMachine:
                     obj.set(name, self.reference(obj, name, value))
             obj.configure()
             creatable = obj.cast("user-creatable")
-            creatable.attach(self)
-            creatable.complete()
+            with _blamed(obj, "attach"):
+                creatable.attach(self)
+            with _blamed(obj, "complete"):
+                creatable.complete()
         except BaseException:
             obj.unparent()
             raise
@@ -781,12 +785,8 @@ class VirtualMachine:
 
     @staticmethod
     def _close_one(child: Object, close: Callable[[], object]) -> None:
-        try:
+        with _blamed(child, "close"):
             close()
-        except BaseException as error:
-            if isinstance(error, QomError) or passes(error):
-                raise
-            raise DeviceFault(child.path, error, doing="close", owner=child) from error
 
     def _end(self) -> None:
         """Whoever waits for the machine, or for something from it, waits no longer."""
@@ -820,6 +820,17 @@ class VirtualMachine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _blamed(obj: Object, doing: str) -> Iterator[None]:
+    """What an object's own code raises in the block becomes a fault of that object."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, QomError) or passes(error):
+            raise
+        raise DeviceFault(obj.path, error, doing=doing, owner=obj) from error
 
 
 def _described(error: BaseException) -> str:

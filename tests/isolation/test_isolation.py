@@ -113,6 +113,10 @@ class BuggyPci(PciDevice):
 
 @type_init("chardev-buggy")
 class BuggyChardev(Chardev):
+    def open_end(self):
+        here("open")
+        super().open_end()
+
     def write(self, data):
         here("backend")
         return len(data)
@@ -201,6 +205,13 @@ class OwnError(BaseException):
     """What a plugin may make up."""
 
 
+class Unprintable(ValueError):
+    """What a plugin may make up, too."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
 @attrs.frozen
 class Case:
     """Where it raises while the guest runs, what the guest does, and how the report begins."""
@@ -258,6 +269,15 @@ def test_while_the_guest_runs(two: Two, case: Case, capsys: pytest.CaptureFixtur
     assert f"qom: first: {wanted}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("two", [Unprintable], indirect=True)
+@pytest.mark.parametrize("case", [case for case in RUNNING if case.place in ("write", "timer")], ids=lambda c: c.place)
+def test_an_exception_without_a_text(two: Two, case: Case) -> None:
+    two.module.WHERE = case.place
+    report = two.fails(bytes.fromhex((case.code + " f4ebfd").replace(" ", "")), *case.words)
+    said = "raised Unprintable: (its text cannot be had: ZeroDivisionError); 'buggy-isa' of qom-buggy 1.5"
+    assert f"{case.device}: {case.doing} {said}, at {two.raised}" in report
+
+
 @pytest.mark.parametrize("two", [ValueError, SystemExit], indirect=True)
 @pytest.mark.parametrize(
     ("place", "words", "text"),
@@ -272,7 +292,10 @@ def test_while_the_guest_runs(two: Two, case: Case, capsys: pytest.CaptureFixtur
          "/machine/peripheral/b: realize failed: ERROR: a bug; 'buggy-isa' of qom-buggy 1.5, at PLACE"),
         ("reset", ("-device", "buggy-isa,id=b"),
          "/machine/peripheral/b: cold reset raised ERROR: a bug; 'buggy-isa' of qom-buggy 1.5, at PLACE"),
-        ("complete", ("-object", "buggy-object,id=o"), "ERROR: a bug"),
+        ("complete", ("-object", "buggy-object,id=o"),
+         "/objects/o: complete raised ERROR: a bug; 'buggy-object' of qom-buggy 1.5, at PLACE"),
+        ("open", ("-chardev", "buggy,id=c"),
+         "/chardevs/c: open raised ERROR: a bug; 'chardev-buggy' of qom-buggy 1.5, at PLACE"),
     ],
 )  # fmt: skip
 def test_while_the_machine_is_built(two: Two, place: str, words: tuple[str, ...], text: str) -> None:

@@ -52,6 +52,8 @@ RING = """
 def ring(vm, args):
     if args["count"] == 13:
         raise ZeroDivisionError("of all numbers")
+    if args["count"] == 12:
+        raise SystemExit("of all ends")
     if args["count"] == 14:
         raise QomError("no bell")
     return {"state": vm.run_state.value, **args}
@@ -90,7 +92,11 @@ def test_a_monitor_command_is_listed_checked_and_carried_out(load: Load) -> None
             ({"bell_name": "bigg"}, f"{ring}: argument 'bell-name' cannot be 'bigg': expected one of 'big', 'small'"),
             ({**big, "count": 21}, f"{ring}: argument 'count' cannot be 21: expected an integer in 0..20"),
             ({**big, "cuont": 1}, f"{ring} has no argument 'cuont'; did you mean 'count'?"),
-            ({**big, "count": 13}, f"{ring} of {found.dist} failed: ZeroDivisionError: of all numbers"),
+            (
+                {**big, "count": 13},
+                f"{ring} of {found.dist} failed: ZeroDivisionError: of all numbers, at {found.dist}:5",
+            ),
+            ({**big, "count": 12}, f"{ring} of {found.dist} failed: SystemExit: of all ends, at {found.dist}:7"),
             ({**big, "count": 14}, "no bell"),
         ):
             with pytest.raises(QomError) as error:

@@ -33,6 +33,8 @@ def qom_system_options():
     def add(builder, text, origin):
         if text == "boom":
             raise ValueError("not today")
+        if text == "bang":
+            raise SystemExit(0)
         builder.object({{"qom-type": "{name}-gadget", "id": "from-option", "size": text}}, origin)
     return [SystemOption("{name}-size", "N", "add a {name} gadget of this size", add)]
 """
@@ -112,7 +114,10 @@ def test_what_follows_an_option_is_its_argument() -> None:
          " or a project (with pyproject.toml)"),
         (["-one-sise", "3"], "-one-sise: unknown option; did you mean 'one-size' or 'two-size'?"),
         (["-one-size"], "-one-size: an argument is missing: expected N"),
-        (["-M", "none", "-one-size", "boom"], "-one-size boom: this option of choice-one failed: ValueError: not today"),
+        (["-M", "none", "-one-size", "boom"], "-one-size boom: this option of choice-one failed: ValueError: not today,"
+         " at SITE/choice_one.py:13"),
+        (["-M", "none", "-one-size", "bang"], "-one-size bang: this option of choice-one failed: SystemExit: 0,"
+         " at SITE/choice_one.py:15"),
         (["-M", "none", "-one-size", "300"], "-one-size 300: /objects/from-option: property 'size' cannot be '300':"
          " expected an integer in 0..255"),
         (["--no-plugins", "-one-size", "3"], "-one-size: unknown option"),
@@ -123,7 +128,7 @@ def test_wrong_words_are_one_line(
 ) -> None:
     assert system.main(argv) == 1
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"qom-system-x86_64: {message}\n")
+    assert (out, err) == ("", f"qom-system-x86_64: {message.replace('SITE', str(site))}\n")
 
 
 def test_an_option_of_a_plugin_works_in_both_programs(

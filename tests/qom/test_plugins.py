@@ -153,6 +153,11 @@ BROKEN = {
     ),
     "syntax": ("def f(:\n", "broken", "SyntaxError: invalid syntax"),
     "exit": ("raise SystemExit(3)\n", "broken", "SystemExit: 3"),
+    "no text": (
+        "class Odd(ValueError):\n    def __str__(self):\n        raise IndexError\nraise Odd\n",
+        "broken",
+        "Odd: (its text cannot be had: IndexError)",
+    ),
     "two lines": ("raise ValueError('one\\ntwo')\n", "broken", "ValueError: one two"),
     "new api": (
         'QOM_API = "1.99"\n',
