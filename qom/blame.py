@@ -102,6 +102,18 @@ def _places(error: BaseException, files: frozenset[str]) -> tuple[str, str, str]
     return mine, theirs, innermost
 
 
+def function_name(callback: Callable[..., object]) -> str:
+    """The name of a callback's function alone."""
+    function: Any = getattr(callback, "__func__", callback)
+    return str(getattr(function, "__name__", type(callback).__qualname__))
+
+
+def defined_at(callback: Callable[..., object]) -> str:
+    """ "file:line" where a callback is defined; "" when it is no Python function."""
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+
+
 def named(callback: Callable[..., object]) -> str:
     """A callback as a report names it: module and name."""
     function: Any = getattr(callback, "__func__", callback)

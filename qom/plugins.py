@@ -193,7 +193,8 @@ class PluginManager:
                 outside.append(candidate)
         for name, given in (self.allow or {}).items():
             if name not in there | {"qom"}:
-                raise PluginError(f"no installed distribution '{given}' has plugins{did_you_mean(name, there)}")
+                near = did_you_mean(name, there) or (f": expected one of {', '.join(sorted(there))}" if there else "")
+                raise PluginError(f"no installed distribution '{given}' has plugins{near}")
         for name, module in IN_BOX.items():
             if name not in in_box:
                 in_box[name] = _Candidate(name, "qom", _own_version(), module, _importer(module))

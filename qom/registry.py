@@ -442,6 +442,11 @@ class TypeRegistry:
         """`"; did you mean 'x'?"` when something in `known` is close to `name`, else nothing."""
         return did_you_mean(name, known)
 
+    @classmethod
+    def suggest_type(cls, name: str, known: Iterable[str]) -> str:
+        """The same for a type that a user named; where nothing is close, where types come from."""
+        return cls.suggest(name, known) or "; no plugin that is loaded brings it (`qom plugins` lists them)"
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.canonical(name) in self._types
 

@@ -31,8 +31,14 @@ def _command(argv: list[str]) -> int:
         print(_usage())
         return 0 if argv else 1
     name = {"--version": "version", "-version": "version"}.get(argv[0], argv[0])
+    if name.startswith("-"):
+        near = did_you_mean(name.lstrip("-"), ("help", "version", *PLUGIN_CHOICE))
+        raise ConfigError(f"unknown option{near or ': expected a command; `qom help` lists them'}", name)
     if name not in COMMANDS:
         raise ConfigError(f"unknown command '{name}'{did_you_mean(name, COMMANDS)}; `qom help` lists them")
+    if argv[1:2] in (["-h"], ["-help"], ["--help"]) and name != "run":  # `qom run --help` lists the system options
+        print(f"usage: qom {name} {COMMANDS[name].arguments}".rstrip() + f"\n\n{COMMANDS[name].help}")
+        return 0
     return int(importlib.import_module(f"qom.cli.commands.{name}").main(argv[1:]))
 
 

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(program: str, body: Callable[[], int]) -> int:
     """Run `body`, turning what is the user's business into one line on stderr and status 1."""
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character the terminal's encoding lacks is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -48,10 +49,23 @@ def guarded(program: str, body: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return complain(program, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return complain(
+            program, f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        )
     except KeyboardInterrupt:
         return complain(program, "interrupted")
     return status
+
+
+def _open_standard_streams() -> None:
+    """Let standard input, output and error that were closed (`>&-`) lead nowhere; their numbers are not taken by others."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def complain(program: str, text: str) -> int:

@@ -270,7 +270,7 @@ class _Checker:
     def _object(self, entry: ObjectEntry) -> None:
         known = self.registry.names("user-creatable")
         if entry.driver not in known:
-            text = f"unknown object type {entry.driver!r}{did_you_mean(entry.driver, known)}"
+            text = f"unknown object type {entry.driver!r}{self.registry.suggest_type(entry.driver, known)}"
             self.report(text, entry.origin, "qom-type", "type", "driver")
             return
         with self._placed(entry.origin):
@@ -298,7 +298,7 @@ class _Checker:
     def _device(self, entry: DeviceEntry) -> None:
         if entry.driver not in self.registry:
             known = self.registry.names("device")
-            text = f"unknown device type {entry.driver!r}{did_you_mean(entry.driver, known)}"
+            text = f"unknown device type {entry.driver!r}{self.registry.suggest_type(entry.driver, known)}"
             self.report(text, entry.origin, "driver")
             return
         with self._placed(entry.origin):

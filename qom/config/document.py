@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from qom.errors import ConfigError
+from qom.errors import ConfigError, did_you_mean
 from qom.options import Origin
 
 __all__ = ["SUFFIXES", "Document", "Node", "Source", "parse_file", "read_document", "read_text"]
@@ -143,12 +143,25 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", str(path)) from None
+        raise ConfigError(unreadable(path) or f"cannot be read: {error.strerror}", str(path)) from None
     except UnicodeDecodeError as error:
         text = error.object[: error.start].decode("utf-8", "replace")
         raise Source(str(path), text).error("not a text file in UTF-8", len(text)) from None
     except ValueError as error:  # a name that no file can have
         raise ConfigError(f"cannot be read: {error}", repr(str(path))) from None
+
+
+def unreadable(path: Path) -> str:
+    """Why there is no file at `path`, and which of its neighbours may be meant; "" when there is one."""
+    try:
+        if path.is_dir():
+            return "cannot be read: it is a directory: expected a file"
+        if path.exists() or path.is_symlink():
+            return ""
+        known = [p.name for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES] if path.parent.is_dir() else []
+    except (OSError, ValueError):
+        return ""
+    return f"cannot be read: No such file or directory{did_you_mean(path.name, known)}"
 
 
 def _parser(format: str) -> Callable[[Source], Node]:

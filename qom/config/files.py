@@ -21,7 +21,7 @@ from typing import Any
 
 from qom.config.builder import SECTIONS, ConfigBuilder
 from qom.config.compose import compose
-from qom.config.document import SUFFIXES, Document, Node
+from qom.config.document import SUFFIXES, Document, Node, unreadable
 from qom.config.ini import read_ini
 from qom.config.model import MachineConfig
 from qom.errors import ConfigError, did_you_mean
@@ -88,6 +88,9 @@ def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, 
         return True
     if suffix not in SUFFIXES:
         known = ", ".join((*SUFFIXES, *INI_SUFFIXES))
+        if unread := unreadable(Path(path)):
+            builder.report(ConfigError(unread, str(path)))
+            return False
         builder.report(ConfigError(f"what format this is in is not known: expected a name in {known}", str(path)))
         return False
     document = compose(path, variables, builder.report)
@@ -136,6 +139,8 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
                 builder.global_(entry.plain(), entry.origin)
     elif key == "log":
         _log(builder, node)
+    elif key == "board" and isinstance(node.value, dict):
+        raise node.error('this is a board, not a machine: expected a file with [machine] board = "NAME.toml"')
     else:
         raise node.error(f"unknown key '{key}'{did_you_mean(key, KEYS)}")
 

@@ -474,10 +474,12 @@ class AddressSpace:
         callback = read
 
         def direct() -> int:
+            value = 0
             try:
-                return callback(offset, size) & mask
+                value = callback(offset, size)
+                return value & mask
             except BaseException as error:
-                region.blame(offset, size, False, error)
+                region.blame(offset, size, False, error, value)
 
         return direct
 

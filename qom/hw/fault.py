@@ -23,6 +23,7 @@ class DeviceFault(Fault):
     `device` is the canonical path of the owner (or the region's or timer's name when it has none), `region` the name of
     the region, `offset` and `size` the access in bytes within it, `address` where that is in its address space (None:
     not mapped).  For anything that is not an access (`doing` says what) the region is empty and the numbers are 0.
+    `place` is the line to blame, "file:line" (None: where `cause` was raised).
     `type_name` and `distribution` say what the device is and who brought it ("" when there is no such object).
     """
 
@@ -38,6 +39,7 @@ class DeviceFault(Fault):
         address: int | None = None,
         doing: str = "",
         owner: object = None,
+        place: str | None = None,
     ) -> None:
         self.device = device
         self.region = region
@@ -49,7 +51,7 @@ class DeviceFault(Fault):
         where = "" if address is None else f" (address {address:#x})"
         self.doing = doing or f"{size}-byte {verb} {region} at offset {offset:#x}{where}"
         self.type_name, self.distribution = who(owner)
-        self.place = place_of(cause, getattr(owner, "type", None))
+        self.place = place_of(cause, getattr(owner, "type", None)) if place is None else place
         report = blamed(self.type_name, self.distribution, self.place)
         super().__init__(f"{device}: {self.doing} raised {shown(cause)}{report}")
 

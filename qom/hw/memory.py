@@ -27,7 +27,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
 from weakref import WeakSet
 
-from qom.blame import passes
+from qom.blame import defined_at, function_name, passes
 from qom.errors import QomError
 from qom.hw.fault import DeviceFault, Fault
 from qom.hw.siblings import NOTHING, Siblings
@@ -497,8 +497,15 @@ class Region:
             self._write_piece(at, value & ((1 << piece * 8) - 1), piece)
             value >>= piece * 8
 
-    def blame(self, offset: int, size: int, is_write: bool, error: BaseException) -> NoReturn:
-        """Raise the report for an exception that a callback of this region raised; what is none of its own as it is."""
+    def blame(self, offset: int, size: int, is_write: bool, error: BaseException, returned: object = 0) -> NoReturn:
+        """Raise the report for an exception that a callback of this region raised; what is none of its own as it is.
+
+        returned: what a read callback had returned before the exception; anything but an integer is what is reported.
+        """
+        place = None
+        if not isinstance(returned, int) and self.read is not None:
+            error = TypeError(f"{function_name(self.read)} returned {returned!r}: expected an integer")
+            place = defined_at(self.read)
         if isinstance(error, Fault) or passes(error):
             raise error  # of a device further in, reached by DMA; of an observer; the user's Ctrl-C
         path = self.owner.path if self.owner is not None else self.name
@@ -511,6 +518,7 @@ class Region:
             is_write=is_write,
             address=self._address(offset),
             owner=self.owner,
+            place=place,
         ) from error
 
     def _address(self, offset: int) -> int | None:
@@ -531,10 +539,12 @@ class Region:
         mask = (1 << size * 8) - 1
         if read is None:
             return mask
+        value = 0
         try:
-            value = read(offset, size) & mask
+            value = read(offset, size)
+            value &= mask
         except BaseException as error:
-            self.blame(offset, size, False, error)
+            self.blame(offset, size, False, error, value)
         if self.big_endian and size > 1:
             value = int.from_bytes(value.to_bytes(size, "big"), "little")
         return value

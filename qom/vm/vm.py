@@ -254,7 +254,7 @@ class VirtualMachine:
         """Make the user object `/objects/<id>`."""
         known = self.registry.names("user-creatable")
         if entry.driver not in known:
-            raise ConfigError(f"unknown object type {entry.driver!r}{self.registry.suggest(entry.driver, known)}")
+            raise ConfigError(f"unknown object type {entry.driver!r}{self.registry.suggest_type(entry.driver, known)}")
         obj: Object = self.registry.new(entry.driver)
         self.root.container("/objects").add_child(entry.id, obj)
         try:
@@ -275,7 +275,7 @@ class VirtualMachine:
     def _new(self, type_name: str, parent: str | None) -> Object:
         if parent is not None and self.registry.find_any((type_name,)) is None:
             known = self.registry.names(parent)
-            raise ConfigError(f"unknown {parent} type {type_name!r}{self.registry.suggest(type_name, known)}")
+            raise ConfigError(f"unknown {parent} type {type_name!r}{self.registry.suggest_type(type_name, known)}")
         obj: Object = self.registry.new(type_name)
         return obj
 

@@ -424,3 +424,19 @@ def test_listener_that_raises_leaves_no_space_held() -> None:
     assert [[f.region.name for f in space.flat_view] for space in spaces] == [["too much", "fine"]] * 3
     shared.remove(region)
     assert [[f.region.name for f in space.flat_view] for space in spaces] == [["fine"]] * 3
+
+
+@pytest.mark.parametrize(("size", "returned"), [(1, None), (4, "seven"), (2, 1.5)])
+def test_a_read_that_returns_no_integer_is_reported_with_the_callback(size: int, returned: object) -> None:
+    def forgetful(offset: int, size: int) -> int:
+        return returned  # type: ignore[return-value]
+
+    memory = AddressSpace("memory", Region("system-memory", 0x1000))
+    memory.root.add(0x100, Region("forgetful", 16, forgetful, None, (1, 2)))
+    line = forgetful.__code__.co_firstlineno
+    with pytest.raises(DeviceFault) as caught:
+        memory.read(0x104, size)
+    assert caught.value.place == f"{__file__}:{line}"
+    assert f"raised TypeError: forgetful returned {returned!r}: expected an integer, at {__file__}:{line}" in str(
+        caught.value
+    )

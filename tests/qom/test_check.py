@@ -144,7 +144,7 @@ an object of type 'chardev', or its path
 47:1: drive[0].unit: drive: 'unit' cannot be 7: expected an integer in 0..1
 48:1: drive[0].format: drive: 'format' cannot be 'qcow2': expected one of 'raw'
 49:1: object[0]: object: 'id' is required
-50:1: object[0].qom-type: unknown object type 'rng'
+50:1: object[0].qom-type: unknown object type 'rng'; no plugin that is loaded brings it (`qom plugins` lists them)
 54:1: global[0].value: global: 'isa-serial.irq' cannot be 99: expected an integer in 0..15
 57:1: global[1].property: 'isa-serial' has no property 'irqq'; did you mean 'irq'?
 60:1: numa[0].cpus: numa: no processor 1: there are 1

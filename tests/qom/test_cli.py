@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from qom.cli import main as qom_main
-from qom.cli import system
+from qom.cli import entry, system
+from qom.cli import main as main_module
+from qom.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[[Sequence[str]], int]
-PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": qom_main.main}
+PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": main_module.main}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,14 @@ PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": qom_main.ma
          " did you mean 'isa-serial'?"),
         ("qom-system-x86_64", ["-readconfig", "/no/such/file"], "/no/such/file: cannot be read: No such file or directory"),
         ("qom", ["rum"], "unknown command 'rum'; did you mean 'run'?; `qom help` lists them"),
-        ("qom", ["run"], "run: no file: expected qom run FILE [system options]"),
+        ("qom", ["run"], "run: no file: expected qom run FILE [--dump FILE] [--watch] [system options]"),
+        ("qom", ["run", "nosuch.tml"], "nosuch.tml: cannot be read: No such file or directory"),
+        ("qom", ["run", "."], ".: cannot be read: it is a directory: expected a file"),
+        ("qom", ["--no-plugin", "types"], "--no-plugin: unknown option; did you mean 'no-plugins' or 'plugin' or 'plugins'?"),
+        ("qom", ["--frob"], "--frob: unknown option: expected a command; `qom help` lists them"),
+        ("qom", ["version", "x"], "version: unknown argument 'x': expected nothing"),
+        ("qom-system-x86_64", ["-device", "warp-drive"], "-device warp-drive: unknown device type 'warp-drive'; no plugin that"
+         " is loaded brings it (`qom plugins` lists them)"),
         ("qom", ["run", "/no/such.toml"], "/no/such.toml: cannot be read: No such file or directory"),
         ("qom", ["types", "isa-seriall"], "no type 'isa-seriall'; did you mean 'isa-serial'"),
         ("qom", ["types", "--parent"], "types: --parent: an argument is missing: expected a type name"),
@@ -73,27 +81,27 @@ def test_help_and_lists(argv: list[str], wanted: list[str], capsys: pytest.Captu
 
 
 def test_types_plugins_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert qom_main.main(["types", "--parent", "chardev"]) == 0
+    assert main_module.main(["types", "--parent", "chardev"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("chardev (abstract) - ") and "\n    chardev-stdio - " in out
-    assert qom_main.main(["types", "isa-serial"]) == 0
+    assert main_module.main(["types", "isa-serial"]) == 0
     assert "isa-serial options:" in capsys.readouterr().out
-    assert qom_main.main(["plugins"]) == 0
+    assert main_module.main(["plugins"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split()[:4] == ["plugin", "distribution", "module", "status"]
     assert "qom.hw.device" in out and "broken" not in out
-    assert qom_main.main(["version"]) == 0
+    assert main_module.main(["version"]) == 0
     assert capsys.readouterr().out == "qom 0.1.0\n"
 
 
 def test_tree_and_mtree_of_the_empty_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert qom_main.main(["tree", "-M", "none"]) == 0
+    assert main_module.main(["tree", "-M", "none"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and out.splitlines()[0] == "/ (root)"
     assert "  /machine (none-machine)" in out.splitlines()
-    assert qom_main.main(["tree", "-M", "none", "--properties"]) == 0
+    assert main_module.main(["tree", "-M", "none", "--properties"]) == 0
     assert "realized = on" in capsys.readouterr().out
-    assert qom_main.main(["mtree", "-M", "none"]) == 0
+    assert main_module.main(["mtree", "-M", "none"]) == 0
     assert "system" in capsys.readouterr().out
 
 
@@ -123,6 +131,36 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         timeout=60,
     )
     assert done.stdout.startswith("object") and done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_traceback(closed: str) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{sys.executable} -m qom.cli.main types {closed}"], cwd=ROOT,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("object") == (">&-" not in closed.split())
+
+
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n != "run"])
+def test_every_command_answers_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_module.main([name, "--help"]) == 0
+    assert (
+        capsys.readouterr().out
+        == f"usage: qom {name} {COMMANDS[name].arguments}".rstrip() + f"\n\n{COMMANDS[name].help}\n"
+    )
+
+
+def test_ctrl_c_while_the_modules_are_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    assert (entry.qom(), entry.system()) == (1, 1)
+    assert capsys.readouterr().err == "qom: interrupted\nqom-system-x86_64: interrupted\n"
 
 
 def test_an_encoding_without_some_character_is_no_traceback() -> None:

@@ -220,3 +220,25 @@ def test_ini_errors(tmp_path: Path, text: str, place: str, message: str) -> None
     with pytest.raises(ConfigError) as error:
         read_ini(ConfigBuilder(), path)
     assert str(error.value) == f"{path}:{place}: {message}"
+
+
+def test_a_board_file_is_no_machine(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text('[board]\nname = "tiny"\n')
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    assert str(refused.value) == (
+        f'{path}:1:1: this is a board, not a machine: expected a file with [machine] board = "NAME.toml"'
+    )
+
+
+def test_a_name_that_is_nearly_right_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "machine.toml").write_text("")
+    for wrong in ("machin.toml", "machine.tml", "machine.cfg"):
+        with pytest.raises(ConfigError) as refused:
+            load(tmp_path / wrong)
+        assert str(refused.value) == (
+            f"{tmp_path / wrong}: cannot be read: No such file or directory; did you mean 'machine.toml'?"
+        )
+    with pytest.raises(ConfigError, match=r"cannot be read: it is a directory: expected a file$"):
+        load(tmp_path)

@@ -17,7 +17,7 @@ PROGRAM = "qom"
 def main(argv: list[str]) -> int:
     """The command; `argv` without its name."""
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "-help", "--help")):
-        raise ConfigError("run: no file: expected qom run FILE [system options]")
+        raise ConfigError("run: no file: expected qom run FILE [--dump FILE] [--watch] [system options]")
     if argv[0].startswith("-"):
         print(usage("qom run FILE"))
         return 0
