@@ -35,7 +35,7 @@ TRANSITIONS: dict[Life, frozenset[Life]] = {
     Life.FINALIZED: frozenset(),
 }
 
-SETTABLE = frozenset({Life.CREATED, Life.CONFIGURED, Life.UNREALIZED})
+SETTABLE = (Life.CREATED, Life.CONFIGURED, Life.UNREALIZED)  # a tuple: members of an Enum are slow to hash
 """Phases in which every property may be set; in the others only the mutable ones (none once finalized)."""
 
 

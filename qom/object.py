@@ -24,7 +24,7 @@ from qom.errors import (
     UnknownProperty,
     did_you_mean,
 )
-from qom.lifecycle import Life, move
+from qom.lifecycle import TRANSITIONS, Life, move
 from qom.properties import Property, StateField, inner_name, load_value, object_property_set, save_value
 from qom.registry import Interface, Type, construct, type_init
 
@@ -391,7 +391,7 @@ class Object:
             self._finalize()
 
     def _check_not_realized(self) -> None:
-        if self.life in (Life.REALIZED, Life.RUNNING):
+        if self.life is not Life.FINALIZED and Life.FINALIZED not in TRANSITIONS[self.life]:
             raise LifecycleError(f"{self.path}: cannot be finalized while {self.life.value}: expected unrealize first")
 
     def _finalize(self) -> None:

@@ -33,7 +33,7 @@ from qom.errors import (
     TypeRegistryError,
     UnknownProperty,
 )
-from qom.lifecycle import Life
+from qom.lifecycle import SETTABLE, Life
 
 if TYPE_CHECKING:
     from qom.object import Object
@@ -640,12 +640,9 @@ def object_property_set(obj: Object, name: str, value: Any) -> None:
     prop = obj.class_properties.get(name)
     if prop is None:
         prop = obj.find_property(name)
-    if not prop.mutable:
-        life = obj.life
-        if life is Life.REALIZED or life is Life.RUNNING:
-            raise PropertyLocked(obj.path, name, value, life.value)
-    if obj.life is Life.FINALIZED:
-        raise PropertyLocked(obj.path, name, value, "finalized")
+    life = obj.life
+    if life not in SETTABLE and (not prop.mutable or life is Life.FINALIZED):
+        raise PropertyLocked(obj.path, name, value, life.value)
     try:
         prop.setter(obj, prop, value)
     except QomError:

@@ -54,6 +54,30 @@ for = "debugcon"
 """
 
 
+EXTENDED = """
+[board]
+name = "pc-plus"
+extends = "pc-i440fx"
+
+[values]
+place = "0x200 + 0x70"
+
+[[part]]
+name = "noon"
+type = "promise-rtc"
+bus = "piix3.isa.0"
+values = { iobase = "place" }
+
+[[part]]
+name = "pic2"
+props = { elcr-mask = 0xDC }
+
+[[wire]]
+from = "pm.sci"
+to = "gsi.board[10]"
+"""
+
+
 @type_init("promise-rtc")
 class PromiseClock(IsaDevice):
     """A third party's clock: always noon."""
@@ -123,6 +147,26 @@ def test_one_part_of_the_pc_is_replaced_from_a_file(tmp_path: Path, types: TypeR
     with VirtualMachine(load(added), types).build() as vm:
         assert shape(vm) == {**before, "/machine/noon": "promise-rtc"}
         assert vm.machine.system_bus.io_space.read(0x270, 1) == 0x12
+
+
+def test_a_board_is_extended_from_a_file(tmp_path: Path, types: TypeRegistry) -> None:
+    """A part more, one property of another part, and one of the wires: all else of the PC stays."""
+    write(tmp_path / "plus.toml", EXTENDED)
+    plain = write(tmp_path / "plain.toml", '[machine]\ntype = "pc"\n')
+    plus = write(tmp_path / "vm.toml", '[machine]\nboard = "plus.toml"\n')
+    with VirtualMachine(load(plain), types).build() as vm:
+        before = shape(vm)
+        sci = vm.machine.child("pm").pin_out("sci")
+        assert sci.line is vm.machine.child("gsi").line_in("board", 9)
+    with VirtualMachine(load(plus), types).build() as vm:
+        after = shape(vm)
+        assert after.pop("/machine") == "pc-plus-machine"
+        assert after == {**{p: k for p, k in before.items() if p != "/machine"}, "/machine/noon": "promise-rtc"}
+        assert vm.machine.system_bus.io_space.read(0x270, 1) == 0x12
+        pic2 = vm.machine.child("pic2")
+        assert (pic2.elcr_mask, pic2.iobase, pic2.elcr_addr, pic2.master) == (0xDC, 0xA0, 0x4D1, False)
+        sci = vm.machine.child("pm").pin_out("sci")
+        assert sci.line is vm.machine.child("gsi").line_in("board", 10)
 
 
 def test_a_part_is_replaced_by_a_third_partys_chip(tmp_path: Path, types: TypeRegistry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from qom import (
     Life,
     LifecycleError,
     PropertyLocked,
+    RealizeError,
     TypeRegistry,
     VirtualMachine,
+    prop,
     state,
     type_init,
 )
@@ -29,11 +32,25 @@ from qom.cli.options import CommandLine
 class PromiseDevice(Device):
     """Something to be taken through its life."""
 
+    size: int = prop(1, "How large")
+    level: int = prop(1, "How high", mutable=True)
     count: int = state()
     bus_type = None
 
     def realize(self) -> None:
         self.gpio_in("in", 1, lambda n, level: None)
+
+
+@type_init("promise-failure")
+class PromiseFailure(PromiseDevice):
+    """Takes what there is, and fails, unless its size is 0."""
+
+    def realize(self) -> None:
+        self.gpio_in("in", 1, lambda n, level: None)
+        self.add_child("part", self.registry.new("promise-device"))
+        self.count, self.left_over = 5, "something"
+        if self.size:
+            raise ValueError("not today")
 
 
 def step(device: Device, to: Life) -> None:
@@ -82,6 +99,19 @@ def test_only_the_tables_moves_are_made(ways: list[Life]) -> None:
         assert bool(device.lines()) == (device.life is Life.REALIZED)  # nothing stays of a realize taken back
 
 
+def test_the_table_says_what_the_promise_says() -> None:
+    """created -> configured -> realized -> running -> unrealized -> finalized, and every step can be taken back."""
+    said = {life.value: sorted(to.value for to in follows) for life, follows in TRANSITIONS.items()}
+    assert said == {
+        "created": ["configured", "finalized"],
+        "configured": ["finalized", "realized"],
+        "realized": ["running", "unrealized"],
+        "running": ["realized"],
+        "unrealized": ["configured", "finalized"],
+        "finalized": [],
+    }
+
+
 def test_every_phase_is_in_the_table_and_every_way_ends() -> None:
     assert set(TRANSITIONS) == set(Life)
     for life in Life:
@@ -121,6 +151,70 @@ def test_a_machine_is_taken_apart_and_put_together_again_and_boots() -> None:
         vm.start_loop()
         vm.cont()
         vm.root.resolve("/chardevs/serial").wait_for("No bootable device.")
+
+
+@pytest.mark.parametrize(
+    ("life", "plain", "mutable"),
+    [
+        (Life.CREATED, True, True),
+        (Life.CONFIGURED, True, True),
+        (Life.REALIZED, False, True),
+        (Life.RUNNING, False, True),
+        (Life.UNREALIZED, True, True),
+        (Life.FINALIZED, False, False),
+    ],
+)
+def test_when_properties_may_be_set(life: Life, plain: bool, mutable: bool) -> None:
+    types = TypeRegistry()
+    types.register(PromiseDevice)
+    device = types.new("promise-device")
+    device.life = life
+    for name, legal in (("size", plain), ("level", mutable)):
+        with nullcontext() if legal else pytest.raises(PropertyLocked, match=f"'{name}'.*{life.value}"):
+            device.set(name, 7)
+        assert device.get(name) == (7 if legal else 1)
+
+
+def test_the_table_is_the_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is changed in it changes what is legal."""
+    types = TypeRegistry()
+    types.register(PromiseDevice)
+    device = types.new("promise-device")
+    monkeypatch.setitem(TRANSITIONS, Life.CREATED, frozenset())
+    with pytest.raises(LifecycleError, match="cannot go from created to configured: from created follows nothing"):
+        device.configure()
+    with pytest.raises(LifecycleError, match="cannot be finalized while created"):
+        device.unparent()
+    monkeypatch.setattr("qom.properties.SETTABLE", ())
+    with pytest.raises(PropertyLocked):
+        device.set("size", 7)
+
+
+def test_a_failed_realize_leaves_nothing() -> None:
+    types = TypeRegistry()
+    types.register(PromiseDevice)
+    types.register(PromiseFailure)
+    root, device = types.new("root"), types.new("promise-failure")
+    root.add_child("d", device)
+    before = dict(device.__dict__)
+    with pytest.raises(RealizeError, match="/d: realize failed: ValueError: not today"):
+        device.set("realized", True)
+    assert device.life is Life.CONFIGURED
+    assert device.lines() == {} and device.children() == {} and device.count == 0
+    assert set(device.__dict__) == set(before)
+    device.set("size", 0)
+    device.set("realized", True)
+    assert device.realized and set(device.children()) == {"part"}
+
+
+def test_what_is_gone_stays_gone() -> None:
+    types = TypeRegistry()
+    types.register(PromiseDevice)
+    root, device = types.new("root"), types.new("promise-device")
+    root.add_child("d", device)
+    device.unparent()
+    with pytest.raises(LifecycleError, match="is finalized and cannot take part in a tree"):
+        root.add_child("d", device)
 
 
 def test_properties_are_locked_once_realized() -> None:
