@@ -85,7 +85,9 @@ def tree(vm: VirtualMachine) -> dict[str, Any]:
 
 def properties(obj: Object) -> dict[str, str]:
     """Not what a bus counts its devices by: the numbers of those that went are not given again."""
-    found = [p for p in obj.properties().values() if p.kind not in ("child", "alias") and not p.name.startswith("child[")]
+    found = [
+        p for p in obj.properties().values() if p.kind not in ("child", "alias") and not p.name.startswith("child[")
+    ]
     return {p.name: to_text(p, obj.get(p.name)) for p in found}
 
 

@@ -168,7 +168,9 @@ def test_a_machine_boots_among_them(installed: None, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "", "nothing of what is broken is called"
 
 
-def test_a_fault_ends_its_own_machine_at_most(installed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_ends_its_own_machine_at_most(
+    installed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Wherever a plugin's code raises: the report names distribution, type and line, and another machine runs on."""
     types: TypeRegistry = default_registry()
     types.register(Console, "tests")
