@@ -13,7 +13,9 @@ from qom.vm import ChardevError, Poller
 class RingbufChardev(Chardev):
     """Output is `take`n, input is `feed` in."""
 
-    size: int = prop(65536, "Bytes of output kept, a power of two; the oldest are dropped", type="size", min=1)
+    size: int = prop(
+        65536, "Bytes of output kept, a power of two; the oldest are dropped", type="size", min=1, unit="bytes"
+    )
 
     @classmethod
     def class_init(cls) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from qom import (
@@ -17,6 +19,7 @@ from qom import (
     type_init,
 )
 from qom.cli.help import property_text
+from qom.properties import INT_RANGES
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,30 @@ def test_all_are_described_typed_and_have_a_default_or_are_required(properties: 
     defaulted = [name for name, p in properties if (p.default_text == "required") == p.required and p.default_text]
     for share in (described, typed, defaulted):
         assert len(share) / len(properties) == 1.0, {name for name, _ in properties} - set(share)
+
+
+QUANTITY = re.compile(r"\b(bytes|seconds|milliseconds|microseconds|nanoseconds|hertz|guest time)\b", re.IGNORECASE)
+
+
+def test_quantities_have_a_unit(properties: list[tuple[str, Property]]) -> None:
+    numbers = {name: p for name, p in properties if p.kind in INT_RANGES or p.kind == "size"}
+    wanted = {name for name, p in numbers.items() if p.kind == "size" or QUANTITY.search(p.desc)}
+    assert len(wanted) >= 5
+    assert {name for name in wanted if not numbers[name].unit} == set()
+
+
+def test_places_of_isa_devices_have_their_range() -> None:
+    """16 bits of port, 16 lines: where a range applies it is declared, so that the schema and the help know it."""
+    registry = default_registry(load_external=False)
+    found = {
+        f"{t.name}.{p.name}": p
+        for t in registry.types("isa-device", abstract=False)
+        for p in t.properties.values()
+        if p.kind in INT_RANGES and (p.name.startswith("iobase") or p.name.endswith("irq"))
+    }
+    assert len(found) > 10
+    for name, p in found.items():
+        assert p.limits() == (0, 15) if name.endswith("irq") else p.limits()[1] <= 0xFFFF, name
 
 
 def test_what_the_help_prints_has_all_of_it(properties: list[tuple[str, Property]]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pcs import registry
 
-from qom import IsaDevice, TypeRegistry, VirtualMachine, prop, type_init
+from qom import Chardev, IsaDevice, TypeRegistry, VirtualMachine, link, prop, type_init
 from qom.config import load
 from qom.config.schema import file_schema
 
@@ -25,12 +26,25 @@ id = "exit"
 driver = "isa-debug-exit"
 iobase = 0x501
 iosize = 4
+
+[[device]]
+id = "gone"
+driver = "isa-debugcon"
 """
 MACHINE = """
 include = ["base.toml"]
+remove = "gone"
 
 [variables]
 count = 3
+
+[[device]]
+repeat = ["red", "green"]
+id = "sign{n}"
+driver = "promise-lamp"
+iobase = "{0x380 + 8 * n}"
+colour = "{item}"
+beside = "lamp{n}"
 
 [[device]]
 repeat = "${count}"
@@ -56,7 +70,8 @@ class Lamp(IsaDevice):
 
     iobase: int = prop(0x300, "First I/O port", type="uint16", max=0x3FF)
     colour: str = prop("red", "Colour", among=("red", "green"))
-    sound: str = prop("", "Which speaker")
+    sound: Chardev | None = link("chardev", "Which speaker")
+    beside: Any = link("promise-lamp", "The lamp next to it")
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +91,15 @@ def file(tmp_path: Path) -> Path:
 def test_inclusion_overriding_repetition_variables_and_references(file: Path, types: TypeRegistry) -> None:
     with VirtualMachine(load(file), types).build() as vm:
         lamps = {n: o for n, o in vm.root.container("/machine/peripheral").children().items() if n.startswith("lamp")}
-        assert {name: (o.get("iobase"), o.get("sound")) for name, o in lamps.items()} == {
-            f"lamp{n}": (0x300 + 8 * n, f"speaker{n}") for n in range(3)
+        assert {name: (o.get("iobase"), o.get("sound").path) for name, o in lamps.items()} == {
+            f"lamp{n}": (0x300 + 8 * n, f"/chardevs/speaker{n}") for n in range(3)
         }
+        signs = [vm.root.resolve(f"/machine/peripheral/sign{n}") for n in range(2)]
+        assert [(o.get("iobase"), o.get("colour"), o.get("beside")) for o in signs] == [
+            (0x380, "red", lamps["lamp0"]),
+            (0x388, "green", lamps["lamp1"]),
+        ]
+        assert "gone" not in vm.root.container("/machine/peripheral").children()
         ending = vm.root.resolve("/machine/peripheral/exit")
         assert (ending.get("iobase"), ending.get("iosize")) == (0x601, 4)  # one said here, the other there
         assert set(vm.root.container("/chardevs").children()) >= {"speaker0", "speaker1", "speaker2"}
@@ -102,6 +123,12 @@ def test_the_schema_is_made_from_the_registry_and_a_stock_validator_uses_it(file
         text = f'[[device]]\ndriver = "promise-lamp"\n{damaged}\n'
         assert where(text) and all(path.startswith("$.device[0]") for path in where(text)), damaged
     assert where('[[device]]\ndriver = "promise-lamp"\ncolour = "green"\n') == []
+
+    # What an editor shows while one writes.
+    (lamp,) = [found["properties"] for name, found in made["$defs"].items() if name.endswith("promise-lamp")]
+    assert (lamp["iobase"]["description"], lamp["iobase"]["default"]) == ("First I/O port", 0x300)
+    assert (lamp["colour"]["description"], lamp["colour"]["default"]) == ("Colour", "red")
+    assert {"red", "green"} <= set(lamp["colour"]["anyOf"][0]["enum"])
 
 
 def test_without_the_third_party_its_type_is_not_in_the_schema() -> None:
