@@ -10,7 +10,7 @@ configuration put over that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -156,14 +156,16 @@ class BoardMachine(Machine):
             text = f"the processor of {self.type_name} cannot be changed: expected no processor model"
             yield ConfigError(text, choice.origin)
             return
-        known = {t.name for t in self.registry.types(cpus.of, abstract=False)}
-        if f"{choice.model}-{cpus.of}" not in known:
+        known = {t.name: t for t in self.registry.types(cpus.of, abstract=False)}
+        model = known.get(f"{choice.model}-{cpus.of}")
+        if model is None:
             short = [n.removesuffix(f"-{cpus.of}") for n in known]
             hint = did_you_mean(choice.model, short)
             text = f"unknown processor model {choice.model!r}{hint}; there are: {', '.join(sorted(short))}"
             yield ConfigError(text, at(choice.origin, "model"))
+        features: Collection[str] = getattr(model.cls, "feature_names", ()) if model is not None else ()
         for feature, value in choice.features.items():
-            if not isinstance(value, bool):
+            if not isinstance(value, bool) and (not features or feature in features):
                 text = f"processor feature {feature!r} cannot be {value!r}: expected on or off"
                 yield ConfigError(text, at(at(choice.origin, "features"), feature))
 

@@ -154,6 +154,7 @@ class ConfigBuilder:
         self.complete = True  # False: not all that was to be told could be read, and names may be missing for that
         self._smp: tuple[Options, str] | None = None
         self._numa_cpus: list[tuple[Options, str]] = []
+        self._numa_whole = True  # False: a node, or how many processors there are, could not be read
         self._serials: list[tuple[str, str]] = []
         self._debugcon: tuple[str, str] | None = None
         self._irqchip: tuple[Any, str] | None = None
@@ -263,6 +264,9 @@ class ConfigBuilder:
         if take.raw("memdev") is not None:
             take.report("'memdev': memory back ends are not modelled: expected mem=SIZE", "memdev")
         take.done()
+        if take.failed:
+            self._numa_whole = False
+            return
         used = {n.nodeid for n in self.config.numa}
         if nodeid is None:
             nodeid = next((n for n in range(128) if n not in used), None)
@@ -271,8 +275,10 @@ class ConfigBuilder:
         if nodeid in used:
             raise take.error(f"'nodeid' {nodeid} is given twice", "nodeid")
         numbers: list[int] = []
-        with self.gathering():
+        try:
             numbers = parse_cpus(cpus, take) if cpus is not None else []
+        except ConfigError as error:
+            self._not_whole(error)
         self.config.numa.append(NumaNode(nodeid, numbers, mem, take.origin))
 
     def device(self, options: Options, origin: str) -> None:
@@ -429,14 +435,21 @@ class ConfigBuilder:
             take.report(str(error), "id")
             return None
 
+    def _not_whole(self, error: ConfigError) -> None:
+        """Report what leaves open which nodes or processors there are."""
+        self._numa_whole = False
+        self.report(error)
+
     # The whole
 
     def finish(self) -> MachineConfig:
         """Check what only shows when all is known, and fill in what follows: back ends of ports, ids, shares."""
         config = self.config
         if self._smp is not None:
-            with self.gathering():
-                config.smp = parse_smp(*self._smp, self.report)
+            try:
+                config.smp = parse_smp(*self._smp, self._not_whole)
+            except ConfigError as error:
+                self._not_whole(error)
         for step in (
             self._give_irqchip,
             self._place_drives,
@@ -547,6 +560,8 @@ class ConfigBuilder:
 
     def _check_numa(self) -> None:
         config = self.config
+        if not self._numa_whole:
+            return
         for options, origin in self._numa_cpus:
             with self.gathering():
                 self._numa_cpu(options, origin)

@@ -15,7 +15,7 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +147,8 @@ class _Checker:
             self._device(device)
         for default in self.config.globals:
             self._global(default)
-        orders: tuple[Callable[[], object], ...] = (
-            lambda: build_order(self.config.objects, self.probe),
-            lambda: build_order(self.config.devices, self.probe),
-        )
-        for order in orders:
-            with self._placed(""):
-                order()
+        build_order(self.config.objects, self.probe, self._report)
+        build_order(self.config.devices, self.probe, self._report)
 
     def report(self, message: str, origin: str, *names: str) -> None:
         """Report an error at `origin`, or at its option `names`, as deep as that has a place."""
@@ -278,9 +273,10 @@ class _Checker:
             self._properties(f"object '{entry.driver}'", found, entry.props, entry.origin)
 
     def _global(self, entry: GlobalEntry) -> None:
+        part = "property" if entry.driver in self.registry else "driver"
         with self._placed(entry.origin):
             self.registry.check_global(
-                GlobalProperty(entry.driver, entry.property, entry.value, at(entry.origin, "property"))
+                GlobalProperty(entry.driver, entry.property, entry.value, at(entry.origin, part))
             )
             for found in self.registry.types(self.registry.canonical(entry.driver)):
                 prop = self.probe.property(found, entry.property)

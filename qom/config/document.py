@@ -10,6 +10,8 @@ Variables and repetition are worked out here too (`qom.config.expand`); included
 
 from __future__ import annotations
 
+import re
+import stat
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +26,8 @@ __all__ = ["SUFFIXES", "Document", "Node", "Source", "parse_file", "read_documen
 
 MAX_DEPTH = 64  # tables and lists within each other
 MAX_INTEGER = 1 << 64  # either side of zero
+MAX_LENGTH = 16 << 20  # bytes of a file
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file can hold
 SUFFIXES = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 """The formats that say the same in different spellings, by the suffix of a file's name."""
 
@@ -138,10 +142,17 @@ def read_text(path: Path) -> str:
     """The text of a file, lines ended by a line feed.
 
     Raises:
-        ConfigError: there is no such file, or it is not UTF-8.
+        ConfigError: there is no such file, it is a pipe or a device, too long, or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # it might never end, or never begin
+            raise ConfigError("cannot be read: expected a regular file", str(path))
+        with path.open("rb") as file:
+            data = file.read(MAX_LENGTH + 1)
+        if len(data) > MAX_LENGTH:
+            raise ConfigError(f"too long: expected at most {MAX_LENGTH} bytes", str(path))
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise ConfigError(unreadable(path) or f"cannot be read: {error.strerror}", str(path)) from None
     except UnicodeDecodeError as error:
@@ -203,8 +214,10 @@ class Source:
         """A value that was written at `offset`.
 
         Raises:
-            ConfigError: it is an integer that nothing could hold.
+            ConfigError: it is an integer or a text that nothing could hold.
         """
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise self.error("half of a surrogate pair: expected whole characters", offset)
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             raise self.error("an integer of more than 64 bits", offset)
         return Node(value, self.file, *self.where(offset), path)

@@ -17,6 +17,7 @@ entry with `repeat`, `{...}` is integer arithmetic with `n`, `item` and variable
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import os
 import re
@@ -92,7 +93,8 @@ class Scope:
     def settle(self, documents: Sequence[Document]) -> None:
         """All files are known: of several defaults the last one in the order of `documents` holds.
 
-        Reports values for variables that nobody declares, and variables that need a value and have none.
+        Reports values for variables that nobody declares, variables that need a value and have none, and those whose
+        value cannot be worked out, whether anything uses them or not.
         """
         self._values.clear()
         self._declared.clear()
@@ -110,6 +112,9 @@ class Scope:
                     variable.node.error(f"the variable '{name}'{what} is required: expected --var {name}=VALUE")
                 )
                 self._values[name] = None
+        for name in self._declared:
+            with contextlib.suppress(_Reported):
+                self.value(name)
 
     def value(self, name: str) -> Any:
         """The value of a variable.

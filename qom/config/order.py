@@ -14,7 +14,7 @@ from typing import TypeVar
 from qom.config.model import DeviceEntry, ObjectEntry
 from qom.config.probe import Probe
 from qom.errors import ConfigError
-from qom.options import at
+from qom.options import Report, at, raise_it
 
 __all__ = ["build_order", "dependencies"]
 
@@ -23,11 +23,10 @@ _PERIPHERAL = "/machine/peripheral/"
 _OBJECTS = "/objects/"
 
 
-def build_order(entries: Sequence[E], probe: Probe) -> list[E]:
-    """The entries, each after those it depends on.
+def build_order(entries: Sequence[E], probe: Probe, report: Report = raise_it) -> list[E]:
+    """The entries, each after those it depends on; without those that depend on each other in a circle.
 
-    Raises:
-        ConfigError: some depend on each other in a circle; names them.
+    `report` is told of each circle, which it names.
     """
     needs = dependencies(entries, probe)
     if not any(needs) and not any(_buses(entry, probe) for entry in entries):
@@ -48,8 +47,20 @@ def build_order(entries: Sequence[E], probe: Probe) -> list[E]:
             if not waits[user]:
                 heapq.heappush(ready, (not _buses(entries[user], probe), user))
     if len(out) < len(entries):
-        raise _circle(entries, needs, {n for n, count in enumerate(waits) if count})
+        _report_circles(entries, needs, {n for n, count in enumerate(waits) if count}, report)
     return out
+
+
+def _report_circles(entries: Sequence[E], needs: list[dict[int, str]], left: set[int], report: Report) -> None:
+    """Report the circles among the entries that could not be ordered, one for each entry that is in any."""
+    while True:
+        while free := {n for n in left if not left & needs[n].keys()}:
+            left -= free
+        if not left:
+            return
+        circle = _circle(needs, left)
+        report(_circle_error(entries, needs, circle))
+        left -= set(circle)
 
 
 def dependencies(entries: Sequence[E], probe: Probe) -> list[dict[int, str]]:
@@ -103,8 +114,8 @@ def _named(value: object, entry: DeviceEntry | ObjectEntry, by_id: dict[str, int
     return by_id.get(value.removeprefix(place).partition("/")[0] if value.startswith(place) else value)
 
 
-def _circle(entries: Sequence[E], needs: list[dict[int, str]], left: set[int]) -> ConfigError:
-    """The error for entries that cannot be ordered: one circle among them, from its first member in the file."""
+def _circle(needs: list[dict[int, str]], left: set[int]) -> list[int]:
+    """One circle among entries that each need another of them, from its first member in the file."""
     here = min(left)
     trail: list[int] = []
     while here not in trail:
@@ -112,7 +123,10 @@ def _circle(entries: Sequence[E], needs: list[dict[int, str]], left: set[int]) -
         here = min(n for n in needs[here] if n in left)
     circle: list[int] = trail[trail.index(here) :]
     turn = circle.index(min(circle))
-    circle = circle[turn:] + circle[:turn]
+    return circle[turn:] + circle[:turn]
+
+
+def _circle_error(entries: Sequence[E], needs: list[dict[int, str]], circle: list[int]) -> ConfigError:
     first, then = circle[0], circle[1 % len(circle)]
     what = "device" if isinstance(entries[0], DeviceEntry) else "object"
     if len(circle) == 1:

@@ -147,7 +147,6 @@ an object of type 'chardev', or its path
 50:1: object[0].qom-type: unknown object type 'rng'; no plugin that is loaded brings it (`qom plugins` lists them)
 54:1: global[0].value: global: 'isa-serial.irq' cannot be 99: expected an integer in 0..15
 57:1: global[1].property: 'isa-serial' has no property 'irqq'; did you mean 'irq'?
-60:1: numa[0].cpus: numa: no processor 1: there are 1
 62:22: log.categories[1]: unknown log category 'exet': expected some of guest_errors, unimp, int, exec, exits, mmu, \
 cpu_reset, io, reset; did you mean 'exec' or 'reset' or 'exits'?
 64:1: accel.name: unknown accelerator 'kwm'; did you mean 'kvm'?; there are: kvm, qtest, simulated
@@ -416,3 +415,42 @@ def test_run_reports_the_first_error_in_one_line(write: Write, capsys: pytest.Ca
     assert len(check(path, default_registry())) == 3
     assert qom_main.main(["run", str(path)]) == 1
     assert capsys.readouterr() == ("", f"qom: {path}:1:1: unknown key 'nmae'; did you mean 'numa' or 'name'?\n")
+
+
+@pytest.mark.parametrize(
+    "text, lines",
+    [
+        (
+            "[variables]\na = '${b}'\nb = '${a}'\n",
+            ["3:1: variables.b: the variable 'a' is made of itself: a -> b -> a"],
+        ),
+        ("[variables]\na = '${x}'\n", ["2:1: variables.a: no variable 'x': there are: a"]),
+        (
+            "[[numa]]\nnodeid = 200\n[[numa]]\nnodeid = 0\ncpus = 3\n",
+            ["2:1: numa[0].nodeid: numa: 'nodeid' cannot be 200: expected an integer in 0..127"],
+        ),
+        (
+            "smp = 'x'\n[[numa]]\ncpus = 3\n",
+            ["1:1: smp: smp: 'cpus' cannot be 'x': expected an integer in 1..4096"],
+        ),
+        (
+            "[cpu]\nmodel = 'qemu64'\nfeatures = { famly = 'x' }\n",
+            ["3:14: cpu.features.famly: unknown processor feature 'famly'"],
+        ),
+        (
+            "[[global]]\ndriver = 'isa-seril'\nproperty = 'irq'\nvalue = 3\n",
+            ["2:1: global[0].driver: no type 'isa-seril'; did you mean 'isa-serial' or 'isa-device' or 'isa-pit'?"],
+        ),
+    ],
+)
+def test_one_mistake_is_one_problem(text: str, lines: list[str], write: Write, registry: TypeRegistry) -> None:
+    path = write(machine_toml=text)
+    assert [str(p).removeprefix(f"{path}:") for p in check(path, registry)] == lines
+
+
+def test_every_circle_is_found(write: Write, registry: TypeRegistry) -> None:
+    pairs = (("a", "b"), ("b", "a"), ("c", "c"), ("after", "a"))
+    entry = '[[device]]\ndriver = "isa-ide"\nid = "{}"\nbus = "{}.ide.0"\n'
+    path = write(machine_toml="".join(entry.format(*pair) for pair in pairs))
+    circles = [p.message for p in check(path, registry) if "circle" in p.message or "itself" in p.message]
+    assert circles == ["device: these need each other in a circle: a -> b -> a", "device: 'c' refers to itself"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,36 @@ def test_generated_documents_are_read_alike_and_every_piece_is_where_it_says(
                 start = lines[node.line - 1][node.column - 1 :]
                 quoted = toml_text(key) if suffix == "toml" else json.dumps(key, ensure_ascii=False)
                 assert start.startswith((quoted, key, "'" + key.replace("'", "''") + "'", '"')), (start, key)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.toml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError) as caught:
+        read_document(path)
+    assert str(caught.value) == f"{path}: cannot be read: expected a regular file"
+
+
+def test_a_device_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "zero.toml"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError) as caught:
+        read_document(path)
+    assert str(caught.value) == f"{path}: cannot be read: expected a regular file"
+
+
+def test_a_file_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qom.config.document.MAX_LENGTH", 8)
+    path = tmp_path / "long.toml"
+    path.write_text("name='ab'")
+    with pytest.raises(ConfigError) as caught:
+        read_document(path)
+    assert str(caught.value) == f"{path}: too long: expected at most 8 bytes"
+
+
+def test_half_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "half.json"
+    path.write_text('{"name": "\\ud800"}')
+    with pytest.raises(ConfigError) as caught:
+        read_document(path)
+    assert str(caught.value) == f"{path}:1:2: half of a surrogate pair: expected whole characters"
