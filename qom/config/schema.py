@@ -9,77 +9,31 @@ does not know.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES
 from qom.config.parts import REGION_KEYS
-from qom.errors import ConfigError, TypeRegistryError
-from qom.properties import INT_RANGES, Property
+from qom.config.schema_values import (
+    DEFS,
+    DIALECT,
+    Schema,
+    add_other_names,
+    concrete,
+    declared_schema,
+    number,
+    one_of,
+    one_or_several,
+    settable,
+    table,
+    table_or,
+)
+from qom.errors import ConfigError
 from qom.registry import Type, TypeRegistry
 
 __all__ = ["file_schema", "type_schema"]
 
-DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-
-Schema = dict[str, Any]
-
-_INTEGER: Final = r"[-+]?(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0+|[1-9][0-9]*)"
-_SIZE: Final = r"(0[xX][0-9a-fA-F]+|[0-9]+(\.[0-9]+)?)\s*[bBkKmMgGtTpPeE]?(i?B)?"
-_NOT_OF_A_FILE: Final = frozenset({"realized", "bus"})
 _DEFAULT_MACHINE: Final = "pc-i440fx"
-
-# Pieces that many places use
-
-
-def _any_case(*words: str) -> str:
-    """A pattern for the words, however they are written."""
-    return f"^({'|'.join(''.join(f'[{c}{c.upper()}]' for c in word) for word in words)})$"
-
-
-_DEFS: Final[dict[str, Schema]] = {
-    "filled": {
-        "type": "string",
-        "pattern": r"\{[^{}]*\}",
-        "description": "Text with a variable, ${name}, or in a repeated entry with arithmetic, {8 * n}",
-    },
-    "text": {"type": ["string", "integer"]},
-    "id": {
-        "anyOf": [{"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]*$"}, {"$ref": "#/$defs/filled"}],
-        "description": "The name other entries refer to it by: a letter, then letters, digits, '-', '.', '_'",
-    },
-    "switch": {
-        "anyOf": [
-            {"type": "boolean"},
-{"type": "string", "pattern": _any_case("on", "yes", "true", "off", "no", "false")},
-            {"$ref": "#/$defs/filled"},
-        ]
-    },
-    "yes": {"anyOf": [{"type": "boolean"}, {"enum": ["on", "off"]}, {"$ref": "#/$defs/filled"}]},
-    "mebibytes": {
-        "anyOf": [
-            {"type": "integer", "minimum": 1},
-            {"type": "string", "pattern": rf"^\s*{_SIZE}\s*$"},
-            {"$ref": "#/$defs/filled"},
-        ],
-        "description": "A size: a number of MiB, or text such as 512M or 1.5G",
-    },
-    "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
-    "repeat": {
-        "anyOf": [{"type": "integer", "minimum": 0, "maximum": 4096}, {"type": "array"}, {"type": "string"}],
-        "description": "Make this entry so many times, or for each element of a list: {n} counts from 0, {item} is the element",
-    },
-    "port": {
-        "type": "string",
-        "anyOf": [
-            {"pattern": r"^(none|(stdio|null|pty|ringbuf|console)(,.*)?|(file|unix|tcp|chardev):[\s\S]+)$"},
-            {"$ref": "#/$defs/filled"},
-        ],
-        "description": "Back end: stdio, null, none, pty, ringbuf, console, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID",
-    },
-}  # fmt: skip
 
 
 def file_schema(registry: TypeRegistry) -> Schema:
@@ -94,7 +48,7 @@ def file_schema(registry: TypeRegistry) -> Schema:
         "properties": properties,
         "additionalProperties": False,
         "allOf": made.completeness(),
-        "$defs": {**_DEFS, **dict(sorted(made.defs.items()))},
+        "$defs": {**DEFS, **dict(sorted(made.defs.items()))},
     }
 
 
@@ -116,93 +70,10 @@ def type_schema(registry: TypeRegistry, name: str) -> Schema:
                 "title": f"{section}: {found.name}",
                 "$ref": made.define(section, found),
                 "required": made.required(section, found),
-                "$defs": {**_DEFS, **made.defs},
+                "$defs": {**DEFS, **made.defs},
             }
     sections = ", ".join(made.kinds)
     raise ConfigError(f"type {found.name!r} is not one that a file names: expected one of a section {sections}")
-
-
-def number(low: int, high: int, *, pattern: str = _INTEGER) -> Schema:
-    """An integer within bounds, or text that says one."""
-    return {
-        "anyOf": [
-            {"type": "integer", "minimum": low, "maximum": high},
-            {"type": "string", "pattern": rf"^\s*{pattern}\s*$"},
-            {"$ref": "#/$defs/filled"},
-        ]
-    }
-
-
-def one_of(words: Iterable[str]) -> Schema:
-    """One of a few words, or a variable."""
-    return {"anyOf": [{"enum": list(words)}, {"$ref": "#/$defs/filled"}]}
-
-
-def table(properties: Mapping[str, Schema], required: Iterable[str] = (), **more: Any) -> Schema:
-    """A table with those keys and no others."""
-    made: Schema = {"type": "object", "properties": dict(properties), "additionalProperties": False, **more}
-    if wanted := list(required):
-        made["required"] = wanted
-    return made
-
-
-def one_or_several(entry: Schema) -> Schema:
-    """One entry, or a list of them."""
-    return {"if": {"type": "array"}, "then": {"type": "array", "items": entry}, "else": entry}
-
-
-def property_schema(declared: Property) -> Schema:
-    """What a property takes in a file."""
-    made: Schema = {**_taken(declared), "description": _description(declared)}
-    default = declared.default
-    if not declared.required and isinstance(default, bool | int | str | list | dict):
-        made["default"] = default
-    elif not declared.required and hasattr(default, "value"):
-        made["default"] = default.value
-    return made
-
-
-def _description(declared: Property) -> str:
-    unit = f" ({declared.unit})" if declared.unit else ""
-    return f"{declared.desc}{unit}"
-
-
-def _taken(declared: Property) -> Schema:
-    kind, among = declared.kind, declared.choices
-    if kind == "bool":
-        return {"anyOf": [*_DEFS["switch"]["anyOf"], {"enum": ["1", "0"]}]}
-    if kind in INT_RANGES or kind == "size":
-        if isinstance(declared.among, range) and declared.among.step == 1 and len(declared.among):
-            low, high = declared.among[0], declared.among[-1]
-        else:
-            low, high = declared.limits()
-        made = number(low, high, pattern=_SIZE if kind == "size" else _INTEGER)
-        if among is not None and not isinstance(declared.among, range):
-            made["anyOf"][0] = {"enum": among}
-        return made
-    if kind == "enum" or (kind == "str" and among is not None):
-        return one_of(dict.fromkeys([*(among or ()), *map(str, among or ())]))
-    if kind == "list":
-        return {"anyOf": [{"type": "array", "items": _item(declared.item)}, {"type": "string"}]}
-    if kind == "dict":
-        return {"anyOf": [{"type": "object", "additionalProperties": _item(declared.item)}, {"type": "string"}]}
-    return {"type": "string"}  # text, or the id or path that a link goes by
-
-
-def _item(item: str | None) -> Schema:
-    if item is None:
-        return {}
-    if item == "bool":
-        return {"$ref": "#/$defs/switch"}
-    if item in INT_RANGES or item == "size":
-        low, high = INT_RANGES.get(item, INT_RANGES["uint64"])
-        return number(low, high, pattern=_SIZE if item == "size" else _INTEGER)
-    return {"type": "string"}
-
-
-def _table_or(plain: Schema, keys: Mapping[str, Schema]) -> Schema:
-    """One value, or a table with those keys."""
-    return {"if": {"type": "object"}, "then": table(keys), "else": plain}
 
 
 # Sections that no type has a say in
@@ -268,7 +139,7 @@ VARIABLES: Final[Schema] = {
 }
 
 SMP: Final[Schema] = {
-    **_table_or(
+    **table_or(
         number(1, 4096),
         {
             "cpus": {**number(1, 4096), "description": "Processors at start"},
@@ -316,7 +187,7 @@ _LETTERS: Final[Schema] = {
     "description": "Letters out of a, c, d, n, each once",
 }
 BOOT: Final[Schema] = {
-    **_table_or(
+    **table_or(
         _LETTERS,
         {
             "order": _LETTERS,
@@ -383,39 +254,22 @@ REGION: Final[Schema] = table(
 )
 
 
-def _add_other_names(keys: dict[str, Schema], name: str, props: Mapping[str, Property]) -> None:
-    """Also take properties by names that are read but not written: `a_b` for `a-b`."""
-    for p in props.values():
-        other = {"$ref": f"#/$defs/{name}/properties/{p.name}", "deprecated": True}
-        keys.setdefault(p.name.replace("-", "_"), other)
-        keys.setdefault(p.attr, other)
-
-
 class _Maker:
     """Collects the definitions of types while the sections are made."""
 
     def __init__(self, registry: TypeRegistry) -> None:
         self.registry = registry
         self.defs: dict[str, Schema] = {}
-        machines = self._of("machine")
-        devices = [t for t in self._of("device") if t not in machines and t.cls.user_creatable]
+        machines = concrete(self.registry, "machine")
+        devices = [t for t in concrete(self.registry, "device") if t not in machines and t.cls.user_creatable]
         self.kinds: dict[str, dict[str, Type]] = {
             "machine": {t.name: t for t in machines},
-            "accel": {t.name: t for t in self._of("accel")},
-            "object": {t.name: t for t in self._of("user-creatable")},
-            "chardev": {t.name: t for t in self._of("chardev")},
+            "accel": {t.name: t for t in concrete(self.registry, "accel")},
+            "object": {t.name: t for t in concrete(self.registry, "user-creatable")},
+            "chardev": {t.name: t for t in concrete(self.registry, "chardev")},
             "device": {t.name: t for t in devices},
         }
         """By section, the types that its entries name."""
-
-    def _of(self, parent: str) -> list[Type]:
-        """The concrete types of a kind, without those that cannot be initialised: somebody else reports them."""
-        found = []
-        for one in self.registry.types(parent, abstract=False) if parent in self.registry else ():
-            with contextlib.suppress(TypeRegistryError):
-                self.registry.initialise(one)
-                found.append(one)
-        return found
 
     # Names
 
@@ -436,42 +290,18 @@ class _Maker:
 
     # Types
 
-    def settable(self, found: Type) -> dict[str, Property]:
-        """The properties a file may set."""
-        return {
-            p.name: p
-            for p in found.properties.values()
-            if p.name not in _NOT_OF_A_FILE
-            and p.kind != "child"
-            and (not p.volatile or p.kind == "alias")
-            and (p.get is None or p.set is not None)
-        }
-
     def define(self, section: str, found: Type) -> str:
         """The reference to the definition of an entry for `found`; it is made when first asked for."""
         name = f"{section}.{found.name}"
         if name not in self.defs:
-            props = self.settable(found)
-            own = {**{n: self._property(found, p) for n, p in props.items()}, **ENTRY_KEYS[section]}
+            props = settable(found)
+            own = {**{n: declared_schema(self.registry, found, p) for n, p in props.items()}, **ENTRY_KEYS[section]}
             if section in MAIN_KEYS:
                 main = one_of(self.names(section, found))
                 own.update({key: {**main, "description": found.desc} for key in MAIN_KEYS[section]})
-            _add_other_names(own, name, props)
+            add_other_names(own, name, props)
             self.defs[name] = table(own, description=found.desc)
         return f"#/$defs/{name}"
-
-    def _property(self, found: Type, declared: Property) -> Schema:
-        if declared.kind == "alias":
-            path, _, name = declared.target.rpartition(".")
-            here: Type | None = found
-            for part in filter(None, path.split("/")):
-                held = here.properties.get(part) if here is not None else None
-                here = self.registry.find_any((held.target,)) if held is not None and held.kind == "child" else None
-            target = here.properties.get(name) if here is not None else None
-            if target is None or target.kind == "alias":
-                return {"description": declared.desc}
-            return {**property_schema(target), "description": declared.desc}
-        return property_schema(declared)
 
     def required(self, section: str, found: Type) -> list[str]:
         """The keys that an entry for `found` cannot do without."""
@@ -530,7 +360,7 @@ class _Maker:
             "accel": self._accel(),
             "cpu": self._cpu(),
             "smp": SMP,
-            "memory": {**_table_or(_MEBIBYTES, {"size": _MEBIBYTES}), "description": "Guest memory"},
+            "memory": {**table_or(_MEBIBYTES, {"size": _MEBIBYTES}), "description": "Guest memory"},
             "numa": {**one_or_several(NUMA), "description": "NUMA nodes and distances"},
             "firmware": {**path, "description": "Firmware image"},
             "bios": {**path, "description": "The same as firmware"},
@@ -554,7 +384,7 @@ class _Maker:
             "region": one_or_several(REGION),
             "log": table(
                 {
-                    "file": {**_DEFS["text"], "description": "Where the log goes; standard error without it"},
+                    "file": {**DEFS["text"], "description": "Where the log goes; standard error without it"},
                     "categories": {
                         "anyOf": [
                             {"type": "string"},
@@ -595,18 +425,20 @@ class _Maker:
     def _drive(self) -> Schema:
         """A disk image: its format says what it takes."""
         formats = {
-            t.name.removeprefix(FORMAT_PREFIX): t for t in self._of("block-backend") if t.name.startswith(FORMAT_PREFIX)
+            t.name.removeprefix(FORMAT_PREFIX): t
+            for t in concrete(self.registry, "block-backend")
+            if t.name.startswith(FORMAT_PREFIX)
         }
         main = {**one_of(formats), "description": "Format of the image", "default": "raw"}
         chosen: list[Schema] = []
         for name, found in formats.items():
-            props = {p.name: p for p in self.settable(found).values() if p.name not in DRIVE_KEYS}
+            props = {p.name: p for p in settable(found).values() if p.name not in DRIVE_KEYS}
             keys = {
                 **DRIVE_KEYS,
                 "format": {**main, "description": found.desc},
-                **{n: self._property(found, p) for n, p in props.items()},
+                **{n: declared_schema(self.registry, found, p) for n, p in props.items()},
             }
-            _add_other_names(keys, f"drive.{name}", props)
+            add_other_names(keys, f"drive.{name}", props)
             self.defs[f"drive.{name}"] = table(keys, description=found.desc)
             named: Schema = {"properties": {"format": {"const": name}}}
             if name != "raw":
@@ -662,7 +494,7 @@ class _Maker:
 
     def _cpu(self) -> Schema:
         models: list[str] = []
-        for found in self._of("cpu"):
+        for found in concrete(self.registry, "cpu"):
             above = [t.name for t in found.lineage()[1:] if t.abstract and found.name.endswith(f"-{t.name}")]
             models.append(found.name.removesuffix(f"-{above[0]}") if above else found.name)
         name: Schema = {
@@ -677,12 +509,12 @@ class _Maker:
             "additionalProperties": {"type": ["boolean", "string"]},
             "description": "Features switched on or off",
         }
-        return {**_table_or(name, {"model": name, "features": features}), "description": "Processor model and features"}
+        return {**table_or(name, {"model": name, "features": features}), "description": "Processor model and features"}
 
     def _global(self) -> Schema:
         types = {
             "driver": {**one_of([*(t.name for t in self.registry), *self.registry.aliases()]), "description": "Type"},
-            "property": {**_DEFS["text"], "description": "Name of the property"},
+            "property": {**DEFS["text"], "description": "Name of the property"},
             "value": {
                 "type": ["string", "integer", "number", "boolean", "array", "object"],
                 "description": "The default",
