@@ -22,6 +22,7 @@ import attrs
 from qom.board.expressions import Expression, ExpressionError
 from qom.board.parts import Board, BoardRegion, Part, Wire, parse_line, parse_use
 from qom.config.model import PartEntry, RegionEntry, WireEntry
+from qom.config.parts import REGION_KEYS_OF
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Taker, at, placed
 
@@ -30,14 +31,7 @@ __all__ = ["Problems", "change"]
 Named = TypeVar("Named", Part, BoardRegion)
 Entry = TypeVar("Entry", PartEntry, RegionEntry)
 
-KINDS: Final = ("ram", "rom", "alias", "container")
 NEEDED: Final = {"ram": ("size",), "rom": (), "alias": ("of", "size"), "container": ("size",)}
-ALLOWED: Final = {
-    "ram": ("in", "at", "size", "priority", "when"),
-    "rom": ("in", "at", "size", "priority", "file", "property", "sha256", "granule", "when"),
-    "alias": ("in", "at", "size", "of", "offset", "priority", "readonly", "when"),
-    "container": ("in", "at", "size", "priority", "when"),
-}
 
 
 class Problems(list[ConfigError]):
@@ -178,11 +172,11 @@ def _new_part(entry: PartEntry, old: Part | None) -> Part:
 def _new_region(entry: RegionEntry, old: BoardRegion | None) -> BoardRegion:
     origin = entry.origin
     take = Taker(entry.props, f"region '{entry.name}'", origin)
-    kind = take.choice("kind", KINDS, old.kind if old is not None else "")
+    kind = take.choice("kind", REGION_KEYS_OF, old.kind if old is not None else "")
     base = old if old is not None and old.kind == kind else BoardRegion(entry.name, kind)
     for key in entry.props:
-        if key != "kind" and key not in ALLOWED[kind]:
-            expected = ", ".join(f"'{name}'" for name in ALLOWED[kind])
+        if key != "kind" and key not in REGION_KEYS_OF[kind]:
+            expected = ", ".join(f"'{name}'" for name in REGION_KEYS_OF[kind])
             raise take.error(f"'{key}' cannot be said of a region of kind '{kind}': expected {expected}", key)
     found: dict[str, Any] = {"origin": origin}
     for key, field in (("at", "at"), ("size", "size"), ("offset", "offset"), ("granule", "granule"), ("when", "when")):

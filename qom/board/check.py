@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from qom.board.assembly import handed, link_names
 from qom.board.changes import Problems
@@ -19,15 +19,13 @@ from qom.board.expressions import Expression
 from qom.board.files import BoardFile, read_board
 from qom.board.parts import ACCELERATOR, EMPTY, Board, BoardRegion, Part
 from qom.board.types import board_of, chain, check_properties, layers, parent_of
+from qom.config.parts import ROLES
 from qom.errors import ConfigError, QomError, UnknownParent, did_you_mean
 from qom.options import at, shown
 from qom.properties import Property, checked
 from qom.registry import Type, TypeRegistry
 
 __all__ = ["check_board", "wrong_with"]
-
-ROLES: Final = ("pic", "ioapic", "apic")
-"""Chips of which an accelerator may have its own."""
 
 
 def check_board(path: str | Path, registry: TypeRegistry) -> list[ConfigError]:

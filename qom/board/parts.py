@@ -19,15 +19,13 @@ from typing import Any, Final
 import attrs
 
 from qom.board.expressions import Expression
+from qom.config.parts import USES
 from qom.errors import ConfigError
 
-__all__ = ["ACCELERATOR", "USES", "Board", "BoardCpus", "BoardRegion", "Part", "Requirement", "Wire", "parse_line"]
+__all__ = ["ACCELERATOR", "Board", "BoardCpus", "BoardRegion", "Part", "Requirement", "Wire", "parse_line"]
 
 ACCELERATOR: Final = "accelerator"
 """As a link's target: the machine's accelerator."""
-
-USES: Final = ("serial", "debugcon", "drive", "cdrom")
-"""What a configuration asks for that a board has a place for."""
 
 _LINE = re.compile(r"(?P<part>[^.\[\]:]+)(?:\.(?P<line>[^\[\]:]+))?(?:\[(?P<n>\d{1,4})\])?")
 _USE = re.compile(r"(?P<what>[a-z]+)(?:\[(?P<n>\d{1,3})\])?")

@@ -8,12 +8,26 @@ from qom.config.model import PartEntry, RegionEntry, WireEntry
 from qom.errors import ConfigError
 from qom.options import Options, Report, Taker, at, raise_it, shown
 
-__all__ = ["REGION_KEYS", "parse_part", "parse_region", "parse_wire"]
+__all__ = ["REGION_KEYS", "REGION_KEYS_OF", "ROLES", "USES", "parse_part", "parse_region", "parse_wire"]
 
 REGION_KEYS: Final = (
     "kind", "in", "at", "size", "of", "offset", "priority", "readonly", "file", "property", "sha256", "granule", "when",
 )  # fmt: skip
 """What may be said of a region, besides its name."""
+
+REGION_KEYS_OF: Final = {
+    "ram": ("in", "at", "size", "priority", "when"),
+    "rom": ("in", "at", "size", "priority", "file", "property", "sha256", "granule", "when"),
+    "alias": ("in", "at", "size", "of", "offset", "priority", "readonly", "when"),
+    "container": ("in", "at", "size", "priority", "when"),
+}
+"""By kind of region, what may be said of one besides its name and kind."""
+
+ROLES: Final = ("pic", "ioapic", "apic")
+"""Chips of which an accelerator may have its own: as a part's type `{pic}` is the one that goes with it."""
+
+USES: Final = ("serial", "debugcon", "drive", "cdrom")
+"""What a configuration asks for that a board has a place for."""
 
 
 def parse_part(options: Options, origin: str, report: Report = raise_it) -> PartEntry:

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES
-from qom.config.parts import REGION_KEYS
+from qom.config.schema_parts import entry_schemas
 from qom.config.schema_values import (
     DEFS,
     DIALECT,
@@ -215,45 +215,6 @@ DRIVE_KEYS: Final[dict[str, Schema]] = {
 """What a drive takes besides its format, and besides properties of its format."""
 
 
-_REMOVE: Final = {"remove": {**_SWITCH, "description": "Take it out of the board"}}
-_EXPRESSION: Final[Schema] = {"type": ["string", "integer", "boolean"]}
-_WHEN: Final = {"when": {**_EXPRESSION, "description": "Condition over the board's values, under which it is there"}}
-_TABLE: Final[Schema] = {"type": "object"}
-
-PART: Final[Schema] = table(
-    {
-        "name": {**_TEXT, "description": "Name of the part"},
-        "type": {**_TEXT, "description": "Its type, or a role such as {pic}"},
-        "bus": {**_TEXT, "description": "Place of its bus: system, or PART.BUS"},
-        "props": {**_TABLE, "description": "Properties"},
-        "links": {**_TABLE, "additionalProperties": {"type": "string"}, "description": "Parts or regions it is handed"},
-        "values": {**_TABLE, "additionalProperties": _EXPRESSION, "description": "Properties given by expressions"},
-        "for": {**_TEXT, "description": "What must be asked for, for it to be there: serial[0], drive[1], debugcon"},
-        **_WHEN,
-        **_REMOVE,
-        **_REPEAT,
-    },
-    ("name",),
-    description="A part that the machine's board has in another form, besides, or no more",
-)
-WIRE: Final[Schema] = table(
-    {
-        "from": {**_TEXT, "description": "Output: PART.LINE[N] or PART[N]"},
-        "to": {**_TEXT, "description": "Input: PART.LINE[N] or PART[N]"},
-        **_WHEN,
-        **_REMOVE,
-        **_REPEAT,
-    },
-    ("from", "to"),
-    description="A wire that the machine's board has besides, or no more",
-)
-REGION: Final[Schema] = table(
-    {"name": {**_TEXT, "description": "Name of the region"}, **{key: {} for key in REGION_KEYS}, **_REMOVE, **_REPEAT},
-    ("name",),
-    description="A piece of memory that the machine's board has in another form, besides, or no more",
-)
-
-
 class _Maker:
     """Collects the definitions of types while the sections are made."""
 
@@ -379,9 +340,7 @@ class _Maker:
             "drive": {**one_or_several(self._drive()), "description": "Disk images"},
             "device": {**one_or_several(self._entry("device")), "description": "Devices to add"},
             "global": {**one_or_several(self._global()), "description": "Defaults for properties of every object of a type"},
-            "part": one_or_several(PART),
-            "wire": one_or_several(WIRE),
-            "region": one_or_several(REGION),
+            **{name: one_or_several(entry) for name, entry in self._board().items()},
             "log": table(
                 {
                     "file": {**DEFS["text"], "description": "Where the log goes; standard error without it"},
@@ -421,6 +380,12 @@ class _Maker:
             "properties": {**ENTRY_KEYS[section], **dict.fromkeys(keys, main)},
             "allOf": self.chosen(section),
         }
+
+    def _board(self) -> dict[str, Schema]:
+        """What changes the machine's board."""
+        entries, defs = entry_schemas(self.registry)
+        self.defs.update(defs)
+        return entries
 
     def _drive(self) -> Schema:
         """A disk image: its format says what it takes."""

@@ -23,6 +23,8 @@ __all__ = [
     "any_case",
     "concrete",
     "declared_schema",
+    "is_on",
+    "item_schema",
     "number",
     "one_of",
     "one_or_several",
@@ -100,6 +102,12 @@ def number(low: int, high: int, *, pattern: str = INTEGER) -> Schema:
     }
 
 
+def is_on(key: str) -> Schema:
+    """Whether a table says that the switch `key` is on."""
+    on: Schema = {"anyOf": [{"const": True}, {"type": "string", "pattern": any_case("on", "yes", "true")}]}
+    return {"properties": {key: on}, "required": [key]}
+
+
 def one_of(words: Iterable[str]) -> Schema:
     """One of a few words, or a variable."""
     return {"anyOf": [{"enum": list(words)}, {"$ref": "#/$defs/filled"}]}
@@ -150,13 +158,14 @@ def _taken(declared: Property) -> Schema:
     if kind == "enum" or (kind == "str" and among is not None):
         return one_of(dict.fromkeys([*(among or ()), *map(str, among or ())]))
     if kind == "list":
-        return {"anyOf": [{"type": "array", "items": _item(declared.item)}, {"type": "string"}]}
+        return {"anyOf": [{"type": "array", "items": item_schema(declared.item)}, {"type": "string"}]}
     if kind == "dict":
-        return {"anyOf": [{"type": "object", "additionalProperties": _item(declared.item)}, {"type": "string"}]}
+        return {"anyOf": [{"type": "object", "additionalProperties": item_schema(declared.item)}, {"type": "string"}]}
     return {"type": "string"}  # text, or the id or path that a link goes by
 
 
-def _item(item: str | None) -> Schema:
+def item_schema(item: str | None) -> Schema:
+    """What an element of a list, or of a table, takes that holds values of the type `item`; None: of any."""
     if item is None:
         return {}
     if item == "bool":

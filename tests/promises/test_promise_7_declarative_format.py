@@ -125,7 +125,7 @@ def test_the_schema_is_made_from_the_registry_and_a_stock_validator_uses_it(file
     assert where('[[device]]\ndriver = "promise-lamp"\ncolour = "green"\n') == []
 
     # What an editor shows while one writes.
-    (lamp,) = [found["properties"] for name, found in made["$defs"].items() if name.endswith("promise-lamp")]
+    lamp = made["$defs"]["device.promise-lamp"]["properties"]
     assert (lamp["iobase"]["description"], lamp["iobase"]["default"]) == ("First I/O port", 0x300)
     assert (lamp["colour"]["description"], lamp["colour"]["default"]) == ("Colour", "red")
     assert {"red", "green"} <= set(lamp["colour"]["anyOf"][0]["enum"])

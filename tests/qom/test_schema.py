@@ -254,7 +254,7 @@ WRONG = [
     ('variables = { "a b" = 1 }', "$.variables"),
     ("variables = { a = { desk = 1 } }", "$.variables.a"),
     ("include = 3", "$.include"),
-    ('part = [{ type = "x" }]', "$.part[0]"),
+    ('part = [{ type = "isa-serial" }]', "$.part[0]"),
     ('part = [{ name = "x", prop = {} }]', "$.part[0]"),
     ('wire = [{ from = "a", to = "b" }, { from = "a" }]', "$.wire[1]"),
     ('region = { name = "ram", sise = 3 }', "$.region"),
@@ -443,7 +443,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert Draft202012Validator(made).is_valid({"type": "pc", "a20-gate": False})
     assert not Draft202012Validator(made).is_valid({"type": "pc", "a20-gate": 5})
     assert main(["schema", "file.toml"]) == 1
-    assert capsys.readouterr().err == "qom: schema: unknown argument 'file.toml': expected [--type NAME] [-o FILE]\n"
+    assert (
+        capsys.readouterr().err
+        == "qom: schema: unknown argument 'file.toml': expected [--board | --type NAME] [-o FILE]\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ COMMANDS: dict[str, Command] = {
         "[FILE] [--kind KIND] [-o FILE] [--text] [options]",
         "draw a machine: what it is made of, its buses, its address maps, its interrupt lines",
     ),
-    "schema": Command("[--type NAME] [-o FILE]", "write the file format, or one type's entry, as a JSON Schema"),
+    "schema": Command(
+        "[--board | --type NAME] [-o FILE]",
+        "write the format of machine files, of board files, or of one type's entry, as a JSON Schema",
+    ),
     "types": Command("[NAME] [--parent NAME]", "list the types there are (of a kind), or describe one"),
     "doc": Command(
         "TYPE [--format text|md]", "print a type's page: what it models, properties, state, lines, an example"
