@@ -59,7 +59,7 @@ def test_a_board_becomes_a_machine_type_of_its_plugin(tmp_path: Path) -> None:
         (("tiny.toml",), TINY.replace("[cpus]", "[cpu]"), "{folder}/tiny.toml:21:1: unknown key 'cpu'; did you mean 'cpus'?"),
         (("tiny.toml",), TINY.replace('kind = "ram"', 'kind = "rum"'), "{folder}/tiny.toml:11:1: region 'ram': 'kind' cannot be 'rum': expected one of 'ram', 'rom', 'alias', 'container'; did you mean 'rom' or 'ram'?"),
         (("tiny.toml",), "[board", "{folder}/tiny.toml:1:7: not TOML: Expected ']' at the end of a table declaration"),
-        (("no.toml",), "", "{folder}/no.toml: cannot be read: No such file or directory"),
+        (("no.toml",), "", "{folder}/no.toml: cannot be read: No such file or directory; did you mean 'tiny.toml'?"),
         (("tiny.toml",), '[board]\nname = "pc"\n', "type 'pc-machine' (a record, from {dist}) is already an alias of 'pc-i440fx-0.1-machine', registered by qom"),
         (("tiny.toml",), '[board]\nname = "x"\nextends = "pcc"\n', "{folder}/tiny.toml:3:1: board 'x' extends the unknown machine type 'pcc'; did you mean 'pc'?"),
         ("tiny.toml", TINY, "QOM_BOARDS is 'tiny.toml': expected a tuple of file names"),
