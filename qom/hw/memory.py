@@ -88,7 +88,9 @@ class RamBlock:
         try:
             self._map = mmap.mmap(-1, self.mapped_size, flags=flags)
         except (OSError, OverflowError, ValueError) as error:
-            raise RegionError(f"RAM '{name}' of {size} bytes cannot be mapped: {error}") from error
+            raise RegionError(
+                f"RAM '{name}' of {size} bytes cannot be mapped: {getattr(error, 'strerror', None) or error}"
+            ) from error
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.view = memoryview(self._map)[:size]
         self.watchers: list[Callable[[int, int], object]] = []

@@ -122,6 +122,7 @@ def test_it_goes_into_a_directory_of_its_name(
     monkeypatch.chdir(tmp_path)
     assert qom_main.main(["new", "device", "lamp"]) == 0
     out = capsys.readouterr().out
+    assert out.endswith("Then install it, with pytest for its tests:\n  pip install -e './qom-lamp[test]'\n")
     assert out.startswith("qom-lamp/.gitignore\n") and "isa-lamp is an ISA device." in out
     assert (tmp_path / "qom-lamp/src/qom_lamp/__init__.py").is_file()
 

@@ -43,5 +43,6 @@ def main(argv: list[str]) -> int:
     print(f"\n{made} is {kind.what}.  Try it without installing:")
     print(f"  qom --plugin {directory} types {made}")
     print(f"  cd {directory} && python -m pytest")
-    print("Then: pip install -e .")
+    project = directory if directory.is_absolute() else f"./{directory}"
+    print(f"Then install it, with pytest for its tests:\n  pip install -e '{project}[test]'")
     return 0
