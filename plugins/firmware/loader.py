@@ -100,6 +100,8 @@ class Kernel:
 
 def _read(what: str, path: str) -> bytes:
     try:
+        if Path(path).is_char_device():  # it might never end
+            raise ImageError(f"{what} '{path}' cannot be read: expected a file")
         return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{what} '{path}' cannot be read: {error.strerror}") from None

@@ -131,7 +131,7 @@ def _over(
             if len(group) > 1 and item.when is None:
                 problems.note(
                     f"{what} '{name}' is given twice, first by {group[0].origin}: expected a 'when' in each",
-                    entry.origin,
+                    (entry if entry is not group[0] else group[1]).origin,
                 )
                 break
         if result:

@@ -284,9 +284,11 @@ class _Reader:
         take = Taker(node.plain(), "property", node.origin, self.problems.report)
         name = _legal(take, "name", take.needed("name"))
         take.what = f"property '{name}'"
-        kind = take.choice("type", PROPERTY_TYPES, "")
-        if not kind:
-            raise take.error(f"'type' is required: expected one of {', '.join(PROPERTY_TYPES)}")
+        kind = take.text("type")
+        if kind not in PROPERTY_TYPES:
+            wrong = "is required" if kind is None else f"cannot be {kind!r}"
+            hint = "" if kind is None else did_you_mean(kind, PROPERTY_TYPES)
+            raise take.error(f"'type' {wrong}: expected one of {', '.join(PROPERTY_TYPES)}{hint}", "type")
         among = take.raw("among")
         if among is not None and not (isinstance(among, list) and among):
             raise take.error(f"'among' cannot be {shown(among)}: expected a list of values", "among")

@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "part link to": (HEAD + "[[part]]\nname = 'a'\ntype = 'a20-gate'\nlinks = { ram = 'x' }", "board.toml:6:11: part 'a': link 'ram': there is no part 'x'"),
     "part circle": (HEAD + "[[part]]\nname = 'a'\ntype = 'isa-serial'\nbus = 'b.x'\n[[part]]\nname = 'b'\ntype = 'isa-serial'\nbus = 'a.x'", "board.toml:3:1: 'a' needs itself: a -> b -> a"),
     "part for": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\nfor = 'serail[0]'", "board.toml:6:1: 'for' cannot be 'serail[0]': expected serial[N], drive[N], cdrom[N] or debugcon"),
-    "part twice": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\n[[part]]\nname = 'a'\ntype = 'apic-bus'", "part 'a' is given twice, first by"),
+    "part twice": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\n[[part]]\nname = 'a'\ntype = 'apic-bus'", "board.toml:6:1: part 'a' is given twice, first by board.toml:3:1: expected a 'when' in each"),
     "part said twice": (HEAD + "[[part]]\nname = 'a'\ntype = 'isa-serial'\nprops = { index = 1 }\nvalues = { index = 1 }", "board.toml:3:1: part 'a': 'index' is given twice, as a property, a link or a value"),
     "part removed": (HEAD + "[[part]]\nname = 'a'\nremove = true", "board.toml:3:1: there is no part 'a' to remove"),
     "part removed and more": (HEAD + "[[part]]\nname = 'a'\ntype = 'b'\nremove = true", "board.toml:5:1: part 'a': 'type' cannot be said of a part that is removed: expected 'name' only"),
@@ -128,6 +128,13 @@ def test_what_is_wrong_has_a_place(tmp_path: Path, name: str) -> None:
     for line in found:
         assert line.startswith("board.toml:"), line
         assert "\n" not in line
+
+
+def test_a_wrong_type_of_a_property_is_said_once(tmp_path: Path) -> None:
+    assert problems(tmp_path, WRONG["property type"][0]) == [
+        "board.toml:5:1: property 'p': 'type' cannot be 'int': expected one of bool, size, str, int8, uint8, int16,"
+        " uint16, int32, uint32, int64, uint64; did you mean 'int8' or 'uint8' or 'int64'?"
+    ]
 
 
 def test_everything_wrong_is_said_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

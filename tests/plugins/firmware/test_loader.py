@@ -158,3 +158,8 @@ def test_what_does_not_fit(kernel: Path, tmp_path: Path) -> None:
 
 def test_constants_do_not_overlap() -> None:
     assert loader.REAL_ADDR + 0x10000 <= loader.CMDLINE_ADDR < loader.PROTECTED_ADDR
+
+
+def test_a_device_that_never_ends_is_no_kernel() -> None:
+    with pytest.raises(ImageError, match="^kernel '/dev/zero' cannot be read: expected a file$"):
+        load_kernel("/dev/zero", low_memory=64 * MIB)
