@@ -27,6 +27,7 @@ class Origin(str):
     ) -> Self:
         """`parts`: the place of each option that has one of its own; the rest is `where` in pieces.
 
+        An option that has a place and no value was given one that could not be read, which was reported.
         path: what stands there, by keys from the top of the file ("device[2].iobase").  file, line, column: counted
         from 1; "" and 0 when there is no file.
         """
@@ -110,19 +111,35 @@ def raise_it(error: ConfigError) -> None:
     raise error
 
 
+class Reported(ConfigError):
+    """Something that was reported already: nothing more to say about it."""
+
+    def __init__(self) -> None:
+        super().__init__("was reported already")
+
+
+def is_lost(origin: str, name: str) -> bool:
+    """Whether the option `name`, which has no value, was given one that could not be read."""
+    return isinstance(origin, Origin) and name in origin.parts
+
+
 class Taker:
     """Takes known options out of a dict one by one, checking each, and complains about what is left over.
 
     what: how the thing is called in errors ("drive").  origin: where it was written.  report: told of what is wrong;
-    when it returns, a wrong option counts as absent and `failed` is true.
+    when it returns, a wrong option counts as absent and `failed` is true.  whole: False when more may be said of the
+    thing, in a file that could not be read.
     """
 
-    def __init__(self, options: Options, what: str, origin: str, report: Report = raise_it) -> None:
+    def __init__(
+        self, options: Options, what: str, origin: str, report: Report = raise_it, *, whole: bool = True
+    ) -> None:
         self.options = dict(options)
         self.what, self.origin = what, origin
         self.known: list[str] = []
         self.failed = False
         self._report = report
+        self._whole = whole or "id" not in options  # what has no id is said in one place only
 
     def error(self, message: str, name: str | None = None) -> ConfigError:
         """A ConfigError about this thing, or about its option `name`."""
@@ -159,9 +176,17 @@ class Taker:
             ConfigError: it is not; the thing makes no sense without it.
         """
         value = self.text(*names)
+        if value is None:
+            raise self.missing(*names)
         if not value:
             raise self.error(f"'{names[0]}' is required")
         return value
+
+    def missing(self, *names: str, why: str = "") -> ConfigError:
+        """The error for an option that is required and not there; `Reported` when that is the fault of something else."""
+        if not self._whole or any(is_lost(self.origin, name) for name in names):
+            return Reported()
+        return self.error(f"'{names[0]}' is required{why}")
 
     def choice(self, name: str, among: Collection[str], default: str) -> str:
         """One of a few words."""

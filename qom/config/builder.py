@@ -29,7 +29,7 @@ from qom.config.model import (
 from qom.config.parts import parse_part, parse_region, parse_wire
 from qom.errors import ConfigError, PathError, did_you_mean
 from qom.object import check_id
-from qom.options import Options, Origin, Report, Taker, at, format_options, parse_options, raise_it, shown
+from qom.options import Options, Origin, Report, Reported, Taker, at, format_options, parse_options, raise_it, shown
 
 MIB = 1 << 20
 
@@ -152,6 +152,7 @@ class ConfigBuilder:
         self.config = MachineConfig()
         self.report = report
         self.complete = True  # False: not all that was to be told could be read, and names may be missing for that
+        self.named: set[str] = set()  # the ids that were said, also those of what makes no sense and is left out
         self._smp: tuple[Options, str] | None = None
         self._numa_cpus: list[tuple[Options, str]] = []
         self._numa_whole = True  # False: a node, or how many processors there are, could not be read
@@ -166,6 +167,8 @@ class ConfigBuilder:
         """Report what goes wrong inside instead of letting it out."""
         try:
             yield
+        except Reported:
+            pass
         except ConfigError as error:
             self.report(error)
 
@@ -333,7 +336,8 @@ class ConfigBuilder:
             take.report("'index' cannot be combined with 'bus' and 'unit'", "index")
             entry.bus = entry.unit = None
         if interface == "none" and not entry.id:
-            take.report("'id' is required with if=none, for a device to refer to")
+            with self.gathering():
+                raise take.missing("id", why=" with if=none, for a device to refer to")
         self.config.drives.append(entry)
 
     def global_(self, options: Options, origin: str) -> None:
@@ -343,7 +347,7 @@ class ConfigBuilder:
         value = take.raw("value")
         take.done()
         if value is None:
-            raise take.error("'value' is required")
+            raise take.missing("value")
         self.config.globals.append(GlobalEntry(driver, name, value, origin))
 
     def global_text(self, text: str, origin: str) -> None:
@@ -421,13 +425,16 @@ class ConfigBuilder:
         self._snapshot = True
 
     def _take(self, options: Options, what: str, origin: str) -> Taker:
-        return Taker(options, what, origin, self.report)
+        if isinstance(id := options.get("id"), str):
+            self.named.add(id)
+        return Taker(options, what, origin, self.report, whole=self.complete)
 
     def _id(self, take: Taker, *, required: bool = False) -> str | None:
         id = take.text("id")
         if id is None:
             if required:
-                take.report("'id' is required")
+                with self.gathering():
+                    raise take.missing("id")
             return None
         try:
             return check_id(id)
@@ -528,7 +535,7 @@ class ConfigBuilder:
             wanted = text.removeprefix("chardev:")
             known = [c.id for c in self.config.chardevs]
             if wanted not in known:
-                if not self.complete:
+                if not self.complete or wanted in self.named:
                     return None
                 self.report(ConfigError(f"no character device '{wanted}'{did_you_mean(wanted, known)}", origin))
                 return None

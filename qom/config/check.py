@@ -36,7 +36,7 @@ from qom.config.model import (
 from qom.config.order import build_order
 from qom.config.probe import Probe
 from qom.errors import ConfigError, QomError, did_you_mean
-from qom.options import Options, Origin, Report, at, shown
+from qom.options import Options, Origin, Report, at, is_lost, shown
 from qom.properties import Property, checked
 from qom.registry import GlobalProperty, Type, TypeRegistry
 
@@ -98,7 +98,7 @@ def check(path: str | Path, registry: TypeRegistry, variables: Mapping[str, Any]
     if _is_board(path):
         errors += registry.class_of("board-machine").check_file(path, registry)
     elif read_file(builder, path, variables):
-        _Checker(builder.finish(), registry.fork(), errors.append, complete=builder.complete).run()
+        _Checker(builder.finish(), registry.fork(), errors.append, builder.named, complete=builder.complete).run()
     return sorted({Problem.of(error) for error in errors}, key=lambda p: (p.file != str(path), p))
 
 
@@ -114,11 +114,21 @@ def _is_board(path: str | Path) -> bool:
 class _Checker:
     """Holds a configuration against a registry.
 
+    named: ids that the files give, also to what is wrong in itself and left out; a reference to one is no error.
     complete: every included file could be read; otherwise a reference to what is not there is no error.
     """
 
-    def __init__(self, config: MachineConfig, registry: TypeRegistry, report: Report, *, complete: bool) -> None:
-        self.config, self.registry, self.complete = config, registry, complete
+    def __init__(
+        self,
+        config: MachineConfig,
+        registry: TypeRegistry,
+        report: Report,
+        named: Collection[str],
+        *,
+        complete: bool,
+    ) -> None:
+        self.config, self.registry = config, registry
+        self.named, self.complete = named, complete
         self._report = report
         self.probe = Probe(registry)
         self.ids: dict[str, list[tuple[str, str]]] = {}  # by id: where it is in the tree, and its type
@@ -343,6 +353,8 @@ class _Checker:
             return None
         if name in self.board_buses:
             return self.board_buses[name]
+        if any(letter == "." and name[:end] in self.named for end, letter in enumerate(name)):
+            return None
         known = [*self.board_buses, *there]
         text = f"bus {name!r} not found{did_you_mean(name, known)}; there are: {', '.join(known)}"
         self.report(text, entry.origin, "bus")
@@ -351,7 +363,7 @@ class _Checker:
     def _bus_of(self, entry: DeviceEntry, id: str, name: str) -> str | None:
         driver = self._driver_of(id)
         if driver is None:
-            if self.complete:
+            if self.complete and id not in self.named:
                 known = [d.id for d in self.config.devices if d.id]
                 self.report(f"bus {entry.bus!r}: no device '{id}'{did_you_mean(id, known)}", entry.origin, "bus")
             return None
@@ -395,7 +407,7 @@ class _Checker:
             for default in self.config.globals:
                 if found.is_a(default.driver):
                     missing.discard(default.property)
-            for name in sorted(missing):
+            for name in sorted(name for name in missing if not is_lost(origin, name)):
                 prop = found.properties[name]
                 self.report(f"{what}: property '{name}' is required: expected {prop.expected()} ({prop.desc})", origin)
             yield made
@@ -442,7 +454,7 @@ class _Checker:
             self.report(f"{text}, which is of type '{there[0]}': expected {prop.expected()}", origin)
             return
         fits = [i for i, entries in self.ids.items() if any(self._is_a(t, prop.target) for _, t in entries)]
-        if not self.complete or (not home and self._may_be_on_board(prop.target)):
+        if not self.complete or id in self.named or (not home and self._may_be_on_board(prop.target)):
             return
         listed = f"; there are: {', '.join(sorted(fits))}" if fits else ""
         hint = did_you_mean(id, fits)

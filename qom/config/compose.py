@@ -71,8 +71,8 @@ def compose(path: str | Path, variables: Mapping[str, Any] | None = None, report
     whole = documents[-1].root.with_value({})
     for document in documents:
         added = _one_of_each(expand(document, scope).root, report)
-        whole = _onto(whole, added, report)
-    return Document(str(path), whole, complete=not unread)
+        whole = _onto(whole, added, report, complete=not unread)
+    return Document(str(path), whole, complete=not unread and scope.complete)
 
 
 def laid_over(document: Document, over: Node, report: Report = raise_it) -> Document:
@@ -170,13 +170,13 @@ def _names(node: Node | None, key: str, report: Report) -> list[Node]:
 # Merging
 
 
-def _onto(base: Node, over: Node, report: Report) -> Node:
-    """The top tables of two files as one; `over` wins."""
+def _onto(base: Node, over: Node, report: Report, *, complete: bool = True) -> Node:
+    """The top tables of two files as one; `over` wins.  complete: `base` is all that there was to be."""
     held: dict[str, Node] = dict(base.value)
     held.pop("remove", None)
     added: dict[str, Node] = dict(over.value)
     if (names := added.pop("remove", None)) is not None:
-        held = _remove(base.with_value(held), names, report).value
+        held = _remove(base.with_value(held), names, report, complete=complete).value
     for group in SAME:
         if any(_find(added, keys) for keys in group):
             for keys in group:
@@ -211,7 +211,7 @@ def _merged(base: Node, over: Node) -> Node:
     held = dict(base.value)
     for key, node in over.value.items():
         held[key] = _merged(held[key], node) if key in held else node
-    return over.with_value(held)
+    return over.with_value(held, base.lost)
 
 
 def _entries(node: Node) -> list[Node]:
@@ -267,7 +267,7 @@ def _drop(held: dict[str, Node], keys: tuple[str, ...]) -> None:
         held[keys[0]] = node.with_value({k: v for k, v in node.value.items() if k != keys[1]})
 
 
-def _remove(base: Node, names: Node, report: Report) -> Node:
+def _remove(base: Node, names: Node, report: Report, *, complete: bool) -> Node:
     """What included files said without the entries that `names` lists."""
     held = dict(base.value)
     for node in _names(names, "remove", report):
@@ -282,7 +282,7 @@ def _remove(base: Node, names: Node, report: Report) -> Node:
                 found = True
                 kept = [entry for entry, id in zip(entries, ids, strict=True) if id != wanted]
                 held[section] = held[section].with_value(kept)
-        if not found:
+        if not found and complete:
             hint = did_you_mean(wanted, known)
             report(node.error(f"remove: nothing with the id '{wanted}' is in the included files{hint}"))
     return base.with_value(held)

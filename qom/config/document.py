@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import stat
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Node:
 
     value: text, a number, a boolean, a date, a dict of nodes by key, or a list of nodes.
     path: its keys from the top of the file ("device[2].iobase"); "" is the file itself.
+    lost: of a table: keys that were given, with a value that could not be worked out, which was reported.
     """
 
     value: Any
@@ -45,10 +46,11 @@ class Node:
     line: int
     column: int
     path: str = ""
+    lost: frozenset[str] = frozenset()
 
-    def with_value(self, value: Any) -> Node:
-        """Another value at the same place."""
-        return Node(value, self.file, self.line, self.column, self.path)
+    def with_value(self, value: Any, lost: Collection[str] = ()) -> Node:
+        """Another value at the same place; a table without what was `lost`."""
+        return Node(value, self.file, self.line, self.column, self.path, self.lost.union(lost))
 
     def plain(self) -> Any:
         """The value without positions."""
@@ -62,8 +64,9 @@ class Node:
     def origin(self) -> Origin:
         """Where it was written, and where each of its members was."""
         members = self.value.items() if isinstance(self.value, dict) else ()
-        parts: dict[str, str] = {key: node.origin for key, node in members}
         where = f"{self.file}:{self.line}:{self.column}"
+        parts: dict[str, str] = dict.fromkeys(self.lost, where)
+        parts |= {key: node.origin for key, node in members}
         return Origin(where, parts, self.path, self.file, self.line, self.column)
 
     def error(self, message: str) -> ConfigError:

@@ -28,7 +28,7 @@ import attrs
 
 from qom.config.document import Document, Node
 from qom.errors import ConfigError, did_you_mean
-from qom.options import Report, Taker, raise_it
+from qom.options import Report, Reported, Taker, raise_it
 from qom.properties import parse_int
 
 __all__ = ["Scope", "evaluate", "expand"]
@@ -63,6 +63,7 @@ class Scope:
 
     def __init__(self, given: Mapping[str, Any], report: Report = raise_it) -> None:
         self.given, self.report = dict(given), report
+        self.complete = True  # False: there are entries or ids that could not be worked out
         self._declared: dict[str, _Variable] = {}
         self._declared_in: dict[str, dict[str, _Variable]] = {}  # by file
         self._values: dict[str, Any] = {}
@@ -113,7 +114,7 @@ class Scope:
                 )
                 self._values[name] = None
         for name in self._declared:
-            with contextlib.suppress(_Reported):
+            with contextlib.suppress(Reported):
                 self.value(name)
 
     def value(self, name: str) -> Any:
@@ -125,7 +126,7 @@ class Scope:
         if name in self._values:
             value = self._values[name]
             if value is None:
-                raise _Reported
+                raise Reported
             return value
         if name not in self._declared:
             raise ConfigError(self._unknown(name))
@@ -140,9 +141,9 @@ class Scope:
             self._values[name] = value = self._work_out(name, variable)
         except ConfigError as error:
             self._values[name] = None
-            if not isinstance(error, _Reported):
+            if not isinstance(error, Reported):
                 self.report(error)
-            raise _Reported from None
+            raise Reported from None
         finally:
             self._resolving.pop()
         return value
@@ -189,13 +190,6 @@ class Scope:
         hint = did_you_mean(name, known)
         there = f"there are: {', '.join(known)}" if known else "none is declared in [variables]"
         return f"no variable '{name}'{hint or f': {there}'}"
-
-
-class _Reported(ConfigError):
-    """Something that was reported already: nothing more to say about it."""
-
-    def __init__(self) -> None:
-        super().__init__("was reported already")
 
 
 def _declaration(name: str, node: Node) -> _Variable:
@@ -249,6 +243,7 @@ def _repeated(entry: Node, scope: Scope) -> list[Node]:
     written = entry.value["repeat"]
     repeat = _Filler(scope, None).fill(written)
     if repeat is None:
+        scope.complete = False
         return []
     times = repeat.plain()
     items: list[Any]
@@ -288,14 +283,16 @@ class _Filler:
         """The same with its texts filled in; None when that failed and was reported."""
         if isinstance(node.value, dict):
             held = {key: made for key, inner in node.value.items() if (made := self.fill(inner)) is not None}
-            return node.with_value(held)
+            lost = node.value.keys() - held.keys()
+            self.scope.complete = self.scope.complete and "id" not in lost
+            return node.with_value(held, lost)
         if isinstance(node.value, list):
             return node.with_value([made for inner in node.value if (made := self.fill(inner)) is not None])
         if not isinstance(node.value, str):
             return node
         try:
             value = self.text(node.value)
-        except _Reported:
+        except Reported:
             return None
         except ConfigError as error:
             self.scope.report(error if error.origin else node.error(error.message))
@@ -315,7 +312,7 @@ class _Filler:
         try:
             return self.text(node.value)
         except ConfigError as error:
-            if error.origin or isinstance(error, _Reported):
+            if error.origin or isinstance(error, Reported):
                 raise
             raise node.error(error.message) from None
 

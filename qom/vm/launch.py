@@ -12,7 +12,7 @@ nobody said anything about.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ class _Said(Node):
             value = [inner if isinstance(inner, Node) else cls.at(inner, place) for inner in value]
         return cls(value, "", 0, 0, place)
 
-    def with_value(self, value: Any) -> _Said:
+    def with_value(self, value: Any, lost: Collection[str] = ()) -> _Said:
         return _Said(value, "", 0, 0, self.path)
 
     @property

@@ -437,6 +437,30 @@ def test_run_reports_the_first_error_in_one_line(write: Write, capsys: pytest.Ca
             "[cpu]\nmodel = 'qemu64'\nfeatures = { famly = 'x' }\n",
             ["3:14: cpu.features.famly: unknown processor feature 'famly'"],
         ),
+        ("[[drive]]\nfile = '${f}'\n", ["2:1: drive[0].file: no variable 'f': none is declared in [variables]"]),
+        ("[[device]]\ndriver = '${f}'\n", ["2:1: device[0].driver: no variable 'f': none is declared in [variables]"]),
+        (
+            "[[chardev]]\nbackend = 'file'\nid = 'c'\npath = '${f}'\n",
+            ["4:1: chardev[0].path: no variable 'f': none is declared in [variables]"],
+        ),
+        (
+            "serial = 'chardev:c0'\n[[chardev]]\nbackend = 'null'\nid = 'c{n}'\nrepeat = '${f}'\n",
+            ["5:1: chardev[0].repeat: no variable 'f': none is declared in [variables]"],
+        ),
+        (
+            "serial = 'chardev:c'\n[[chardev]]\nid = 'c'\n[[device]]\ndriver = 'isa-serial'\nchardev = 'c'\n"
+            "[[device]]\nid = 'disks'\n[[device]]\ndriver = 'ide-hd'\nbus = 'disks.ide.0'\ndrive = 'd'\n"
+            "[[drive]]\nid = 'd'\nif = 'none'\n",
+            [
+                "2:1: chardev[0]: chardev: 'backend' is required",
+                "7:1: device[1]: device: 'driver' is required",
+                "13:1: drive[0]: drive: 'file' is required",
+            ],
+        ),
+        (
+            "include = 'base.toml'\nremove = ['x']\n[[chardev]]\nid = 'c'\n",
+            ["1:1: include: include: no file '{folder}/base.toml'"],
+        ),
         (
             "[[global]]\ndriver = 'isa-seril'\nproperty = 'irq'\nvalue = 3\n",
             ["2:1: global[0].driver: no type 'isa-seril'; did you mean 'isa-serial' or 'isa-device' or 'isa-pit'?"],
@@ -445,7 +469,8 @@ def test_run_reports_the_first_error_in_one_line(write: Write, capsys: pytest.Ca
 )
 def test_one_mistake_is_one_problem(text: str, lines: list[str], write: Write, registry: TypeRegistry) -> None:
     path = write(machine_toml=text)
-    assert [str(p).removeprefix(f"{path}:") for p in check(path, registry)] == lines
+    wanted = [line.replace("{folder}", str(path.parent)) for line in lines]
+    assert [str(p).removeprefix(f"{path}:") for p in check(path, registry)] == wanted
 
 
 def test_every_circle_is_found(write: Write, registry: TypeRegistry) -> None:

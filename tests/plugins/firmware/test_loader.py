@@ -161,5 +161,5 @@ def test_constants_do_not_overlap() -> None:
 
 
 def test_a_device_that_never_ends_is_no_kernel() -> None:
-    with pytest.raises(ImageError, match="^kernel '/dev/zero' cannot be read: expected a file$"):
+    with pytest.raises(ImageError, match=r"^kernel '/dev/zero' cannot be read: expected a file$"):
         load_kernel("/dev/zero", low_memory=64 * MIB)
