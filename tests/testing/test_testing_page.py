@@ -22,7 +22,14 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, page: Path) 
     for name, text in found:
         (pytester.path / name).write_text(text)
     pytester.syspathinsert()
-    result = pytester.runpytest_inprocess("-p", "qom.testing.plugin", "-p", "no:cacheprovider")
+    options = (
+        "-p",
+        "qom.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        "--import-mode=importlib",
+    )  # qom has a test_pc.py, too
+    result = pytester.runpytest_inprocess(*options)
     return result.parseoutcomes(), sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for _, text in found)
 
 
