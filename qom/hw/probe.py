@@ -414,8 +414,8 @@ class LineTap:
     def __init__(self, line: Line, telling: Telling) -> None:
         self.line = line
         self._telling = telling
-        self.listeners: list[tuple[bool, Callable[[LineChange], object], Any, str, str, int]] = []
-        """(whether after all others, callback, device, direction, name, number)"""
+        self.listeners: list[tuple[bool, Callable[[LineChange], object], Any, str, str, int, object]] = []
+        """(whether after all others, callback, device, direction, name, number, whose entry it is)"""
         line.handler = self.drive
 
     def drive(self, n: int, level: int) -> None:
@@ -424,7 +424,7 @@ class LineTap:
             self.line.receiver(n, level)
             return
         failed: str | None = None
-        for _, callback, device, direction, name, number in sorted(self.listeners, key=lambda entry: entry[0]):
+        for _, callback, device, direction, name, number, _ in sorted(self.listeners, key=lambda entry: entry[0]):
             change = LineChange(self.line, device, direction, name, number, level)
             change.failed = failed
             tell(self._telling, callback, change)

@@ -40,9 +40,14 @@ class MachineLock:
             return bool(self._inner.acquire(True, timeout))
         return self.acquire_fair()
 
+    @property
+    def held(self) -> bool:
+        """Whether this thread has it."""
+        return bool(self._inner._is_owned())
+
     def acquire_fair(self) -> bool:
         """Take the lock after those who wait already."""
-        if self._inner._is_owned():
+        if self.held:
             return bool(self._inner.acquire())
         with self._gate:  # whoever holds the gate is the next to get the lock
             self.waiting = True
@@ -62,7 +67,7 @@ class MachineLock:
     # -- what threading.Condition asks for
 
     def _is_owned(self) -> bool:
-        return bool(self._inner._is_owned())
+        return self.held
 
     def _release_save(self) -> Any:
         return self._inner._release_save()

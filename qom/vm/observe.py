@@ -122,16 +122,12 @@ class Observatory:
         """
         with self._vm.lock:
             exits, first = self._probe.exits or ExitProbe(self._telling), self._probe.exits is None
-            if before:
-                exits.early = (*exits.early, callback)
-            elif after_others:
-                exits.latest = (*exits.latest, callback)
-            else:
-                exits.late = (*exits.late, callback)
+            when = "early" if before else "latest" if after_others else "late"
+            setattr(exits, when, (*getattr(exits, when), callback))
             if first:
                 self._probe.exits = exits
                 self._exits_changed()
-        return Observation(lambda: self._stop_exits(callback))
+        return Observation(lambda: self._stop_exits(callback, when))
 
     def lines(
         self,
@@ -288,14 +284,14 @@ class Observatory:
                 if watch in probe.watches:
                     probe.remove(watch)
 
-    def _stop_exits(self, callback: Callable[[Exit], object]) -> None:
+    def _stop_exits(self, callback: Callable[[Exit], object], when: str) -> None:
         with self._vm.lock:
             exits = self._probe.exits
             if exits is None:
                 return
-            exits.early = tuple(c for c in exits.early if c is not callback)
-            exits.late = tuple(c for c in exits.late if c is not callback)
-            exits.latest = tuple(c for c in exits.latest if c is not callback)
+            told = getattr(exits, when)
+            at = next(n for n, known in enumerate(told) if known is callback)  # it may be there twice
+            setattr(exits, when, (*told[:at], *told[at + 1 :]))
             if not exits.early and not exits.late and not exits.latest:
                 self._probe.exits = None
                 self._exits_changed()
@@ -304,7 +300,7 @@ class Observatory:
         with self._vm.lock:
             self._line_watches.remove(watch)
             for line, tap in list(self._taps.items()):
-                tap.listeners = [entry for entry in tap.listeners if entry[1] is not watch.callback]
+                tap.listeners = [entry for entry in tap.listeners if entry[-1] is not watch]
                 if not tap.listeners:
                     tap.remove()
                     del self._taps[line]
@@ -333,7 +329,7 @@ class Observatory:
             tap = self._taps.get(line)
             if tap is None:
                 tap = self._taps[line] = LineTap(line, self._telling)
-            entry = (watch.after_others, watch.callback, device, direction, name, n)
+            entry = (watch.after_others, watch.callback, device, direction, name, n, watch)
             if entry not in tap.listeners:
                 tap.listeners.append(entry)
 

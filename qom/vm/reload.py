@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import threading
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -104,12 +105,35 @@ def reload(vm: VirtualMachine, what: str) -> ReloadReport:
     cpu = this_cpu()
     if cpu is not None and cpu.lock is vm.lock:
         raise ReloadError(f"{what}: cannot be reloaded from within a device's callback: expected another thread")
+    with _alone(vm, what):
+        return _reload(vm, what)
+
+
+@contextmanager
+def _alone(vm: VirtualMachine, what: str) -> Iterator[None]:
+    """Reloads of one machine follow each other; its lock is free while one waits for another."""
+    me = threading.get_ident()
+    with vm.lock:
+        if vm.reloading == me:
+            raise ReloadError(f"{what}: cannot be reloaded from within another reload: expected another thread")
+        while vm.reloading is not None:
+            vm.cpu_cond.wait()
+        vm.reloading = me
+    try:
+        yield
+    finally:
+        with vm.lock:
+            vm.reloading = None
+            vm.cpu_cond.notify_all()
+
+
+def _reload(vm: VirtualMachine, what: str) -> ReloadReport:
     with vm.lock:
         modules = _modules(vm, what)
         homes = {name: _names_of(vm, name) for name in modules}
     with _loaded(homes) as fresh, vm.lock:
+        pause_all_vcpus(vm.cpus, vm.cpu_cond)  # the lock is free meanwhile: look at the machine afterwards
         work = _Exchange(vm, what, modules, fresh)
-        pause_all_vcpus(vm.cpus, vm.cpu_cond)
         running = vm.run_state is RunState.RUNNING
         try:
             return work.run()

@@ -42,6 +42,7 @@ from qom.options import placed
 from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm.console import Console, ConsoleChardev
+from qom.vm.cpu import this_cpu
 from qom.vm.dump import Mutable, dump, mutable_properties
 from qom.vm.guest import GuestMemory, GuestPorts
 from qom.vm.lock import MachineLock
@@ -107,6 +108,8 @@ class VirtualMachine:
         self._added: WeakKeyDictionary[Device, int] = WeakKeyDictionary()  # added by hand, numbered as they came
         self._count = itertools.count()
         self._as_built: Mutable = {}
+        self.reloading: int | None = None
+        """The thread that exchanges the code of devices (qom/vm/reload.py), while one does; guarded by the lock."""
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
         self._call_hook("qom_machine_created")
@@ -725,10 +728,22 @@ class VirtualMachine:
     # -- end --------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Unrealize everything, end every thread, give back files and memory.  Closing twice is allowed."""
+        """Unrealize everything, end every thread, give back files and memory.  Closing twice is allowed.
+
+        Raises:
+            LifecycleError: called on a thread that this would wait for, or that keeps one from ending: in a callback on a
+                processor's thread, or with the machine lock held.  `request_shutdown` is for there.
+        """
+        cpu, thread = this_cpu(), self._loop_thread
+        locked = self.lock.held and thread is not None and thread is not threading.current_thread()
         with self.lock:
             if self._closed:
                 return
+            if locked or (cpu is not None and cpu.lock is self.lock):
+                raise LifecycleError(
+                    "a virtual machine cannot be closed on a processor's thread or with its lock held:"
+                    " expected request_shutdown() there"
+                )
             self._closed = True
             self.observe.close()
         if self._loop_thread is not None:

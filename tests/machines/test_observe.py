@@ -249,6 +249,36 @@ def test_nothing_is_left_when_the_last_observer_goes(machine: Machine) -> None:
         assert plain.__name__ == "direct", "resolved as if nobody had ever listened"
 
 
+def test_one_callback_that_observes_twice_is_let_go_once(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def tell(record: Any) -> None:
+        seen.append(record)
+
+    with pulsing(tmp_path) as (vm, drive, _):
+        sender = vm.observe.lines(tell, device="test-pulser")
+        vm.observe.lines(tell, device="/machine/pic", n=5)
+        sender.close()
+        drive(1)
+        assert [(change.device.path, change.level) for change in seen] == [("/machine/pic", 1)]
+
+
+def test_one_callback_that_hears_exits_twice_is_let_go_once(machine: Machine) -> None:
+    seen: list[Any] = []
+
+    def tell(record: Any) -> None:
+        seen.append(record.name)
+
+    with machine() as built:
+        early = built.vm.observe.exits(tell, before=True)
+        first = built.vm.observe.exits(tell)
+        built.vm.observe.exits(tell)
+        early.close()
+        first.close()
+        run(built)
+    assert seen.count("KVM_EXIT_IO") == 4
+
+
 def test_an_observer_of_one_device_leaves_the_others_plain(machine: Machine) -> None:
     with machine() as built:
         space = built.vm.machine.system_bus.io_space
@@ -513,6 +543,20 @@ def test_an_observer_that_raises_stops_its_machine_and_is_named(machine: Machine
             f"clumsy, told of 1-byte read from port 0xe9, raised KeyError: 'oops', at {__file__}:{line}, at f000:"
         )
         assert built.vm.failure is not None and built.vm.failure.startswith(wanted)
+
+
+def test_an_observer_that_closes_the_machine_is_wrong(machine: Machine) -> None:
+    with machine() as built:
+        vm = built.vm
+        vm.observe.accesses(lambda access: vm.close(), first=0xE9, last=0xE9)
+        vm.start()
+        assert vm.wait(20)
+        text = (
+            "raised LifecycleError: a virtual machine cannot be closed on a processor's thread or with its lock held:"
+        )
+        assert vm.failure is not None and text in vm.failure
+        with vm.lock, pytest.raises(LifecycleError, match=r"expected request_shutdown\(\) there$"):
+            vm.close()
 
 
 def test_an_observer_that_leaves_no_number_is_wrong(tmp_path: Path) -> None:

@@ -485,6 +485,36 @@ def test_a_device_in_the_box_and_on_pci(source: Write) -> None:
 # -- with a guest that runs
 
 
+def test_several_threads_reload_at_once(source: Write) -> None:
+    code = source()
+    reports: list[Any] = []
+    with machine(code, words=ONE, accel="simulated") as vm:
+        vm.start()
+
+        def work() -> None:
+            reports.extend(vm.reload("test-counter").devices for _ in range(5))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert reports == [("/machine/peripheral/c",)] * 20, "each found what the one before it left"
+        code.edit("VERSION = 1", "VERSION = 2")
+        assert vm.reload("test-counter").devices == ("/machine/peripheral/c",)
+        assert port(vm, 0x243) == 2
+
+
+def test_a_module_cannot_reload_while_it_is_reloaded(source: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = source()
+    with machine(code, words=ONE) as vm:
+        monkeypatch.setitem(sys.modules, "the_machine", vm)  # type: ignore[arg-type]
+        code.edit("VERSION = 1", "VERSION = 2\nimport the_machine\nthe_machine.reload('test-counter')")
+        with pytest.raises(ReloadError, match="test-counter: cannot be reloaded from within another reload"):
+            vm.reload("test-counter")
+        assert port(vm, 0x243) == 1
+
+
 @pytest.mark.parametrize("accel", ["simulated", "kvm"])
 def test_a_guest_polls_while_the_device_is_reloaded_a_hundred_times(source: Write, accel: str, tmp_path: Path) -> None:
     code = source()
