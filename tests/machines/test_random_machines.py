@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import threading
 import weakref
@@ -17,10 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_machines import Shop, built, change, changes, configs
 
+from accel.handles import Handle
+from accel.memory_slots import MemorySlots
 from qom.config import ConfigBuilder, MachineConfig, load
 from qom.config.write import FORMATS, dumps
-from qom.hw import Region
+from qom.hw import AddressSpace, Clock, Line, Pin, RamBlock, Region, Timer
+from qom.object import Object
 from qom.show import diff, portrait
+from qom.vm.mainloop import MainLoop
+from qom.vm.observe import Observatory
 from qom.vm.vm import VirtualMachine
 
 HOW_MANY = int(os.environ.get("QOM_RANDOM_MACHINES", "60"))
@@ -44,9 +50,25 @@ def descriptors() -> list[str]:
     return sorted(out)
 
 
-def regions(vm: VirtualMachine) -> list[Region]:
-    bus = vm.machine.system_bus
-    return [bus.memory, bus.io]
+def mapped() -> list[str]:
+    """The files and devices mapped into this process; what is mapped anonymously is a RamBlock's, or the allocator's."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        names = [line.split(maxsplit=5)[5].strip() for line in maps if len(line.split(maxsplit=5)) == 6]
+    return sorted(name for name in names if name[0] == "/" and ".so" not in name or name.startswith("anon_inode"))
+
+
+def alive() -> dict[int, object]:
+    """What machines are made of, all that there is of it in the process and is not frozen."""
+    kinds = (Object, VirtualMachine, Region, RamBlock, AddressSpace, Line, Pin, Timer, Handle, MainLoop, Observatory)
+    known: dict[type, bool] = {}  # asking each object by isinstance takes ten times as long
+    out: dict[int, object] = {}
+    for found in gc.get_objects():
+        kind = type(found)
+        if kind not in known:
+            known[kind] = issubclass(kind, kinds)
+        if known[kind]:
+            out[id(found)] = found
+    return out
 
 
 class Remains:
@@ -55,22 +77,42 @@ class Remains:
     def __init__(self) -> None:
         self.threads = set(threading.enumerate())
         self.descriptors = descriptors()
+        self.mapped = mapped()
+        self.before = set(alive())
         self.objects: list[weakref.ref[Any]] = []
         self.regions: list[Region] = []
+        self.spaces: list[AddressSpace] = []
+        self.blocks: list[RamBlock] = []
+        self.clocks: list[Clock] = []
+        self.slots: list[MemorySlots] = []
 
     def watch(self, vm: VirtualMachine) -> None:
         """Note what a machine consists of."""
         self.objects += [weakref.ref(vm), *(weakref.ref(obj) for obj in vm.root.walk())]
-        self.regions += regions(vm)
+        bus, accel = vm.machine.system_bus, vm.machine.accel
+        self.regions += [bus.memory, bus.io]
+        there = [found for number, found in alive().items() if number not in self.before]
+        self.spaces += [found for found in there if isinstance(found, AddressSpace)]
+        self.blocks += [found for found in there if isinstance(found, RamBlock)]
+        self.clocks.append(vm.clock)
+        if (slots := getattr(accel, "slots", None)) is not None:
+            self.slots.append(slots)
 
     def check(self) -> None:
         """The machines are closed, and nobody refers to them."""
         assert [r.name for r in self.regions if r.subregions] == []
-        self.regions.clear()
+        assert [(s.name, x) for s in self.spaces for x in s._listeners] == []
+        assert [slot for slots in self.slots for slot in slots.slots.values()] == []
+        assert [b.name for b in self.blocks if not b.closed] == []
+        assert [timer for clock in self.clocks for _, _, timer in clock._heap if timer.pending] == []
+        for noted in (self.regions, self.spaces, self.slots, self.blocks, self.clocks):
+            noted.clear()  # type: ignore[attr-defined]
         assert set(threading.enumerate()) == self.threads
         assert descriptors() == self.descriptors
+        assert mapped() == self.mapped
         gc.collect()
         assert [repr(ref()) for ref in self.objects if ref() is not None] == []
+        assert [repr(found) for number, found in alive().items() if number not in self.before] == []
 
 
 def lived(config: MachineConfig, later: list[tuple[str, int]], format: str, shop: Shop) -> bool:
@@ -118,6 +160,7 @@ def test_what_is_left_would_be_seen(shop: Shop) -> None:
 
     def check_after(leave: Callable[[VirtualMachine], Callable[[], object]]) -> str:
         remains = Remains()
+        remains_of[:] = [remains]
         build = ConfigBuilder()
         build.machine({"type": "none"}, "tests")
         build.accel({"accel": "qtest"}, "tests")
@@ -148,7 +191,27 @@ def test_what_is_left_would_be_seen(shop: Shop) -> None:
         region = vm.machine.system_bus.io.add(0, Region("left over", 4))
         return lambda: region
 
+    def leave_mapping(vm: VirtualMachine) -> Callable[[], object]:
+        (shop.folder / "mapped").write_bytes(bytes(4096))
+        with (shop.folder / "mapped").open("r+b") as file:
+            return mmap.mmap(file.fileno(), 4096).close
+
+    def leave_timer(vm: VirtualMachine) -> Callable[[], object]:
+        timer = vm.clock.timer(lambda: None, "left over")
+        timer.arm(1)
+        return timer.cancel
+
+    def leave_block(vm: VirtualMachine) -> Callable[[], object]:
+        kept.append(RamBlock("left over", 4096))
+        remains_of[0].watch(vm)
+        return kept.pop().close
+
+    kept: list[RamBlock] = []
+    remains_of: list[Remains] = []
     assert "/dev/null" in check_after(leave_descriptor)
+    assert "mapped" in check_after(leave_mapping)
+    assert "left over" in check_after(leave_timer)
+    assert "left over" in check_after(leave_block)
     assert "left over" in check_after(leave_thread)
     assert "<root />" in check_after(leave_object)
     assert "io" in check_after(leave_region)

@@ -123,6 +123,14 @@ def test_the_model_is_written_and_read_in_each_spelling(format: str, here: Path)
         assert tree(one) == tree(two)
 
 
+def test_memory_is_written_back_without_nodes_that_tell_it_too() -> None:
+    words = ["-M", "pc", "-accel", "qtest", "-m", "40", "-nodefaults"]
+    with VirtualMachine(
+        CommandLine().parse(words).builder.finish(), default_registry(load_external=False)
+    ).build() as vm:
+        assert vm.dump().memory == 40 << 20
+
+
 MORE = """
 [[object]]
 qom-type = "promise-note"
