@@ -54,7 +54,7 @@ def mapped() -> list[str]:
     """The files and devices mapped into this process; what is mapped anonymously is a RamBlock's, or the allocator's."""
     with open("/proc/self/maps", encoding="utf-8") as maps:
         names = [line.split(maxsplit=5)[5].strip() for line in maps if len(line.split(maxsplit=5)) == 6]
-    return sorted(name for name in names if name[0] == "/" and ".so" not in name or name.startswith("anon_inode"))
+    return sorted(name for name in names if (name[0] == "/" and ".so" not in name) or name.startswith("anon_inode"))
 
 
 def alive() -> dict[int, object]:

@@ -50,7 +50,7 @@ beside = "lamp{n}"
 repeat = "${count}"
 id = "lamp{n}"
 driver = "promise-lamp"
-iobase = "{0x300 + 8 * n}"
+iobase = "{0x300 + 8 * item}"
 sound = "speaker{n}"
 
 [[chardev]]
