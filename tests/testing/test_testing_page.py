@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import all_loaded  # noqa: F401 -- see there
@@ -21,15 +22,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, page: Path) 
     found = FILE.findall(page.read_text())
     for name, text in found:
         (pytester.path / name).write_text(text)
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)  # qom has a test_pc.py, too
     pytester.syspathinsert()
-    options = (
-        "-p",
-        "qom.testing.plugin",
-        "-p",
-        "no:cacheprovider",
-        "--import-mode=importlib",
-    )  # qom has a test_pc.py, too
-    result = pytester.runpytest_inprocess(*options)
+    result = pytester.runpytest_inprocess("-p", "qom.testing.plugin", "-p", "no:cacheprovider")
     return result.parseoutcomes(), sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for _, text in found)
 
 
