@@ -1,10 +1,10 @@
 """What two machines, or two configurations, do not have in common.
 
 Machines are compared as they are: objects by path, their types, the properties a configuration can set, the wires between
-objects that both have.
-Left out is what follows from the rest (which number a bus counts a device by), state, and what nobody chose and the host
-gave (its date).  A `Portrait` keeps what is compared after its machine is gone.  Configurations are compared by what they
-say, entry by entry, found again by id or name.
+objects that both have, the memory that the boards themselves put into the address spaces.
+Left out is what follows from the rest (which number a bus counts a device by, where memory lies when the machines differ in
+how much they have), state, and what nobody chose and the host gave (its date).  A `Portrait` keeps what is compared after
+its machine is gone.  Configurations are compared by what they say, entry by entry, found again by id or name.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import attrs
 from qom.config.compose import IDENTITIES
 from qom.config.model import MachineConfig
 from qom.config.write import as_data
+from qom.hw import Region
 from qom.object import Object
 from qom.properties import Property, to_text
+from qom.show.memory import spaces
 from qom.show.wiring import WireEnd, wires
 from qom.vm.dump import globals_for
 from qom.vm.vm import VirtualMachine
 
 __all__ = ["Difference", "Portrait", "diff", "portrait"]
 
-Kind = Literal["object", "type", "property", "wire", "said"]
+Kind = Literal["object", "type", "property", "wire", "region", "said"]
 
 
 @attrs.frozen
@@ -35,7 +37,7 @@ class Difference:
     """One thing that is not the same.
 
     kind: "object", one that only one of the two has; "type", of an object; "property", a value; "wire", one that only one
-    of the two has; "said", something in a configuration.
+    of the two has; "region", a piece of memory; "said", something in a configuration.
     where: the object's path, or the entry ("device 'com1'").  name: the property, or the key.
     first, second: what each of the two has, in words; None for nothing.
     """
@@ -82,6 +84,8 @@ class Portrait:
 
     objects: dict[str, _Seen]
     wires: dict[tuple[str, str], dict[str, None]]  # texts in order, by the paths at both ends
+    machine: str  # the machine's path
+    regions: dict[str, str]  # memory of the board: what and where it is, by the names from its address space on
 
 
 def portrait(vm: VirtualMachine) -> Portrait:
@@ -91,7 +95,8 @@ def portrait(vm: VirtualMachine) -> Portrait:
         for w in wires(vm):
             text = f"{_end(w.source)} -> {_end(w.target)}{f' ({w.note})' if w.note else ''}"
             found.setdefault((w.source.object.path, w.target.object.path), {})[text] = None
-        return Portrait({o.path: _seen(o) for o in vm.root.walk() if o.type_name != "container"}, found)
+        objects = {o.path: _seen(o) for o in vm.root.walk() if o.type_name != "container"}
+        return Portrait(objects, found, vm.machine.path, dict(_board_regions(vm)))
 
 
 def diff(
@@ -113,7 +118,7 @@ def diff(
         configs = [vm.dump() if isinstance(vm, VirtualMachine) else vm for vm in (first, second)]
         return list(_said(*(as_data(config) for config in configs)))
     one, other = (portrait(vm) if isinstance(vm, VirtualMachine) else vm for vm in (first, second))
-    return [*_objects(one, other), *_wires(one, other)]
+    return [*_objects(one, other), *_wires(one, other), *_regions(one, other)]
 
 
 # Machines
@@ -182,6 +187,35 @@ def _wires(first: Portrait, second: Portrait) -> Iterator[Difference]:
     )
     yield from (Difference("wire", "wire", "", text, None) for text in one if text not in other)
     yield from (Difference("wire", "wire", "", None, text) for text in other if text not in one)
+
+
+def _board_regions(vm: VirtualMachine) -> Iterator[tuple[str, str]]:
+    """The memory that belongs to the machine itself and not to a device: its names from the address space on, and a text."""
+
+    def walk(region: Region, above: str) -> Iterator[tuple[str, str]]:
+        for inner in region.subregions:
+            path = f"{above}/{inner.name}"
+            if inner.owner is vm.machine:
+                shown = f" of {inner.target.name} from {inner.alias_offset:#x}" if inner.target is not None else ""
+                order = f", priority {inner.priority}" if inner.priority else ""
+                lock = ", read-only" if inner.readonly else ""
+                yield path, f"({inner.kind}{shown} at {inner.offset:#x}, {inner.size:#x} bytes{order}{lock})"
+            yield from walk(inner, path)
+
+    for name, space in zip(("memory", "io"), spaces(vm), strict=True):
+        yield from walk(space.root, name)
+
+
+def _regions(first: Portrait, second: Portrait) -> Iterator[Difference]:
+    """Memory of boards of one type; of those with other properties, such as the size of RAM, only what one has alone."""
+    one, other = first.objects[first.machine], second.objects.get(first.machine)
+    if other is None or one.type != other.type:
+        return
+    alike = not any(_properties(first.machine, one.properties, other.properties))
+    for path in dict.fromkeys([*first.regions, *second.regions]):
+        texts = first.regions.get(path), second.regions.get(path)
+        if texts[0] != texts[1] and (alike or None in texts):
+            yield Difference("region", "region", path, *texts)
 
 
 # Configurations

@@ -58,6 +58,23 @@ def test_machines_that_differ(types: TypeRegistry) -> None:
     ]
 
 
+def test_memory_of_the_board_that_differs(types: TypeRegistry, tmp_path: Path) -> None:
+    text = (
+        "[machine]\ntype = 'pc'\naccel = 'simulated'\nmemory = '2M'\n"
+        "[[region]]\nname = 's'\nkind = 'ram'\nat = 0xE0000000\nsize = '{}'\n"
+    )
+    files = []
+    for size in ("64k", "128k"):
+        path = tmp_path / f"{size}.toml"
+        path.write_text(text.format(size))
+        files.append(("-readconfig", str(path)))
+    assert between(types, (), files[0]) == ["+ region: memory/s (ram at 0xe0000000, 0x10000 bytes)"]
+    assert between(types, files[0], files[0]) == []
+    assert between(types, *files) == [
+        "~ region: memory/s (ram at 0xe0000000, 0x10000 bytes) -> (ram at 0xe0000000, 0x20000 bytes)"
+    ]
+
+
 def test_what_changed_in_a_machine(types: TypeRegistry) -> None:
     with VirtualMachine(config("-chardev", "null,id=c"), types) as vm:
         before = vm.build().dump()
@@ -107,7 +124,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["a.toml", "b.toml"], 1, "~ /machine: ram-size 0 -> 1M\n", ""),
         (["--config", "a.toml", "b.toml"], 1, "~ name 'one' -> 'two'\n+ memory '1M'\n", ""),
         (["a.toml", "-m", "1M", "--", "b.toml"], 0, "", ""),
-        (["a.toml", "c.toml"], 2, "", "qom: c.toml: cannot be read: No such file or directory\n"),
+        (["a.toml", "c.toml"], 2, "",
+         "qom: c.toml: cannot be read: No such file or directory; did you mean 'b.toml' or 'a.toml'?\n"),
         (["a.toml", "-m", "1M", "b.toml"], 2, "", "qom: diff: expected two files, as in A B, or A [options] -- B [options]\n"),
         (["a.toml", "--", "-M", "none", "-accel", "simulated", "-device", "isa-serial"], 2, "",
          "qom: -device isa-serial: isa-serial: this machine has no free bus of type 'isa-bus'\n"),
