@@ -22,6 +22,7 @@ from qom.hw.device import Device
 from qom.hw.memory import Region
 from qom.options import at, placed
 from qom.properties import Property, inner_name
+from qom.registry import Type
 
 if TYPE_CHECKING:
     from qom.board.machine import BoardMachine
@@ -281,6 +282,12 @@ def handed(cls: type) -> set[str]:
             continue
         names |= {name for name in inspect.get_annotations(base) if not name.startswith("_")}
     return names
+
+
+def links_of(found: Type) -> set[str]:
+    """What a board may hand devices of a type in `links`; their bus it says otherwise."""
+    names = link_names(found.properties.values(), handed(found.cls))
+    return names - {p.name for p in found.properties.values() if p.kind != "link" or p.name == "bus"}
 
 
 def link_names(properties: Iterable[Property], declared: Iterable[str]) -> set[str]:

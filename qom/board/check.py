@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qom.board.assembly import handed, link_names
+from qom.board.assembly import links_of
 from qom.board.changes import Problems
 from qom.board.expressions import Expression
 from qom.board.files import BoardFile, read_board
 from qom.board.parts import ACCELERATOR, EMPTY, Board, BoardRegion, Part
 from qom.board.types import board_of, chain, check_properties, layers, parent_of
 from qom.config.parts import ROLES
+from qom.config.schema_values import settable
 from qom.errors import ConfigError, QomError, UnknownParent, did_you_mean
 from qom.options import at, shown
 from qom.properties import Property, checked
@@ -242,7 +243,10 @@ class _Checker:
             self.note(text, part.origin, "type")
         for name, value in part.props.items():
             prop = self._property(found, name, what, at(part.origin, "props"), name)
-            if prop is not None and prop.kind not in ("link", "child", "alias"):
+            if prop is not None and prop.kind == "link" and not isinstance(value, str):
+                text = f"{what}: property '{name}' cannot be {shown(value)}: expected {prop.expected()}"
+                self.note(text, part.origin, "props", name)
+            elif prop is not None and prop.kind not in ("link", "child", "alias"):
                 try:
                     checked(prop, value)
                 except ValueError as error:
@@ -250,10 +254,9 @@ class _Checker:
                     self.note(text, part.origin, "props", name)
         for name in part.values:
             self._property(found, name, what, at(part.origin, "values"), name)
-        declared = handed(found.cls)
+        known = links_of(found)
         for name in part.links:
-            if name not in found.properties and name.replace("-", "_") not in declared:
-                known = link_names(found.properties.values(), declared)
+            if name not in known and name.replace("_", "-") not in known:
                 text = f"{what}: '{found.name}' is handed no '{name}'{did_you_mean(name, known)}"
                 self.note(text, part.origin, "links", name)
 
@@ -294,6 +297,10 @@ class _Checker:
         if prop is None:
             near = did_you_mean(name, found.properties)
             self.note(f"{what}: '{found.name}' has no property '{name}'{near}", origin, key)
+        elif prop.name not in settable(found):
+            hint = ": expected 'bus' as a key of the part" if prop.name == "bus" else ""
+            self.note(f"{what}: property '{name}' of '{found.name}' cannot be set by a board{hint}", origin, key)
+            return None
         return prop
 
     # -- processors and wires

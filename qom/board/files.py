@@ -313,7 +313,7 @@ class _Reader:
     def _version(self, node: Node) -> Version:
         take = Taker(node.plain(), "version", node.origin, self.problems.report)
         name = _legal(take, "name", take.needed("name"))
-        table = take.raw("set") or {}
+        table = take.raw("set") if "set" in node.value else {}
         take.done()
         if not isinstance(table, dict):
             raise take.error(f"'set' cannot be {shown(table)}: expected a table of \"DRIVER.PROPERTY\" = value", "set")

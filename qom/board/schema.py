@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from qom.board.assembly import handed, link_names
+from qom.board.assembly import links_of
 from qom.board.changes import NEEDED
 from qom.board.files import PROPERTY_TYPES
 from qom.board.parts import BoardCpus
@@ -18,7 +18,7 @@ from qom.config.document import SUFFIXES
 from qom.config.schema import VARIABLES
 from qom.config.schema_parts import entry_schemas
 from qom.config.schema_values import DEFS, DIALECT, SIZE, Schema, concrete, is_on, item_schema, number, one_of, table
-from qom.registry import Type, TypeRegistry
+from qom.registry import TypeRegistry
 
 __all__ = ["board_schema"]
 
@@ -39,7 +39,7 @@ _NAME: Final[Schema] = {
 
 def board_schema(registry: TypeRegistry) -> Schema:
     """The schema of board files, for the types there are in `registry`."""
-    entries, defs = entry_schemas(registry, lambda found: sorted(_links(found)))
+    entries, defs = entry_schemas(registry, lambda found: sorted(links_of(found)))
     defs |= entries
     defs["property"] = _property(registry)
     return {
@@ -68,12 +68,6 @@ def board_schema(registry: TypeRegistry) -> Schema:
         "allOf": [_from_nothing(), _processors(registry)],
         "$defs": {**DEFS, **dict(sorted(defs.items()))},
     }
-
-
-def _links(found: Type) -> set[str]:
-    """What a device is handed, without its bus, which the part says by itself, and what its class declares as properties."""
-    names = link_names(found.properties.values(), handed(found.cls))
-    return names - {p.name for p in found.properties.values() if p.kind != "link" or p.name == "bus"}
 
 
 def _several(entry: str | Schema) -> Schema:

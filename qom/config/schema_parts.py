@@ -104,7 +104,10 @@ def region_schema() -> Schema:
         "readonly": {**_SWITCH, "description": "Of an alias: drop writes"},
         "file": {**_TEXT, "description": "Of a ROM: the image, beside this file"},
         "property": {**_TEXT, "description": "Of a ROM: the machine's property that may name another image"},
-        "sha256": {**_TEXT, "description": "Of a ROM: the digest of the image in 'file', in hexadecimal"},
+        "sha256": {
+            "$ref": "#/$defs/text",
+            "description": "Of a ROM: the digest of the image in 'file', in hexadecimal",
+        },
         "granule": {**_EXPRESSION, "description": "Of a ROM: what its length is a multiple of, in bytes"},
         "when": {**_EXPRESSION, "description": _WHEN},
         **_REMOVE,
@@ -147,7 +150,7 @@ def entry_schemas(registry: TypeRegistry, handed: Handed | None = None) -> tuple
         "name": {**_TEXT, "description": "Name of the part, in the tree /machine/NAME"},
         "type": {**one_of(known), "description": f"Its device type; {', '.join(roles)}: the accelerator's"},
         "bus": {
-            "anyOf": [{"type": "string", "pattern": r"^(system|[^.]+\.[\s\S]+)$"}, _FILLED],
+            "anyOf": [{"type": "string", "pattern": r"^(|system|[^.]+\.[\s\S]+)$"}, _FILLED],
             "description": "Place of its bus: system, or PART.BUS",
         },
         "props": {"type": "object", "description": "Properties"},
