@@ -26,6 +26,7 @@ from qom.hw import Bus, Device, IsaDevice, PciDevice, Region
 from qom.properties import INT_RANGES, Property
 from qom.registry import Type
 from qom.vm.chardev import Chardev
+from qom.vm.image import ImageFile
 from qom.vm.vm import VirtualMachine
 
 SECTOR = 512
@@ -86,10 +87,27 @@ class Vase(IsaDevice):
         self.isa.map_ports(self.iobase, Region("tests-vase", 4, lambda offset, size: 0, lambda *_: None, (1, 1)))
         if self.irq is not None:
             self.isa.irq(self.irq)
+        self.gpio_out("cracked")
         self.clock.timer(lambda: None)
         if self.chardev is not None:
             self.chardev.set_frontend(owner=self.path)
             self.on_unrealize(self.chardev.unset_frontend)
+
+
+@type_init("block-tests-offset")
+class OffsetImage(ImageFile):
+    """A format of disk images: the disk begins some sectors into the file."""
+
+    first: int = prop(1, "The first sector", type="uint16", max=63)
+
+    def opened(self) -> int:
+        return self.file_size // SECTOR - self.first
+
+    def read_sectors(self, lba: int, count: int) -> bytes:
+        return self.read_at((lba + self.first) * SECTOR, count * SECTOR)
+
+    def write_sectors(self, lba: int, data: bytes) -> None:
+        self.write_at((lba + self.first) * SECTOR, data)
 
 
 @type_init("tests-tome")
@@ -160,7 +178,7 @@ class Shop:
     def open(cls, folder: Path) -> Shop:
         """With all that is installed, and some more."""
         types = default_registry()
-        for made in (ShelfBus, Book, Shelf, Vase, Tome, Memo):
+        for made in (ShelfBus, Book, Shelf, Vase, OffsetImage, Tome, Memo):
             types.register(made, "tests")
         shop = cls(types, folder)
         for found in types.types("machine", abstract=False):
@@ -371,7 +389,7 @@ def _backends(order: Order, bare: Bare) -> None:
         file = next(order.files)
         file.write_bytes(bytes(SECTOR * 64))
         id = f"{draw(NAMES)}{n}"
-        said = {"file": str(file), "if": "none", "id": id, "snapshot": order.chance()}  # a disk wants to write
+        said = {"file": str(file), "if": "none", "id": id, "snapshot": order.chance(), **_format(order)}
         order.build.drive(said, WHERE)
         order.free_drives.append(f"/drives/{id}")
 
@@ -390,15 +408,23 @@ def _ports_and_drives(order: Order) -> None:
     for n in order.draw(st.lists(st.integers(0, 3), max_size=2, unique=True)):
         file = next(order.files)
         file.write_bytes(bytes(SECTOR * 64))
-        order.build.drive({"file": str(file), "index": n, "snapshot": order.chance()}, WHERE)
+        order.build.drive({"file": str(file), "index": n, "snapshot": order.chance(), **_format(order)}, WHERE)
         path = f"/machine/ide/ide.{n // 2}"
         if path in order.buses:
             kind, room = order.buses[path]
             order.buses[path] = (kind, room - 1)
 
 
+def _format(order: Order) -> dict[str, Any]:
+    """A drive's format, and a property of it."""
+    said: dict[str, Any] = order.draw(
+        st.sampled_from([{}, {"format": "raw"}, {"format": "tests-offset"}, {"format": "tests-offset", "first": 9}])
+    )
+    return said
+
+
 def _board(order: Order) -> None:
-    """Parts of the board taken out, changed and added."""
+    """Parts, wires and regions of the board taken out, changed and added."""
     for name in order.draw(st.lists(st.sampled_from(["pm", "port92", "fw_cfg"]), max_size=1)):
         order.build.part({"name": name, "remove": True}, WHERE)
     if order.chance():
@@ -406,6 +432,22 @@ def _board(order: Order) -> None:
     if order.chance():
         said = {"name": "vase", "type": "tests-vase", "bus": "piix3.isa.0", "props": {"iobase": next(order.ports)}}
         order.build.part(said, WHERE)
+        if order.chance():
+            order.build.wire({"from": "vase.cracked", "to": f"gsi.board[{order.draw(st.integers(3, 7))}]"}, WHERE)
+    if order.chance():
+        order.build.wire({"from": "i8042.a20", "to": "a20.i8042", "remove": True}, WHERE)
+    if order.chance():
+        order.build.region({"name": "ledge", "kind": "ram", "size": "8k", "in": "memory", "at": "0xE8000000"}, WHERE)
+        if order.chance():
+            seen = {
+                "name": "seen",
+                "kind": "alias",
+                "of": "ledge",
+                "size": "4k",
+                "offset": "4k",
+                "readonly": order.chance(),
+            }
+            order.build.region({**seen, "in": "memory", "at": "0xE8010000"}, WHERE)
 
 
 def _trace_to(order: Order, given: dict[str, Any] | None) -> dict[str, Any]:
@@ -424,7 +466,8 @@ def _device(order: Order, bare: Bare, n: int) -> None:
     fixed -= {name for name, t in fitting.items() if t.is_a("pci-device")}
     if not fitting.keys() - fixed:
         return
-    found = fitting[draw(st.sampled_from(sorted(fitting.keys() - fixed, reverse=True)))]
+    rare = [name for name in ("tests-tome",) if name in fitting]  # needs a shelf first
+    found = fitting[draw(st.sampled_from([*sorted(fitting.keys() - fixed, reverse=True), *rare * 4]))]
     given = order.props(found)
     if given is None:
         return
