@@ -154,7 +154,13 @@ def run(config: MachineConfig, program: str, dump_into: str | None = None, *, wa
 def _signals(vm: VirtualMachine, program: str) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP end the machine in good order while it runs."""
 
+    asked = False
+
     def end(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:  # something keeps the main loop, or the lock that it waits for
+            raise KeyboardInterrupt
+        asked = True
         print(f"{program}: terminating on signal {number}", file=sys.stderr)
         vm.main_loop.call_soon_threadsafe(lambda: vm.request_shutdown("host-signal"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import attrs
 import pytest
 
 from qom import QomError, TypeRegistry, VirtualMachine, default_registry
+from qom.cli import system
 from qom.cli.options import CommandLine
 from qom.plugins import PluginRow
 
@@ -377,3 +379,34 @@ def test_the_user_may_still_interrupt(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         Two(tmp_path, module).vm(STEADY, "-device", "buggy-isa,id=b").build()
     del sys.modules["buggy_plugin"]
+
+
+STUCK = """
+import signal
+from qom import IsaDevice, type_init
+
+@type_init("stuck-isa")
+class StuckIsa(IsaDevice):
+    def realize(self):
+        self.alarm = self.clock.timer(self.wait)
+        self.alarm.arm(1)
+
+    def wait(self):
+        signal.raise_signal(signal.SIGINT)  # the user's first Ctrl-C: the main loop would end, were it not here
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("nobody was interrupted")
+"""
+
+
+def test_the_user_may_interrupt_a_timer_that_keeps_the_main_loop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stuck_plugin.py").write_text(STUCK)
+    (tmp_path / "rom").write_bytes(b"\xf4" * 65536)  # hlt
+    words = ["-M", "pc", "-m", "4M", "-nodefaults", "-accel", "simulated", "-bios", str(tmp_path / "rom")]
+    try:
+        assert system.main(["--plugin", str(tmp_path / "stuck_plugin.py"), *words, "-device", "stuck-isa"]) == 1
+    finally:
+        sys.modules.pop("stuck_plugin", None)
+    told = f"qom-system-x86_64: terminating on signal {signal.SIGINT:d}\nqom-system-x86_64: interrupted\n"
+    assert capsys.readouterr().err == told
