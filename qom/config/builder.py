@@ -513,6 +513,8 @@ class ConfigBuilder:
                 drive.index = free[0]
                 taken[drive.index] = drive
             drive.bus, drive.unit = divmod(drive.index, 2)
+            if drive is not taken[drive.index]:
+                continue  # which was reported: no id of the same place, too
             drive.id = drive.id or f"ide{drive.bus}-{'cd' if drive.media == 'cdrom' else 'hd'}{drive.unit}"
         for drive in self.config.drives:
             drive.snapshot = drive.snapshot or self._snapshot

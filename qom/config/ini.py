@@ -17,6 +17,7 @@ __all__ = ["read_ini"]
 
 _SECTION = re.compile(r'\[\s*([^\s"\]]+)\s*(?:"([^"]*)")?\s*\]')
 _VALUE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
+_KEY = re.compile(r"([^\s=\"]+)\s*=")
 _NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory"}
 _WITHOUT_ID = ("machine", "memory", "smp", "boot", "accel", "numa")
 _PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
@@ -30,6 +31,7 @@ def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
     """
     sections: list[tuple[str, Node]] = []
     counts: dict[str, int] = {}
+    known = True  # whether the section that the line is in has a name that could be read
     for number, raw in enumerate(read_text(Path(path)).split("\n"), 1):
         line = raw.strip()
         here = Node(None, str(path), number, len(raw) - len(raw.lstrip()) + 1)
@@ -39,7 +41,10 @@ def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
             n = counts[match[1]] = counts.get(match[1], -1) + 1
             held = {"id": here.with_value(match[2])} if match[2] is not None else {}
             sections.append((match[1], Node(held, here.file, here.line, here.column, f"{match[1]}[{n}]")))
+            known = True
         elif match := _VALUE.fullmatch(line):
+            if not known:
+                continue
             if not sections:
                 builder.report(here.error("a value outside any section: expected [section] first"))
                 continue
@@ -55,6 +60,10 @@ def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
                 builder.report(place.error(text))
         else:
             builder.report(here.error(f'\'{line}\' is no [section "id"] and no key = "value"'))
+            known = known and not line.startswith("[")
+            if known and sections and (match := _KEY.match(line)):
+                name, node = sections[-1]
+                sections[-1] = (name, node.with_value(node.value, [match[1]]))
     for name, node in sections:
         _section(builder, _NAMES.get(name, name), node)
 

@@ -458,6 +458,10 @@ def test_run_reports_the_first_error_in_one_line(write: Write, capsys: pytest.Ca
             ],
         ),
         (
+            "[[drive]]\nfile = '/dev/null'\nindex = 0\n[[drive]]\nfile = '/dev/null'\nindex = 0\n",
+            ["4:1: drive[1]: drive: index 0 is taken already, by {folder}/machine.toml:1:1"],
+        ),
+        (
             "include = 'base.toml'\nremove = ['x']\n[[chardev]]\nid = 'c'\n",
             ["1:1: include: include: no file '{folder}/base.toml'"],
         ),
@@ -479,3 +483,13 @@ def test_every_circle_is_found(write: Write, registry: TypeRegistry) -> None:
     path = write(machine_toml="".join(entry.format(*pair) for pair in pairs))
     circles = [p.message for p in check(path, registry) if "circle" in p.message or "itself" in p.message]
     assert circles == ["device: these need each other in a circle: a -> b -> a", "device: 'c' refers to itself"]
+
+
+def test_one_mistake_in_an_ini_file_is_one_problem(write: Write, registry: TypeRegistry) -> None:
+    path = write(
+        vm_cfg='[device]\ndriver = "isa-serial"\n[device "a"\ndriver = "isa-ide"\n[device]\ndriver = isa-ide\n'
+    )
+    assert [str(p).removeprefix(f"{path}:") for p in check(path, registry)] == [
+        '3:1: \'[device "a"\' is no [section "id"] and no key = "value"',
+        '6:1: \'driver = isa-ide\' is no [section "id"] and no key = "value"',
+    ]
