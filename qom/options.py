@@ -225,7 +225,7 @@ class Taker:
             if isinstance(value, bool) or not isinstance(value, str | int):
                 raise ValueError
             number = parse_size(str(value), suffix)
-            if number < low:
+            if not low <= number < 1 << 64:
                 raise ValueError
         except ValueError:
             self.report(f"'{name}' cannot be {shown(value)}: expected a size, such as 512M or 1.5G", name)

@@ -71,8 +71,8 @@ def value_of(argv: list[str], *names: str) -> tuple[str | None, list[str]]:
 
 
 def deliver(text: str, output: str | None) -> None:
-    """Write `text` into the file `output`, or print it."""
-    if output is None:
+    """Write `text` into the file `output`, or print it if that is None or "-"."""
+    if output is None or output == "-":
         print(text, end="")
     else:
         Path(output).write_text(text, encoding="utf-8")

@@ -458,6 +458,10 @@ def test_run_reports_the_first_error_in_one_line(write: Write, capsys: pytest.Ca
             ],
         ),
         (
+            "memory = '99999999T'\n",
+            ["1:1: memory: memory: 'size' cannot be '99999999T': expected a size, such as 512M or 1.5G"],
+        ),
+        (
             "[[drive]]\nfile = '/dev/null'\nindex = 0\n[[drive]]\nfile = '/dev/null'\nindex = 0\n",
             ["4:1: drive[1]: drive: index 0 is taken already, by {folder}/machine.toml:1:1"],
         ),

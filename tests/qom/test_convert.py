@@ -57,6 +57,17 @@ def test_a_converted_file_says_what_the_command_line_does(line: str, format: str
         assert wanted == bare(CommandLine().parse(shlex.split(line)).builder.finish())
 
 
+def test_a_dash_is_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert qom_main.main(["convert", "-o", "-", "-M", "none"]) == 0
+    assert capsys.readouterr().out == '[machine]\ntype = "none"\n'
+    assert qom_main.main(["graph", "-o", "-", "-M", "none"]) == 0
+    assert capsys.readouterr().out.startswith("<svg")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_option_is_in_one_of_them() -> None:
     said = {word.lstrip("-") for line in LINES for word in shlex.split(line) if word.startswith("-")}
     not_of_a_machine = {"help", "version", "readconfig", "var"}

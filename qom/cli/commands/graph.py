@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         )
     with looked_at(rest) as vm:
         shown = KINDS[kind][text](vm)
-    if output:
+    if output and output != "-":
         Path(output).write_text(shown if shown.endswith("\n") else shown + "\n", encoding="utf-8")
     else:
         print(shown.rstrip("\n"))
