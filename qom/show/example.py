@@ -39,7 +39,7 @@ def example(found: Type) -> Example | None:
     if found.is_a("chardev"):
         return _entry("chardev", "backend", name.removeprefix("chardev-"), {"id": "char0", **_needed(found)}, (), "")
     if found.is_a("user-creatable"):
-        return _entry("object", "type", name, {"id": "object0", **_needed(found)}, (), "")
+        return _entry("object", "qom-type", name, {"id": "object0", **_needed(found)}, (), "")
     if not issubclass(found.cls, Device) or not found.cls.user_creatable:
         return None
     props = _needed(found)

@@ -208,3 +208,8 @@ def test_wrong_arguments(argv: list[str], error: str, capsys: pytest.CaptureFixt
     assert qom_main.main(["doc", *argv]) == 1
     err = capsys.readouterr().err
     assert err == error or (argv == ["isa-seriel"] and err.startswith(error.partition(" or ")[0]))
+
+
+def test_an_object_is_asked_for_in_the_words_of_the_schema() -> None:
+    made = example(default_registry().get("trace"))
+    assert made is not None and made.toml == '[[object]]\nqom-type = "trace"\nid = "object0"\n'
