@@ -304,6 +304,8 @@ class VirtualMachine:
                 for name, value in entry.props.items():
                     with placed(entry.origin, name):
                         device.set(name, self.reference(device, name, value))
+                if entry.id is None:
+                    home.name_by_place(device)  # where its properties put it, for what realize may say of it
                 device.plug(bus)
                 device.set("realized", True)
                 if entry.id is None:

@@ -13,6 +13,7 @@ from qom import (
     Device,
     PathError,
     PciDevice,
+    QomError,
     TypeRegistry,
     VirtualMachine,
     default_registry,
@@ -139,3 +140,10 @@ def test_a_name_given_twice_is_refused_and_not_changed(types: TypeRegistry) -> N
         home.add_child("a", vm.registry.new("container"))
         with pytest.raises(PathError, match="there is a child 'a' already, of type 'container'"):
             home.add_child("a", vm.registry.new("container"))
+
+
+def test_a_device_that_cannot_be_realized_is_named_after_its_own_place(types: TypeRegistry) -> None:
+    words = ["-M", "pc", "-accel", "simulated", "-nodefaults", "-m", "16"]
+    words += ["-device", "isa-debugcon,iobase=0x402", "-device", "isa-debugcon,iobase=0x402"]
+    with pytest.raises(QomError, match=r"/machine/peripheral-anon/isa-debugcon@402\[1\]: "):
+        VirtualMachine(CommandLine().parse(words).builder.finish(), types).build()
