@@ -442,10 +442,12 @@ class TypeRegistry:
         """`"; did you mean 'x'?"` when something in `known` is close to `name`, else nothing."""
         return did_you_mean(name, known)
 
-    @classmethod
-    def suggest_type(cls, name: str, known: Iterable[str]) -> str:
-        """The same for a type that a user named; where nothing is close, where types come from."""
-        return cls.suggest(name, known) or "; no plugin that is loaded brings it (`qom plugins` lists them)"
+    def suggest_type(self, name: str, known: Iterable[str]) -> str:
+        """The same for a type that a user named; where nothing is close, what else the name is, or where types come from."""
+        near = self.suggest(name, known)
+        if not near and name in self:
+            near = f"; that is a type of another kind (`qom doc {name}` describes it)"
+        return near or "; no plugin that is loaded brings it (`qom plugins` lists them)"
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.canonical(name) in self._types

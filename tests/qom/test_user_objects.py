@@ -62,7 +62,9 @@ def test_they_are_made_completed_and_refer_to_each_other(registry: TypeRegistry)
         ("token-sauce,id=a", "unknown object type 'token-sauce'; did you mean 'token-source'?"),
         ("token-source,id=a,upstream=b", "/objects/a: property 'upstream' cannot be 'b': expected an object of type"
          " 'token-source', or its path (no object 'b')"),
-        ("isa-serial,id=a", "unknown object type 'isa-serial'"),
+        ("isa-serial,id=a", "unknown object type 'isa-serial'; that is a type of another kind (`qom doc isa-serial`"
+         " describes it)"),
+        ("zyx,id=a", "unknown object type 'zyx'; no plugin that is loaded brings it (`qom plugins` lists them)"),
     ],
 )  # fmt: skip
 def test_wrong_ones_name_their_argument(registry: TypeRegistry, text: str, message: str) -> None:
