@@ -2,8 +2,8 @@
 
 The same file of `[device]` sections goes to both (`-readconfig`), with `isa-debug-exit`, a device that both have and
 that may be there thousands of times; QEMU lets no device that both have come in such numbers by QMP's `device_add`
-(neither bus allows it), and reads a `[device]` section with the code that serves `device_add`.  A machine without these
-devices is measured too, and what it costs is taken off.
+(neither bus allows it), and reads a `[device]` section with the code that serves `device_add`.  What is reported is
+the cost of each device beyond the first `NUMBERS[0]`.
 
 This module run as a program is our side: it builds the machine, says so, and takes it apart when its input ends.
 """
@@ -33,7 +33,7 @@ DEVICES = (
     "Written by `python -m benchmarks --only devices`: a PC with so many devices of type `isa-debug-exit`, from the same "
     "file of `[device]` sections in both programs (`-readconfig`, which QEMU serves with the code of `device_add`; none "
     "of its buses takes, while the machine is there, thousands of a device that both programs have). What a machine "
-    "without these devices costs is taken off."
+    f"with {NUMBERS[0]} of them costs is taken off, and the rest is divided by the number beyond these."
 )
 
 
@@ -93,9 +93,13 @@ def cost(peer: Peer, number: int) -> Cost:
 
 
 def measure_devices(peers: Sequence[Peer], rounds: int, numbers: Sequence[int] = NUMBERS) -> list[Row]:
-    """Per device, at each number of them: time to make, to make and take away, memory; and how these grow."""
+    """What each device beyond the first `numbers[0]` costs, at each further number: time, memory; and how that grows.
+
+    A machine with none is no base to measure from: what Python keeps of its start until a collection comes is as much
+    as hundreds of devices are.
+    """
     rows = {}
-    for number in numbers:
+    for number in numbers[1:]:
         for what, text, unit in (
             ("made", "processor time a device until the machine is built", "us"),
             ("made and taken away", "processor time a device, to the end of the process", "us"),
@@ -103,35 +107,36 @@ def measure_devices(peers: Sequence[Peer], rounds: int, numbers: Sequence[int] =
         ):
             rows[what, number] = Row(f"{number} devices {what}", text, unit, higher_is_better=False)
     growth = Row(
-        "growth", f"time a device at {numbers[-1]} over that at {numbers[1]}; 1 is linear", "", higher_is_better=False
+        "growth", f"time a device at {numbers[-1]} over that at {numbers[-2]}; 1 is linear", "", higher_is_better=False
     )
     able = [peer for peer in peers if peer.holding(Path()) is not None]
     costs: dict[str, list[list[Cost]]] = {peer.name: [] for peer in able}
     for peer in able:
         try:
-            cost(peer, 0)  # the first one compiles Python's bytecode and fills the host's caches
+            cost(peer, numbers[0])  # the first one compiles Python's bytecode and fills the host's caches
         except BenchmarkError as error:
             for row in (*rows.values(), growth):
                 row.missing[peer.name] = str(error).splitlines()[0]
     for _ in range(rounds):
         for peer in able:
             if peer.name not in growth.missing:
-                costs[peer.name].append([cost(peer, n) for n in (0, *numbers)])
+                costs[peer.name].append([cost(peer, n) for n in numbers])
     for name, measured in costs.items():
         if name in growth.missing:
             continue
         build, memory, whole = (
-            statistics.median(getattr(none, what) for none, *_ in measured) for what in ("build", "memory", "whole")
+            statistics.median(getattr(base, what) for base, *_ in measured) for what in ("build", "memory", "whole")
         )
         for _, *some in measured:
             made = []
-            for number, one in zip(numbers, some, strict=True):
-                made.append((one.build - build) / number * 1e6)
+            for number, one in zip(numbers[1:], some, strict=True):
+                more = number - numbers[0]
+                made.append((one.build - build) / more * 1e6)
                 rows["made", number].samples.setdefault(name, []).append(made[-1])
-                taken = (one.whole - whole) / number * 1e6
+                taken = (one.whole - whole) / more * 1e6
                 rows["made and taken away", number].samples.setdefault(name, []).append(taken)
-                rows["kept", number].samples.setdefault(name, []).append((one.memory - memory) / number)
-            growth.samples.setdefault(name, []).append(made[-1] / made[1])
+                rows["kept", number].samples.setdefault(name, []).append((one.memory - memory) / more)
+            growth.samples.setdefault(name, []).append(made[-1] / made[-2])
     return [*rows.values(), growth]
 
 

@@ -158,24 +158,25 @@ def test_what_goes_wrong_with_devices_is_said() -> None:
     with pytest.raises(BenchmarkError, match="one: 5 devices: exit status 1: no such device"):
         cost(Nobody("one"), 5)
     rows = measure_devices([Nobody("one"), Fake("reads no files")], 1)
-    assert all(row.missing == {"one": "one: 0 devices: exit status 1: no such device"} for row in rows)
+    assert all(row.missing == {"one": "one: 250 devices: exit status 1: no such device"} for row in rows)
     assert not any(row.samples for row in rows)
 
 
-def test_costs_a_device_are_over_those_of_the_machine_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_a_device_are_over_those_of_the_smallest_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     class Holds(Fake):
         def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
             raise AssertionError("not asked here")
 
     monkeypatch.setattr(Holds, "holding", lambda self, devices: ([], b"", b"", b""))
     monkeypatch.setattr(
-        "benchmarks.devices.cost", lambda peer, n: Cost(1.0 + n * 1e-4 * (n / 200), 5000.0 + 8 * n, 1.5 + n * 2e-4)
+        "benchmarks.devices.cost", lambda peer, n: Cost(1.0 + (n - 100) ** 2 * 1e-6, 5000.0 + 8 * n, 1.5 + n * 2e-4)
     )
     rows = {row.name: row for row in measure_devices([Holds("h")], 3, (100, 200, 400))}
     assert rows["200 devices made"].samples["h"] == pytest.approx([100.0] * 3)
     assert rows["400 devices made and taken away"].samples["h"] == pytest.approx([200.0] * 3)
-    assert rows["100 devices kept"].samples["h"] == pytest.approx([8.0] * 3)
-    assert rows["growth"].samples["h"] == pytest.approx([2.0] * 3)
+    assert rows["200 devices kept"].samples["h"] == pytest.approx([8.0] * 3)
+    assert "100 devices kept" not in rows
+    assert rows["growth"].samples["h"] == pytest.approx([3.0] * 3)
     assert rows["growth"].text == "time a device at 400 over that at 200; 1 is linear"
 
 
