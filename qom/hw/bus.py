@@ -12,7 +12,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qom.errors import ConfigError, LifecycleError, PropertyError, RealizeError
+from qom.errors import ConfigError, PropertyError, RealizeError
 from qom.hw.address_space import AddressSpace
 from qom.hw.clock import Clock
 from qom.hw.device import Device, DeviceClock
@@ -237,10 +237,3 @@ class SysBusDevice(Device):
 
     bus_type = "system-bus"
     sysbus: SystemSlot
-
-
-def need_services(bus: Bus) -> tuple[Clock, AddressSpace, SystemControl]:
-    """Clock, memory and system control of a bus, or a clear error when it hangs in the air."""
-    if bus.clock is None or bus.dma is None or bus.system is None:
-        raise LifecycleError(f"{bus.path}: bus has no clock, memory or system control yet: its device is not plugged")
-    return bus.clock, bus.dma, bus.system

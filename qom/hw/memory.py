@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
@@ -592,15 +592,3 @@ def _commit(stretches: dict[AddressSpace, list[tuple[int, int]]]) -> None:
     with ExitStack() as all_of_them:  # whatever a listener of one of them raises
         for space in reversed(stretches):
             all_of_them.callback(space._settle)
-
-
-def mask_of(size: int) -> int:
-    """All ones in `size` bytes."""
-    return (1 << size * 8) - 1
-
-
-def check_sizes(sizes: Sequence[int]) -> None:
-    """Raise unless every access size is one that a bus can carry."""
-    for size in sizes:
-        if size not in (1, 2, 4, 8):
-            raise RegionError(f"access size {size} must be 1, 2, 4 or 8 bytes")

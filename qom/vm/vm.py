@@ -101,7 +101,6 @@ class VirtualMachine:
         self._loop_thread: threading.Thread | None = None
         self._log_file: TextIO | None = None
         self._categories = frozenset(config.log.categories)
-        self._drives: dict[str, Object] = {}
         self._consoles: dict[str, Console] = {}
         self.observe = Observatory(self)
         """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
@@ -251,7 +250,6 @@ class VirtualMachine:
         drive.inert = self.inert
         with _blamed(drive, "open"):
             drive.open()
-        self._drives[entry.id] = drive
 
     def add_object(self, entry: ObjectEntry) -> Object:
         """Make the user object `/objects/<id>`."""
