@@ -9,20 +9,25 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from plugins.firmware import acpi, fw_cfg, loader, smbios
+import attrs
+
+from machines import pc_chipset
+from plugins.firmware import acpi, fw_cfg, loader, mptable, placing, smbios
 from qom import ConfigError, Device, placed
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
 
-__all__ = ["boot_order", "fill"]
+__all__ = ["PlacedTables", "boot_order", "fill", "place_tables"]
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 FOUR_GIB: Final = 1 << 32
 PCI_HOLE_END: Final = 0xFEBFFFFF
-PM_BASE, GPE0_OFFSET, GPE0_LENGTH = 0x600, 0x0C, 4  # where SeaBIOS puts the PM registers; the PIIX4 GPE0 block in them
+GPE0_OFFSET, GPE0_LENGTH = 0x0C, 4  # the PIIX4 GPE0 block in the PM registers
 BASE_RAM_KIB: Final = 640
+EBDA, EBDA_END = 0x9FC00, 0xA0000  # not RAM by the memory map, as on every PC
+E820_RESERVED: Final = 2
 
 # CMOS bytes
 EQUIPMENT, BASE_MEMORY, EXTENDED_MEMORY, EXTENDED_MEMORY_AT, ABOVE_16M = 0x14, 0x15, 0x17, 0x30, 0x34
@@ -110,14 +115,51 @@ def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
     paths = [f"/pci@i0cf8/ide@1,1/drive@{n // 2}/disk@{n % 2}" for n in sorted(disks(machine))]
     if paths and order.startswith("c"):
         cfg.add_file("bootorder", "\n".join(paths).encode() + b"\n\0")
-    nodes = {cpu: node.nodeid for node in config.numa for cpu in node.cpus}
-    cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, nodes, numa_sizes(machine)))
-    acpi.build(acpi_config(machine, nodes)).install(cfg)
+    cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, numa_nodes(machine), numa_sizes(machine)))
+    acpi.build(acpi_config(machine)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
     if config.kernel is not None:
         with placed(config.origin_of("kernel")):
             kernel = loader.load_kernel(config.kernel, config.initrd, config.append or "", low_memory=machine.below_4g)
         kernel.install(cfg)
+
+
+@attrs.frozen
+class PlacedTables:
+    """Where the tables of a machine without firmware are.
+
+    rsdp, smbios, mp: addresses of the RSDP, the SMBIOS entry point and the MP floating pointer.
+    e820: the whole memory map, (start, size, type).
+    """
+
+    rsdp: int
+    smbios: int
+    mp: int
+    e820: list[tuple[int, int, int]]
+
+
+def place_tables(machine: PcMachine) -> PlacedTables:
+    """Do without firmware what it does for an operating system: set up the chipset, put the tables into memory.
+
+    Called at every reset, once RAM holds what it should and before a vCPU runs; the machine lock is held.
+
+    Raises:
+        PlacingError: the tables do not fit.
+    """
+    pc_chipset.set_up(machine)
+    mp = mptable.MpConfig(
+        apic_ids=[cpu.apic_id for cpu in machine.cpus], pci_routes=list(pc_chipset.pci_routes(machine))
+    )
+    placed_at = placing.place(acpi.build(acpi_config(machine)), smbios.build(smbios_config(machine)), mptable.build(mp))
+    memory = machine.system_bus.memory_space
+    for address, data in placed_at.pieces:
+        memory.write_bytes(address, data)
+    (_, below, kind), *above = ram_map(machine)
+    e820 = [(0, min(EBDA, below), kind), (EBDA, EBDA_END - EBDA, E820_RESERVED)]
+    e820.append((placing.FIRST, placing.LAST + 1 - placing.FIRST, E820_RESERVED))
+    if below > MIB:
+        e820.append((MIB, below - MIB, kind))
+    return PlacedTables(placed_at.rsdp, placed_at.smbios, placed_at.mp, [*e820, *above])
 
 
 def ram_map(machine: PcMachine) -> list[tuple[int, int, int]]:
@@ -160,9 +202,15 @@ def numa_ranges(machine: PcMachine, sizes: list[int]) -> list[list[tuple[int, in
     return ranges
 
 
-def acpi_config(machine: PcMachine, nodes: dict[int, int]) -> acpi.AcpiConfig:
+def numa_nodes(machine: PcMachine) -> dict[int, int]:
+    """The NUMA node of each processor, by index."""
+    return {cpu: node.nodeid for node in machine.vm.config.numa for cpu in node.cpus}
+
+
+def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
     """What the ACPI tables say about this board."""
     config = machine.vm.config
+    nodes = numa_nodes(machine)
     sizes = numa_sizes(machine)
     numa = [
         acpi.NumaNode(apic_ids=[cpu.apic_id for cpu in machine.cpus if nodes.get(cpu.index, 0) == node], memory=memory)
@@ -176,8 +224,9 @@ def acpi_config(machine: PcMachine, nodes: dict[int, int]) -> acpi.AcpiConfig:
     serials = [(port.iobase, port.irq) for port in serial_ports(machine)]
     return acpi.AcpiConfig(
         apic_ids=[cpu.apic_id for cpu in machine.cpus],
+        pm_base=pc_chipset.PM_BASE,
         pci_hole=(machine.below_4g, PCI_HOLE_END),
-        gpe0=(PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
+        gpe0=(pc_chipset.PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
         serials=serials,
         numa=numa,
         distances=distances,

@@ -1,6 +1,6 @@
 """ACPI tables of a PC with i440FX, PIIX3 and PIIX4, and the script by which firmware puts them in place.
 
-Built: RSDP, RSDT, FADT (PIIX4 PM), FACS, DSDT (PCI root with _PRT through the PIIX3 link devices, ISA devices,
+Built: RSDP, RSDT, XSDT, FADT (PIIX4 PM), FACS, DSDT (PCI root with _PRT through the PIIX3 link devices, ISA devices,
 processors, _S5), MADT, SRAT and SLIT when there are NUMA nodes. Not built: S3 and S4, hotplug methods, HPET.
 
 The tables are handed over as QEMU does it: two files in fw_cfg (`etc/acpi/tables`, `etc/acpi/rsdp`) in which every
@@ -24,8 +24,9 @@ TABLES_FILE, RSDP_FILE, LOADER_FILE = "etc/acpi/tables", "etc/acpi/rsdp", "etc/t
 
 HEADER = struct.Struct("<4sIBB6s8sI4sI")  # signature, length, revision, checksum, OEM id, table id, revision, creator
 HEADER_CHECKSUM = 9  # offset of the checksum
-RSDP = struct.Struct("<8sB6sBI")
-RSDP_CHECKSUM, RSDP_RSDT = 8, 16
+RSDP = struct.Struct("<8sB6sBIIQB3x")
+RSDP_OLD_SIZE = 20  # what revision 0 has, with a checksum of its own
+RSDP_CHECKSUM, RSDP_RSDT, RSDP_XSDT, RSDP_LONG_CHECKSUM = 8, 16, 24, 32
 FACS_SIZE, FACS_ALIGN = 64, 64
 FADT_FACS, FADT_DSDT, FADT_X_DSDT = 36, 40, 140  # offsets of pointers
 
@@ -174,10 +175,14 @@ def build(config: AcpiConfig) -> AcpiFiles:
             listed.append(linker.table("SLIT", 1, _slit(config.distances)))
     entries = [(HEADER.size + 4 * n, 4) for n in range(len(listed))]
     rsdt = linker.table("RSDT", 1, struct.pack(f"<{len(listed)}I", *listed), entries)
-    rsdp = RSDP.pack(b"RSD PTR ", 0, config.oem_id.encode().ljust(6)[:6], 0, rsdt)
+    entries = [(HEADER.size + 8 * n, 8) for n in range(len(listed))]
+    xsdt = linker.table("XSDT", 1, struct.pack(f"<{len(listed)}Q", *listed), entries)
+    rsdp = RSDP.pack(b"RSD PTR ", 0, config.oem_id.encode().ljust(6)[:6], 2, rsdt, RSDP.size, xsdt, 0)
     linker.allocate(RSDP_FILE, 16, ZONE_FSEG)
     linker.pointer(RSDP_FILE, RSDP_RSDT, 4, TABLES_FILE)
-    linker.checksum(RSDP_FILE, RSDP_CHECKSUM, 0, RSDP.size)
+    linker.pointer(RSDP_FILE, RSDP_XSDT, 8, TABLES_FILE)
+    linker.checksum(RSDP_FILE, RSDP_CHECKSUM, 0, RSDP_OLD_SIZE)
+    linker.checksum(RSDP_FILE, RSDP_LONG_CHECKSUM, 0, RSDP.size)
     return AcpiFiles(bytes(linker.tables), rsdp, bytes(linker.script), linker.offsets)
 
 

@@ -36,6 +36,7 @@ HANDLES = {0: 0x0000, 1: 0x0100, 3: 0x0300, 4: 0x0400, 16: 0x1000, 17: 0x1100, 1
 NO_HANDLE, NO_ERROR_HANDLE = 0xFFFF, 0xFFFE
 
 ANCHOR_SIZE, INTERMEDIATE = 31, 16  # bytes; offset of the part with its own checksum
+CHECKSUM, CHECKSUM_IN_INTERMEDIATE = 4, 5  # offsets, the second from INTERMEDIATE
 MAJOR, MINOR = 2, 8
 DIMM_SIZE = 16 << 30  # largest memory device shown
 KIB, MIB = 1 << 10, 1 << 20

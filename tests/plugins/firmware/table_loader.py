@@ -67,6 +67,12 @@ class Placed:
         assert rsdp[:8] == b"RSD PTR " and sum(rsdp[:20]) & 0xFF == 0
         rsdt = self.table(int.from_bytes(rsdp[16:20], "little"))
         found = {"RSDT": rsdt}
+        if rsdp[15] >= 2:
+            assert len(rsdp) == int.from_bytes(rsdp[20:24], "little") and sum(rsdp) & 0xFF == 0
+            found["XSDT"] = xsdt = self.table(int.from_bytes(rsdp[24:32], "little"))
+            assert [a for (a,) in struct.iter_unpack("<Q", xsdt[36:])] == [
+                a for (a,) in struct.iter_unpack("<I", rsdt[36:])
+            ]
         for (address,) in struct.iter_unpack("<I", rsdt[36:]):
             table = self.table(address)
             found[table[:4].decode()] = table
