@@ -63,7 +63,7 @@ class Listened(Ours):
 def measure(accelerator: str, rounds: int, seconds: float) -> list[Row]:
     """Port writes and reads a second for each kind of listener, taken in turns."""
     peers: list[Peer] = [Listened(accelerator, name) for name in LISTENERS]
-    return [measure_loop(peers, loop, rounds, seconds, "exits/s", 1) for loop in (loops.OUTPUT, loops.INPUT)]
+    return [measure_loop(peers, loop, rounds, seconds) for loop in loops.PORTS]
 
 
 def text(rows: list[Row]) -> str:
@@ -77,7 +77,7 @@ def text(rows: list[Row]) -> str:
             if base is None or middle is None:
                 cells += [row.missing.get(name, "not measured"), ""]
             else:
-                cells += [f"{number(middle / 1000)} ({spread(row.samples[name])})", f"{middle / base:.2f}"]
+                cells += [f"{number(middle)} ({spread(row.samples[name])})", f"{middle / base:.2f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

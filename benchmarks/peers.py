@@ -116,9 +116,11 @@ class Ours(Peer):
         return took
 
     def count(self, image: bytes) -> int:
-        """Instructions of the whole image, where the accelerator counts them."""
+        """Instructions of the whole image, where the accelerator counts them; BenchmarkError when it does not pass."""
         with open_accelerator(self.accelerator) as system, Bare(system, image) as bare:
-            bare.run(SECONDS)
+            outcome = bare.run(SECONDS)
+            if not outcome.passed:
+                raise BenchmarkError(f"{self.name}: {outcome.report()}")
             return bare.vcpu.instruction_count() or 0
 
     def run_ports(self, image: bytes) -> Time:
