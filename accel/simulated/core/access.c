@@ -8,8 +8,6 @@
 #include "access.h"
 #include "system.h"
 
-static inline bool at_user(const sim_vcpu *cpu) { return cpu->cpl == 3; }
-
 bool seg_in_limit(const struct seg *s, u64 ea, unsigned size) {
     u64 last = ea + size - 1;
     if ((s->attr & (SA_S | SA_CODE | SA_DOWN)) == (SA_S | SA_DOWN))
@@ -32,7 +30,7 @@ static u64 linear(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
     const struct seg *s = &cpu->seg[seg];
     u64 lin;
     if (cpu->mode == MODE64) {
-        lin = seg == FS || seg == GS ? s->base + ea : ea;
+        lin = s->fbase + ea;
         if (unlikely(!canonical(lin) || !canonical(lin + size - 1)))
             raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
     } else {
@@ -101,8 +99,8 @@ static void device_write(sim_vcpu *cpu, u64 gpa, unsigned size, u64 value) {
 static inline bool writable_ram(const struct tlb_info *t) { return t->slot && !(t->slot->flags & KVM_MEM_READONLY); }
 
 /* [lin, lin+size) lies within one page. */
-static u64 page_read(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
-    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_READ, user);
+static u64 page_read(sim_vcpu *cpu, u64 lin, unsigned size, unsigned level) {
+    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_READ, level);
     u64 gpa = t->gpa | (lin & ~PAGE_MASK), v = 0;
     if (!t->slot)
         return device_read(cpu, gpa, size);
@@ -130,23 +128,23 @@ static u64 page_read(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
 }
 
 /* Where to write in host memory, code there dropped and the page marked dirty; NULL: not RAM. */
-static u8 *page_write_ptr(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
-    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_WRITE, user);
+static u8 *page_write_ptr(sim_vcpu *cpu, u64 lin, unsigned size, unsigned level) {
+    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_WRITE, level);
     if (!writable_ram(t))
         return NULL;
     u64 gpa = t->gpa | (lin & ~PAGE_MASK);
     cpu->slow_writes |= page_bit(gpa);
     if (atomic_load(slot_code(t->slot, gpa)))
         code_written(cpu, t->slot, gpa, size);
-    tlb_allow_write(cpu, t, user);
+    tlb_allow_write(cpu, t, level);
     slot_mark_dirty(t->slot, gpa);
     return slot_host(t->slot, gpa);
 }
 
-static void page_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, bool user) {
-    u8 *p = page_write_ptr(cpu, lin, size, user);
+static void page_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, unsigned level) {
+    u8 *p = page_write_ptr(cpu, lin, size, level);
     if (!p) {
-        const struct tlb_info *t = tlb_get(cpu, lin, ACCESS_WRITE, user);
+        const struct tlb_info *t = tlb_get(cpu, lin, ACCESS_WRITE, level);
         device_write(cpu, t->gpa | (lin & ~PAGE_MASK), size, value);
         return;
     }
@@ -175,73 +173,84 @@ static inline unsigned in_page(u64 lin, unsigned size) {
     return size < room ? size : room;
 }
 
-u64 lin_read(sim_vcpu *cpu, u64 lin, unsigned size, bool user) {
+u64 lin_read(sim_vcpu *cpu, u64 lin, unsigned size, unsigned level) {
     unsigned first = in_page(lin, size);
     if (likely(first == size))
-        return page_read(cpu, lin, size, user);
+        return page_read(cpu, lin, size, level);
     u64 second = (lin + first) & lin_mask(cpu);
-    tlb_get(cpu, lin, ACCESS_READ, user);
-    tlb_get(cpu, second, ACCESS_READ, user);
-    u64 v = page_read(cpu, lin, first, user);
-    return v | page_read(cpu, second, size - first, user) << (8 * first);
+    tlb_get(cpu, lin, ACCESS_READ, level);
+    tlb_get(cpu, second, ACCESS_READ, level);
+    u64 v = page_read(cpu, lin, first, level);
+    return v | page_read(cpu, second, size - first, level) << (8 * first);
 }
 
-void lin_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write, bool user) {
+void lin_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write, unsigned level) {
     enum access access = write ? ACCESS_WRITE : ACCESS_READ;
     unsigned first = in_page(lin, size);
-    tlb_get(cpu, lin, access, user);
+    tlb_get(cpu, lin, access, level);
     if (first != size)
-        tlb_get(cpu, (lin + first) & lin_mask(cpu), access, user);
+        tlb_get(cpu, (lin + first) & lin_mask(cpu), access, level);
 }
 
-void lin_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, bool user) {
+void lin_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, unsigned level) {
     unsigned first = in_page(lin, size);
     if (likely(first == size)) {
-        page_write(cpu, lin, size, value, user);
+        page_write(cpu, lin, size, value, level);
         return;
     }
-    lin_probe(cpu, lin, size, true, user);
-    page_write(cpu, lin, first, value, user);
-    page_write(cpu, (lin + first) & lin_mask(cpu), size - first, value >> (8 * first), user);
+    lin_probe(cpu, lin, size, true, level);
+    page_write(cpu, lin, first, value, level);
+    page_write(cpu, (lin + first) & lin_mask(cpu), size - first, value >> (8 * first), level);
 }
 
-u64 sys_read(sim_vcpu *cpu, u64 lin, unsigned size) { return lin_read(cpu, lin & lin_mask(cpu), size, false); }
+/* Of a table's base and an offset into it. */
+static u64 sys_linear(sim_vcpu *cpu, u64 lin, unsigned size) {
+    if (!long_mode(cpu))
+        return (u32)lin;
+    if (unlikely(!canonical(lin) || !canonical(lin + size - 1)))
+        raise_gp0(cpu);
+    return lin;
+}
+
+u64 sys_read(sim_vcpu *cpu, u64 lin, unsigned size) {
+    return lin_read(cpu, sys_linear(cpu, lin, size), size, LEVEL_SYSTEM);
+}
 void sys_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value) {
-    lin_write(cpu, lin & lin_mask(cpu), size, value, false);
+    lin_write(cpu, sys_linear(cpu, lin, size), size, value, LEVEL_SYSTEM);
 }
 void sys_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write) {
-    lin_probe(cpu, lin & lin_mask(cpu), size, write, false);
+    lin_probe(cpu, sys_linear(cpu, lin, size), size, write, LEVEL_SYSTEM);
 }
 
 void sys_or8(sim_vcpu *cpu, u64 lin, u8 bits) {
-    lin &= lin_mask(cpu);
-    u8 *p = page_write_ptr(cpu, lin, 1, false);
+    lin = sys_linear(cpu, lin, 1);
+    u8 *p = page_write_ptr(cpu, lin, 1, LEVEL_SYSTEM);
     if (p)
         atomic_fetch_or((_Atomic u8 *)p, bits);
     else
-        lin_write(cpu, lin, 1, lin_read(cpu, lin, 1, false) | bits, false);
+        lin_write(cpu, lin, 1, lin_read(cpu, lin, 1, LEVEL_SYSTEM) | bits, LEVEL_SYSTEM);
 }
 void sys_and8(sim_vcpu *cpu, u64 lin, u8 bits) {
-    lin &= lin_mask(cpu);
-    u8 *p = page_write_ptr(cpu, lin, 1, false);
+    lin = sys_linear(cpu, lin, 1);
+    u8 *p = page_write_ptr(cpu, lin, 1, LEVEL_SYSTEM);
     if (p)
         atomic_fetch_and((_Atomic u8 *)p, bits);
     else
-        lin_write(cpu, lin, 1, lin_read(cpu, lin, 1, false) & bits, false);
+        lin_write(cpu, lin, 1, lin_read(cpu, lin, 1, LEVEL_SYSTEM) & bits, LEVEL_SYSTEM);
 }
 
 /* ---- by segment and offset ---- */
 
 u64 mem_read_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
     u64 lin = linear(cpu, seg, ea, size, false);
-    u64 v = lin_read(cpu, lin, size, at_user(cpu));
+    u64 v = lin_read(cpu, lin, size, access_level(cpu));
     watch_data(cpu, lin, size, false);
     return v;
 }
 
 void mem_write_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, u64 value) {
     u64 lin = linear(cpu, seg, ea, size, true);
-    lin_write(cpu, lin, size, value, at_user(cpu));
+    lin_write(cpu, lin, size, value, access_level(cpu));
     watch_data(cpu, lin, size, true);
 }
 
@@ -249,10 +258,10 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
     u64 lin = linear(cpu, seg, ea, size, true);
     if (!seg_rights(cpu, &cpu->seg[seg], false) && cpu->mode != MODE64)
         raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
-    lin_probe(cpu, lin, size, true, at_user(cpu));
+    lin_probe(cpu, lin, size, true, access_level(cpu));
     if (in_page(lin, size) != size)
         return NULL;
-    u8 *p = page_write_ptr(cpu, lin, size, at_user(cpu));
+    u8 *p = page_write_ptr(cpu, lin, size, access_level(cpu));
     if (p)
         watch_data(cpu, lin, size, true);
     return p;
@@ -260,7 +269,7 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
 
 void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
     u64 lin = linear(cpu, seg, ea, size, write);
-    lin_probe(cpu, lin, size, write, at_user(cpu));
+    lin_probe(cpu, lin, size, write, access_level(cpu));
 }
 
 unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write, u8 **host) {
@@ -269,7 +278,7 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
     if (sys_state(cpu)->data_breakpoints || ((cpu->eflags & FL_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3))
         return 0;
     if (cpu->mode == MODE64) {
-        lin = seg == FS || seg == GS ? s->base + ea : ea;
+        lin = s->fbase + ea;
         if (!canonical(lin))
             return 0;
     } else {
@@ -283,7 +292,7 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
         lin = (u32)(s->base + ea);
     }
     size = in_page(lin, size);
-    struct tlb_info *t = tlb_peek(cpu, lin, write ? ACCESS_WRITE : ACCESS_READ, at_user(cpu));
+    struct tlb_info *t = tlb_peek(cpu, lin, write ? ACCESS_WRITE : ACCESS_READ, access_level(cpu));
     if (!t || !t->slot)
         return 0;
     u64 gpa = t->gpa | (lin & ~PAGE_MASK);
@@ -300,7 +309,7 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
 }
 
 struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page) {
-    struct tlb_info *t = tlb_get(cpu, lin & lin_mask(cpu), ACCESS_EXEC, at_user(cpu));
+    struct tlb_info *t = tlb_get(cpu, lin, ACCESS_EXEC, access_level(cpu));
     *gpa_page = t->gpa;
     *host_page = t->slot ? slot_host(t->slot, t->gpa) : NULL;
     return t->slot;
@@ -308,20 +317,38 @@ struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_p
 
 /* ---- stack frames ---- */
 
-u64 frame_push(sim_vcpu *cpu, const struct seg *ss, u64 sp, bool user, u32 error, const struct frame *f) {
-    u64 mask = cpu->mode == MODE64 ? ~(u64)0 : (ss->attr & SA_DB) ? 0xffffffff : 0xffff;
-    u64 top = sp & mask, at = top;
+static u64 frame_item(const struct frame *f, unsigned n) {
+    return f->size == 2 ? (u16)f->item[n] : f->size == 4 ? (u32)f->item[n] : f->item[n];
+}
+
+u64 frame_push(sim_vcpu *cpu, const struct seg *ss, u64 sp, unsigned level, u32 error, const struct frame *f) {
+    u64 mask = (ss->attr & SA_DB) ? 0xffffffff : 0xffff, top = sp & mask, at = top;
     for (unsigned n = 0; n < f->n; n++) {
         at = (at - f->size) & mask;
         if (!seg_in_limit(ss, at, f->size))
             raise_fault(cpu, EXC_SS, error);
-        lin_probe(cpu, (u32)(ss->base + at), f->size, true, user);
+        lin_probe(cpu, (u32)(ss->base + at), f->size, true, level);
     }
     at = top;
     for (unsigned n = 0; n < f->n; n++) {
         at = (at - f->size) & mask;
-        u64 v = f->size == 2 ? (u16)f->item[n] : f->size == 4 ? (u32)f->item[n] : f->item[n];
-        lin_write(cpu, (u32)(ss->base + at), f->size, v, user);
+        lin_write(cpu, (u32)(ss->base + at), f->size, frame_item(f, n), level);
     }
     return (sp & ~mask) | at;
+}
+
+u64 frame_push64(sim_vcpu *cpu, u64 sp, unsigned level, u32 error, const struct frame *f) {
+    u64 at = sp;
+    for (unsigned n = 0; n < f->n; n++) {
+        at -= f->size;
+        if (!canonical(at) || !canonical(at + f->size - 1))
+            raise_fault(cpu, EXC_SS, error);
+        lin_probe(cpu, at, f->size, true, level);
+    }
+    at = sp;
+    for (unsigned n = 0; n < f->n; n++) {
+        at -= f->size;
+        lin_write(cpu, at, f->size, frame_item(f, n), level);
+    }
+    return at;
 }

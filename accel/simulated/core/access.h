@@ -18,11 +18,11 @@ static inline u8 *tlb_hit_write(sim_vcpu *cpu, u64 lin, unsigned size) {
 }
 static inline u8 *hit_read(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
     const struct seg *s = &cpu->seg[seg];
-    return likely(ea + size <= s->rmax) ? tlb_hit_read(cpu, s->base + ea, size) : NULL;
+    return likely(ea + size <= s->rmax) ? tlb_hit_read(cpu, s->fbase + ea, size) : NULL;
 }
 static inline u8 *hit_write(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
     const struct seg *s = &cpu->seg[seg];
-    return likely(ea + size <= s->wmax) ? tlb_hit_write(cpu, s->base + ea, size) : NULL;
+    return likely(ea + size <= s->wmax) ? tlb_hit_write(cpu, s->fbase + ea, size) : NULL;
 }
 
 #define ACCESSORS(BITS)                                                                                                \

@@ -65,7 +65,7 @@ void code_flush(sim_vcpu *cpu) {
     cache->used = 0;
     memset(cache->hash, 0, sizeof cache->hash);
     memset(cache->pages, 0, sizeof cache->pages);
-    cpu->map_gen++;
+    map_changed(cpu);
     cpu->want_link = NULL;
 }
 
@@ -85,7 +85,7 @@ static void kill_block(sim_vcpu *cpu, struct block *b) {
     }
     *p = b->page_next;
     b->flags |= BF_DEAD;
-    cpu->map_gen++; /* links and the jump cache know it */
+    map_changed(cpu); /* links and the jump cache know it */
     for (unsigned k = 0; k <= b->count; k++)
         b->insns[k].fn = op_resync;
 }
@@ -235,7 +235,7 @@ void code_messages(sim_vcpu *cpu) {
     cache->nmsg = 0;
     cpu->slow_writes = 0;
     pthread_mutex_unlock(&cpu->vm->code_lock);
-    cpu->map_gen++;
+    map_changed(cpu);
 }
 
 /* Where the code at cpu->rip is.  Leaves by an exit when there is no RAM. */
@@ -256,18 +256,13 @@ static struct slot *locate(sim_vcpu *cpu, u64 lin, u64 *gpa, const u8 **host) {
     return slot;
 }
 
-static u64 code_lin(const sim_vcpu *cpu, u64 ip) {
-    u64 lin = cpu->seg[CS].base + ip;
-    return cpu->mode == MODE64 ? ip : lin & 0xffffffff;
-}
-
 /* The bytes at rip when its first instruction may run into the next page: up to 15 of them, in order. */
 static unsigned gather(sim_vcpu *cpu, u64 lin, const u8 *host, u8 *out) {
     unsigned here = PAGE_SIZE - (unsigned)(lin & 0xfff);
     u64 gpa;
     const u8 *rest;
     memcpy(out, host, here);
-    locate(cpu, code_lin(cpu, cpu->rip + here), &gpa, &rest);
+    locate(cpu, linear_ip(cpu, cpu->rip + here), &gpa, &rest);
     memcpy(out + here, rest, MAX_INSN - here);
     return MAX_INSN;
 }
@@ -301,7 +296,7 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     struct code_cache *cache = cpu->cache;
     unsigned avail = PAGE_SIZE - (unsigned)(lin & 0xfff), limit = cpu->code_key & KEY_STEP ? 1 : BLOCK_MAX, n = 0,
              pos = 0;
-    u64 room = cpu->ip_limit - cpu->rip; /* bytes after the first that CS allows */
+    u64 room = cpu->ip_limit - (cpu->rip + cpu->ip_bias); /* bytes after the first that CS allows */
     struct decode_info info = {0}, all[BLOCK_MAX];
     bool cross = false;
     u8 two_pages[32];
@@ -375,15 +370,15 @@ struct block *code_lookup(sim_vcpu *cpu) {
     struct slot *slot;
     u8 two_pages[32];
 
-    if (unlikely(ip > cpu->ip_limit))
+    if (unlikely(!ip_ok(cpu, ip)))
         raise_gp0(cpu);
-    lin = code_lin(cpu, ip);
+    lin = linear_ip(cpu, ip);
     slot = locate(cpu, lin, &gpa, &host);
     for (struct block *b = cpu->cache->hash[block_hash(gpa, ip)], *next; b; b = next) {
         next = b->hash_next;
         if (b->gpa != gpa || b->ip != ip || b->key != cpu->code_key)
             continue;
-        if (unlikely(b->len - 1u > cpu->ip_limit - ip)) { /* CS has shrunk */
+        if (unlikely(b->len - 1u > cpu->ip_limit - (ip + cpu->ip_bias))) { /* CS has shrunk */
             kill_block(cpu, b);
             continue;
         }

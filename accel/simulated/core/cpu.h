@@ -89,15 +89,19 @@ enum { W8, W16, W32, W64 };      /* operand widths: log2 of bytes */
 #define CR0_CD 0x40000000u
 #define CR0_PG 0x80000000u
 
-#define CR4_VME 0x0001u
-#define CR4_PVI 0x0002u
-#define CR4_TSD 0x0004u
-#define CR4_DE  0x0008u
-#define CR4_PSE 0x0010u
-#define CR4_PAE 0x0020u
-#define CR4_MCE 0x0040u
-#define CR4_PGE 0x0080u
-#define CR4_PCE 0x0100u
+#define CR4_VME      0x0001u
+#define CR4_PVI      0x0002u
+#define CR4_TSD      0x0004u
+#define CR4_DE       0x0008u
+#define CR4_PSE      0x0010u
+#define CR4_PAE      0x0020u
+#define CR4_MCE      0x0040u
+#define CR4_PGE      0x0080u
+#define CR4_PCE      0x0100u
+#define CR4_UMIP     0x000800u
+#define CR4_FSGSBASE 0x010000u
+#define CR4_SMEP     0x100000u
+#define CR4_SMAP     0x200000u
 
 #define EFER_SCE 0x001u
 #define EFER_LME 0x100u
@@ -183,7 +187,7 @@ struct insn {
     u8 reg;   /* ModRM.reg or the register in the opcode: number, or byte offset into regs[] where width is 8 bits;
                  segment, control or debug register number where the operand is one */
     u8 rm;    /* ModRM.rm as a register, same coding */
-    u8 base;  /* memory operand: register numbers, R_ZERO for none; RIP-relative is folded by flag IF_RIPREL */
+    u8 base;  /* memory operand: register numbers, R_ZERO for none; IF_RIPREL: insn_ea() adds the next rip */
     u8 index;
     u8 seg; /* segment of the memory operand, overrides applied; string source; CS..GS */
     u8 scale : 2;
@@ -270,9 +274,10 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
 
 struct seg {
     u64 base;
+    u64 fbase; /* the base of the fast path: in 64-bit code 0 but for FS and GS */
     u64 rmax;  /* an access of n bytes at ea may be read on the fast path when ea + n <= rmax; 0 sends all to the slow
                   path */
-    u64 wmax;  /* the same for writes; both set only by seg_update() */
+    u64 wmax;  /* the same for writes; all three set only by seg_update() */
     u32 limit; /* in bytes, granularity applied */
     u32 attr;
     u16 selector;
@@ -305,6 +310,8 @@ struct tlb_info {
 #define TI_EXEC   0x2
 #define TI_GLOBAL 0x4
 #define TI_LARGE  0x8
+#define TI_HUGE   0x10 /* 1 GiB */
+#define TI_READ   0x20 /* not so: fetched from, but SMAP forbids to read it */
 
 /* ---- events, exits, replay -----------------------------------------------------------------------------------------
  */
@@ -375,23 +382,25 @@ struct sim_vcpu {
     u32 cc_oca;
     _Atomic u32 stop; /* EV_* */
     u64 icount;       /* retired instructions, exact whenever cpu->cur is NULL */
-    u64 map_gen;      /* bumped whenever rip -> block may mean something else: links and jump cache go stale */
+    u64 map_gen; /* what rip -> block means: a count of its changes (map_changed) over MAP_CONTEXT bits that tell code
+                    sizes and privileges apart.  Links and jump cache are good while it is what they were made under */
     const struct insn *cur;
     u64 rip;                      /* see the head of this file */
-    struct tlb_entry *tlb;        /* tlb_set[cpl == 3] */
+    struct tlb_entry *tlb;        /* tlb_set[access_level()] */
     struct block_link *want_link; /* the link the run loop fills with the block it finds next */
     u32 chain_miss;               /* a block ended only because its successor was not known: no need to poll */
     u32 eflags;                   /* all but FL_ARITH; read with cpu_eflags(), write with cpu_set_eflags() */
     u32 code_key;                 /* decoding mode, see cpu_mode_changed() */
-    u64 ip_limit;                 /* highest rip a near transfer may go to: CS.limit (cpu_mode_changed) */
+    u64 ip_limit, ip_bias;        /* a near transfer may go to ip when ip + ip_bias <= ip_limit: below CS.limit, or to a
+                                     canonical address (cpu_mode_changed) */
     u8 cpl;
     u8 shadow;     /* interrupt shadow in force before the next instruction */
     u8 shadow_new; /* set by STI, MOV SS, POP SS; becomes `shadow` when the instruction is complete */
     u8 mode;       /* MODE16.. of the code segment */
     struct seg seg[NSEGS];
 
-    struct tlb_entry tlb_set[2][TLB_SIZE]; /* [0] supervisor, [1] user */
-    struct tlb_info tlb_info[2][TLB_SIZE];
+    struct tlb_entry tlb_set[3][TLB_SIZE]; /* by LEVEL_* */
+    struct tlb_info tlb_info[3][TLB_SIZE];
     struct jc_entry jc[JC_SIZE];
 
     /* engine, cold */
@@ -512,7 +521,11 @@ _Noreturn void engine_again(sim_vcpu *cpu);
 void cpu_mode_changed(sim_vcpu *cpu);
 /* After any change of TF, shadow, guest_debug, dr7: recomputes EV_STEP.  (cpu_set_eflags calls it.) */
 void update_step(sim_vcpu *cpu);
-/* Recompute rmax, wmax of one segment (also called for all by cpu_mode_changed). */
+/* rip -> block may mean something else from now on. */
+#define MAP_CONTEXT 0xffffu
+static inline void map_changed(sim_vcpu *cpu) { cpu->map_gen += MAP_CONTEXT + 1; }
+static inline bool ip_ok(const sim_vcpu *cpu, u64 ip) { return ip + cpu->ip_bias <= cpu->ip_limit; }
+/* Recompute fbase, rmax, wmax of one segment (also called for all by cpu_mode_changed). */
 void seg_update(sim_vcpu *cpu, struct seg *s);
 
 static inline void BEGIN(sim_vcpu *cpu, const struct insn *i) {
@@ -620,6 +633,14 @@ static inline bool long_mode(const sim_vcpu *cpu) { return (cpu->efer & EFER_LMA
 static inline bool stack_big(const sim_vcpu *cpu) { return (cpu->seg[SS].attr & SA_DB) != 0; }
 static inline unsigned iopl(const sim_vcpu *cpu) { return (cpu->eflags & FL_IOPL) >> IOPL_SHIFT; }
 
+/* Whose rights a data access of the program has: which of the TLB's sets serves it.  The processor's own accesses to
+ * tables are LEVEL_SYSTEM, which SMAP keeps from user pages whatever AC is. */
+enum { LEVEL_SYSTEM, LEVEL_USER, LEVEL_AC, NLEVELS };
+static inline unsigned level_of(const sim_vcpu *cpu, unsigned cpl) {
+    return cpl == 3 ? LEVEL_USER : (cpu->cr4 & CR4_SMAP) && (cpu->eflags & FL_AC) ? LEVEL_AC : LEVEL_SYSTEM;
+}
+static inline unsigned access_level(const sim_vcpu *cpu) { return level_of(cpu, cpu->cpl); }
+
 static inline u8 *reg8(sim_vcpu *cpu, unsigned offset) { return (u8 *)cpu->regs + offset; }
 static inline u16 *reg16(sim_vcpu *cpu, unsigned n) { return (u16 *)&cpu->regs[n]; }
 static inline u32 get32(const sim_vcpu *cpu, unsigned n) { return (u32)cpu->regs[n]; }
@@ -634,10 +655,16 @@ static inline void set_reg(sim_vcpu *cpu, unsigned n, unsigned w, u64 v) {
     else
         cpu->regs[n] = w == W32 ? (u32)v : v;
 }
+static inline u64 linear_ip(const sim_vcpu *cpu, u64 ip) {
+    return cpu->mode == MODE64 ? ip : (u32)(cpu->seg[CS].base + ip);
+}
 /* Effective address of the memory operand (offset in its segment). */
 static inline u64 insn_ea(const sim_vcpu *cpu, const struct insn *i) {
     static const u64 mask[4] = {0xff, 0xffff, 0xffffffff, ~(u64)0};
-    return (cpu->regs[i->base] + (cpu->regs[i->index] << i->scale) + (u64)(s64)i->disp) & mask[i->asz];
+    u64 ea = cpu->regs[i->base] + (cpu->regs[i->index] << i->scale) + (u64)(s64)i->disp;
+    if (i->flags & IF_RIPREL)
+        ea += insn_next_ip(i);
+    return ea & mask[i->asz];
 }
 
 u32 cpu_eflags(const sim_vcpu *cpu); /* complete, flags.h/run.c; bit 1 set */

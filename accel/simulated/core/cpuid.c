@@ -113,7 +113,8 @@ u32 cpuid_edx1(sim_vcpu *cpu) {
     return e ? e->edx & MODEL_EDX : MODEL_EDX;
 }
 
-bool cpuid_has_lm(sim_vcpu *cpu) {
-    const struct kvm_cpuid_entry2 *e = find(cpu, 0x80000001, 0);
-    return e && (e->edx & LM);
+static bool extended_edx(const sim_vcpu *cpu, u32 bit) {
+    const struct kvm_cpuid_entry2 *e = find((sim_vcpu *)cpu, 0x80000001, 0);
+    return e && (e->edx & bit);
 }
+bool cpuid_has_1g_pages(const sim_vcpu *cpu) { return extended_edx(cpu, 1u << 26); }

@@ -45,7 +45,7 @@ static void debug_trap(sim_vcpu *cpu) {
 
 static void code_breakpoint(sim_vcpu *cpu) {
     const u64 *dr = active_dr(cpu);
-    u64 lin = cpu->mode == MODE64 ? cpu->rip : (u32)(cpu->seg[CS].base + cpu->rip), hit = 0;
+    u64 lin = linear_ip(cpu, cpu->rip), hit = 0;
     for (unsigned n = 0; n < 4; n++)
         if (((dr[7] >> (2 * n)) & 3) && ((dr[7] >> (16 + 4 * n)) & 0xf) == 0 && dr[n] == lin)
             hit |= 1u << n;
@@ -160,7 +160,8 @@ long vcpu_run(sim_vcpu *cpu) {
     pthread_mutex_lock(&cpu->guest_lock);
     atomic_store(&cpu->in_guest, 1);
     cpu->epoch++;
-    cpu->entry_gen = cpu->map_gen++; /* user space may have written code: the way into every block is a comparison */
+    cpu->entry_gen = cpu->map_gen;
+    map_changed(cpu); /* user space may have written code: the way into every block is a comparison */
     sys_state(cpu)->debug_icount = cpu->icount;
     complete_user_exit(cpu);
     run->exit_reason = KVM_EXIT_UNKNOWN;

@@ -88,7 +88,7 @@ static void deliver_real(sim_vcpu *cpu, unsigned vector, u64 return_rip) {
         raise_fault(cpu, EXC_GP, vector * 8 + 2);
     u32 entry = (u32)sys_read(cpu, cpu->idt.base + vector * 4, 4);
     struct frame f = {.n = 3, .size = 2, .item = {cpu_eflags(cpu), cpu->seg[CS].selector, return_rip}};
-    u64 sp = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], false, 0, &f);
+    u64 sp = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], LEVEL_SYSTEM, 0, &f);
     cpu->regs[RSP] = sp;
     cpu_set_eflags(cpu, 0, FL_IF | FL_TF | FL_AC | FL_RF);
     cpu->seg[CS].selector = (u16)(entry >> 16);
@@ -198,7 +198,7 @@ static void deliver_protected(sim_vcpu *cpu, unsigned vector, enum event_kind ki
         desc_set_accessed(cpu, &ss);
         new_ss = ss.seg;
         new_cpl = dpl;
-        sp = frame_push(cpu, &new_ss, esp, false, SEL(ss_sel) | ext, &f);
+        sp = frame_push(cpu, &new_ss, esp, level_of(cpu, dpl), SEL(ss_sel) | ext, &f);
     } else {
         if (vm)
             raise_fault(cpu, EXC_GP, SEL(sel) | ext);
@@ -212,7 +212,7 @@ static void deliver_protected(sim_vcpu *cpu, unsigned vector, enum event_kind ki
         if (has_error)
             f.item[f.n++] = error;
         desc_set_accessed(cpu, &cs);
-        sp = frame_push(cpu, &new_ss, cpu->regs[RSP], cpu->cpl == 3, ext, &f);
+        sp = frame_push(cpu, &new_ss, cpu->regs[RSP], access_level(cpu), ext, &f);
     }
     cpu->regs[RSP] = sp;
     if (new_cpl != cpu->cpl)

@@ -13,7 +13,7 @@ static void advance(sim_vcpu *cpu) {
     exit_advance(cpu);
 }
 
-static u64 linear_rip(const sim_vcpu *cpu) { return cpu->seg[CS].base + cpu->rip; }
+static u64 linear_rip(const sim_vcpu *cpu) { return linear_ip(cpu, cpu->rip); }
 
 /* ---- to user space ------------------------------------------------------------------------------------------------
  */
@@ -31,13 +31,13 @@ static int internal_error(sim_vcpu *cpu, u32 suberror) {
         return 0;
     }
     /* the bytes at rip, as far as they are in RAM */
-    u64 lin = linear_rip(cpu) & lin_mask(cpu);
+    u64 lin = linear_rip(cpu);
     u8 bytes[15];
     unsigned n = 0;
     for (; n < sizeof bytes; n++) {
         struct walk w;
         const u8 *p;
-        if (!page_walk(cpu, lin + n, ACCESS_READ, false, &w))
+        if (!page_walk(cpu, lin + n, ACCESS_READ, LEVEL_SYSTEM, &w))
             break;
         p = phys_host(cpu, w.gpa | ((lin + n) & 0xfff));
         if (!p)

@@ -161,7 +161,7 @@ static void call_gate(sim_vcpu *cpu, const struct insn *i, u16 sel, const struct
         f.item[f.n++] = cpu->seg[CS].selector;
         f.item[f.n++] = insn_next_ip(i);
         desc_set_accessed(cpu, &cs);
-        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], cpu->cpl == 3, 0, &f);
+        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), 0, &f);
         commit_cs(cpu, &cs, cpu->cpl, off);
         cpu_mode_changed(cpu);
         return;
@@ -197,7 +197,7 @@ static void call_gate(sim_vcpu *cpu, const struct insn *i, u16 sel, const struct
     f.item[f.n++] = insn_next_ip(i);
     desc_set_accessed(cpu, &cs);
     desc_set_accessed(cpu, &ss);
-    u64 new_sp = frame_push(cpu, &ss.seg, esp, false, SEL(ss_sel), &f);
+    u64 new_sp = frame_push(cpu, &ss.seg, esp, level_of(cpu, dpl), SEL(ss_sel), &f);
     cpu->seg[SS] = ss.seg;
     cpu->regs[RSP] = new_sp;
     commit_cs(cpu, &cs, dpl, off);
@@ -213,7 +213,7 @@ static void far_call(sim_vcpu *cpu, const struct insn *i) {
     if (!protected_mode(cpu)) {
         if (off > cpu->seg[CS].limit)
             raise_gp0(cpu);
-        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], cpu->cpl == 3, 0, &f);
+        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), 0, &f);
         real_transfer(cpu, sel, off);
         RETIRE(cpu, i, cpu->rip);
         return;
@@ -229,7 +229,7 @@ static void far_call(sim_vcpu *cpu, const struct insn *i) {
         if (off > d.seg.limit)
             raise_gp0(cpu);
         desc_set_accessed(cpu, &d);
-        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], cpu->cpl == 3, 0, &f);
+        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), 0, &f);
         commit_cs(cpu, &d, cpu->cpl, off);
         cpu_mode_changed(cpu);
         break;

@@ -12,7 +12,7 @@ static NOINLINE void bad_target(sim_vcpu *cpu, const struct insn *i) {
     raise_gp0(cpu);
 }
 static inline void check_target(sim_vcpu *cpu, const struct insn *i, u64 ip) {
-    if (unlikely(ip > cpu->ip_limit))
+    if (unlikely(!ip_ok(cpu, ip)))
         bad_target(cpu, i);
 }
 static inline u64 target(const struct insn *i) { return (insn_next_ip(i) + i->imm) & width_mask(i->osz); }
@@ -151,7 +151,7 @@ WORD_WIDTHS(GEN_BRANCH, _)
         u##W sp = (u##W)(RD##W(RSP) - W / 8), next = (u##W)insn_next_ip(i);                                            \
         u8 *p = hit_write(cpu, SS, sp, W / 8);                                                                         \
         u64 ip = target(i);                                                                                            \
-        if (unlikely(p == NULL || ip > cpu->ip_limit)) {                                                               \
+        if (unlikely(p == NULL || !ip_ok(cpu, ip))) {                                                                  \
             op_call_J##W(cpu, i);                                                                                      \
             return;                                                                                                    \
         }                                                                                                              \
@@ -167,7 +167,7 @@ WORD_WIDTHS(GEN_BRANCH, _)
             return;                                                                                                    \
         }                                                                                                              \
         memcpy(&ip, p, W / 8);                                                                                         \
-        if (unlikely(ip > cpu->ip_limit)) {                                                                            \
+        if (unlikely(!ip_ok(cpu, ip))) {                                                                               \
             op_ret##W(cpu, i);                                                                                         \
             return;                                                                                                    \
         }                                                                                                              \

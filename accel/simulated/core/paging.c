@@ -1,4 +1,5 @@
-/* The page walk: two-level with 4 MiB pages (PSE, PSE-36), PAE, and four-level tables.
+/* The page walk: two-level with 4 MiB pages (PSE, PSE-36), PAE, and four-level tables with
+ * 2 MiB and 1 GiB pages; no-execute, SMEP, SMAP.
  *
  * Accessed and dirty bits are set as the processor does, atomically, only when the whole walk succeeded.  A table that
  * lies where there is no RAM reads as not present; one in read-only RAM keeps its bits as they are (KVM does both).
@@ -62,16 +63,17 @@ struct level {
     u64 gpa, entry;
 };
 
-bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, bool user, struct walk *w) {
+bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struct walk *w) {
     if (!(cpu->cr0 & CR0_PG)) {
         w->gpa = lin & PAGE_MASK;
-        w->flags = TI_WRITE | TI_EXEC;
+        w->flags = TI_READ | TI_WRITE | TI_EXEC;
         w->error = 0;
         return true;
     }
-    bool lm = long_mode(cpu), wide = (cpu->cr4 & CR4_PAE) != 0, nxe = (cpu->efer & EFER_NXE) != 0;
-    u32 error =
-        (access == ACCESS_WRITE ? PF_WRITE : 0) | (user ? PF_USER : 0) | (access == ACCESS_EXEC && nxe ? PF_FETCH : 0);
+    bool lm = long_mode(cpu), wide = (cpu->cr4 & CR4_PAE) != 0, nxe = wide && (cpu->efer & EFER_NXE),
+         user = level == LEVEL_USER, smep = (cpu->cr4 & CR4_SMEP) != 0;
+    u32 error = (access == ACCESS_WRITE ? PF_WRITE : 0) | (user ? PF_USER : 0) |
+                (access == ACCESS_EXEC && (nxe || smep) ? PF_FETCH : 0);
     struct level lv[4];
     for (;;) {
         unsigned n = 0, shift;
@@ -101,13 +103,11 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, bool user, struct wal
                 if (!wide) {
                     if (cpu->cr4 & CR4_PSE)
                         large = true, rsvd = 1u << 21;
-                } else if (shift > 30) {
+                } else if (shift > 30 || (shift == 30 && !cpuid_has_1g_pages(cpu))) {
                     rsvd |= PTE_PS;
-                } else if (shift == 30) {
-                    rsvd |= PTE_PS; /* no 1 GiB pages announced */
-                } else {
+                } else { /* bit 12 is PAT, those between it and the page's address are nothing yet */
                     large = true;
-                    rsvd |= 0x1fe000;
+                    rsvd |= ((u64)1 << shift) - 0x2000;
                 }
             }
             if (entry & rsvd)
@@ -123,8 +123,10 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, bool user, struct wal
         }
         if (!nxe)
             nx = 0;
-        bool writable = (rights & PTE_W) || (!user && !(cpu->cr0 & CR0_WP));
-        if ((user && !(rights & PTE_U)) || (access == ACCESS_WRITE && !writable) || (access == ACCESS_EXEC && nx))
+        bool user_page = (rights & PTE_U) != 0, writable = (rights & PTE_W) || (!user && !(cpu->cr0 & CR0_WP)),
+             exec = !nx && (user || !user_page || !smep);
+        bool readable = !(user_page && level == LEVEL_SYSTEM && (cpu->cr4 & CR4_SMAP));
+        if ((user && !user_page) || (access == ACCESS_WRITE && !writable) || !(access == ACCESS_EXEC ? exec : readable))
             return w->error = error | PF_PRESENT, false;
 
         bool again = false;
@@ -141,11 +143,13 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, bool user, struct wal
         entry = lv[n - 1].entry;
         if (!large)
             w->gpa = entry & (wide ? PHYS_MASK & PAGE_MASK : 0xfffff000);
-        else if (wide)
-            w->gpa = (entry & PHYS_MASK & ~(u64)0x1fffff) | (lin & 0x1ff000);
-        else
+        else if (wide) {
+            u64 within = ((u64)1 << shift) - 1;
+            w->gpa = (entry & PHYS_MASK & ~within) | (lin & within & PAGE_MASK);
+        } else
             w->gpa = (entry & 0xffc00000) | ((entry & 0x1fe000) << 19) | (lin & 0x3ff000);
-        w->flags = (writable && (entry & PTE_D) ? TI_WRITE : 0) | (nx ? 0 : TI_EXEC) | (large ? TI_LARGE : 0) |
+        w->flags = (readable ? TI_READ : 0) | (readable && writable && (entry & PTE_D) ? TI_WRITE : 0) |
+                   (exec ? TI_EXEC : 0) | (large ? shift == 30 ? TI_LARGE | TI_HUGE : TI_LARGE : 0) |
                    ((entry & PTE_G) && (cpu->cr4 & CR4_PGE) ? TI_GLOBAL : 0);
         w->error = 0;
         return true;

@@ -7,7 +7,12 @@
 #include "flags.h"
 #include "ops.h"
 
-#define KEY_STEP 0x100u
+/* Bits of code_key, and of map_gen's context, over the mode. */
+#define KEY_STACK32 0x004u
+#define KEY_STEP    0x100u
+/* map_gen's context besides */
+#define MAP_USER 0x008u
+#define MAP_FLAT 0x010u
 
 u32 cpu_eflags(const sim_vcpu *cpu) { return cpu->eflags | get_arith_flags(cpu) | FL_1; }
 void cpu_set_arith_flags(sim_vcpu *cpu, u32 value) { set_arith_flags(cpu, value); }
@@ -29,12 +34,13 @@ void seg_update(sim_vcpu *cpu, struct seg *s) {
     bool plain = (s->attr & (SA_S | SA_P | SA_UNUSABLE)) == (SA_S | SA_P);
     u64 end = (u64)s->limit + 1;
     s->rmax = s->wmax = 0;
-    if (cpu->mode == MODE64) {
+    s->fbase = cpu->mode != MODE64 || s >= &cpu->seg[FS] ? s->base : 0;
+    if ((cpu->cr0 & CR0_AM) && (cpu->eflags & FL_AC) && cpu->cpl == 3)
+        return;                /* #AC is the slow path's business */
+    if (cpu->mode == MODE64) { /* neither limits nor rights; a TLB tag is never of a non-canonical page */
         s->rmax = s->wmax = ~(u64)0;
         return;
     }
-    if ((cpu->cr0 & CR0_AM) && (cpu->eflags & FL_AC) && cpu->cpl == 3)
-        return; /* #AC is the slow path's business */
     if (!plain)
         return;
     if (s->attr & SA_CODE) {
@@ -53,12 +59,21 @@ void seg_update(sim_vcpu *cpu, struct seg *s) {
 void cpu_mode_changed(sim_vcpu *cpu) {
     const struct seg *cs = &cpu->seg[CS];
     cpu->mode = (cpu->efer & EFER_LMA) && (cs->attr & SA_L) ? MODE64 : cs->attr & SA_DB ? MODE32 : MODE16;
-    cpu->ip_limit = cpu->mode == MODE64 ? ~(u64)0 : cs->limit;
-    cpu->code_key = cpu->mode | (stack_big(cpu) ? 4u : 0) | (cpu->step_flags ? KEY_STEP : 0);
-    cpu->tlb = cpu->tlb_set[cpu->cpl == 3];
+    bool code64 = cpu->mode == MODE64, flat = code64 || (!cs->base && cs->limit == 0xffffffff);
+    cpu->ip_limit = code64 ? ((u64)1 << 48) - 1 : cs->limit;
+    cpu->ip_bias = code64 ? (u64)1 << 47 : 0;
+    u32 key = cpu->mode | (stack_big(cpu) && !code64 ? KEY_STACK32 : 0);
+    cpu->code_key = key | (cpu->step_flags ? KEY_STEP : 0);
+    cpu->tlb = cpu->tlb_set[access_level(cpu)];
     for (unsigned k = 0; k < NSEGS; k++)
         seg_update(cpu, &cpu->seg[k]);
-    cpu->map_gen++;
+    /* With a flat code segment the context says all: links of the kernel outlive a visit to the user, and the other way
+     * round.  With another, its base and limit may have changed. */
+    u64 context = key | (flat ? MAP_FLAT : 0) | (cpu->cpl == 3 ? MAP_USER : 0);
+    bool same = flat && (cpu->map_gen & MAP_FLAT);
+    cpu->map_gen = (cpu->map_gen & ~(u64)MAP_CONTEXT) | context;
+    if (!same)
+        map_changed(cpu);
 }
 
 void update_step(sim_vcpu *cpu) {
@@ -112,7 +127,7 @@ static void step(sim_vcpu *cpu) {
     struct block *b;
     bool trap = (cpu->step_flags & STEP_TF) != 0;
     if (cpu->step_flags & STEP_REPLAY) {
-        u64 lin = cpu->seg[CS].base + cpu->rip;
+        u64 lin = linear_ip(cpu, cpu->rip);
         if (lin != cpu->replay.lin_ip)
             replay_iteration_done(cpu); /* user space moved rip: the log is for nothing */
         cpu->replay.pos = 0;
@@ -169,7 +184,7 @@ void engine_run(sim_vcpu *cpu) {
         jc = &cpu->jc[jc_hash(cpu->rip)];
         if (jc->ip == cpu->rip && jc->gen == cpu->map_gen)
             b = jc->block;
-        else if (jc->ip == cpu->rip && jc->gen == cpu->entry_gen && cpu->map_gen == cpu->entry_gen + 1 &&
+        else if (jc->ip == cpu->rip && jc->gen == cpu->entry_gen && cpu->map_gen == cpu->entry_gen + MAP_CONTEXT + 1 &&
                  memcmp(jc->block->copy, jc->block->host, jc->block->len) == 0) {
             b = jc->block; /* of the last KVM_RUN, and nothing changed but perhaps the bytes */
             b->epoch = cpu->epoch;

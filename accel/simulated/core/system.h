@@ -24,18 +24,19 @@ struct walk {
     u32 flags; /* TI_* */
     u32 error; /* #PF error code when the walk failed */
 };
-/* Translate the page of `lin`, checking rights and setting accessed and dirty bits.  False: #PF with w->error. */
-bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, bool user, struct walk *w);
+/* Translate the page of `lin` for an access at LEVEL_*, checking rights and setting accessed and dirty bits.  False:
+ * #PF with w->error. */
+bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struct walk *w);
 /* PAE: read the four PDPTEs CR3 points to.  False when a reserved bit is set; then cpu->pdpte is unchanged. */
 bool load_pdptes(sim_vcpu *cpu, u64 cr3);
 
 /* ---- tlb.c ---- */
 /* The entry for the page of `lin` for this access, walking the tables when needed; raises #PF. */
-struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, bool user);
+struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, unsigned level);
 /* The entry if it is there and allows the access without a walk, else NULL. */
-struct tlb_info *tlb_peek(sim_vcpu *cpu, u64 lin, enum access access, bool user);
+struct tlb_info *tlb_peek(sim_vcpu *cpu, u64 lin, enum access access, unsigned level);
 /* `lin` was just written or found writable through `t`: let the inline path do it next time, if nothing forbids. */
-void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, bool user);
+void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, unsigned level);
 /* Empty it whatever it holds: a new vCPU. */
 void tlb_init(sim_vcpu *cpu);
 /* Bring the tags of both sets in line with the data breakpoints in DR7. */
@@ -50,11 +51,12 @@ static inline void slot_mark_dirty(struct slot *s, u64 gpa) {
             atomic_fetch_or(&s->dirty[n >> 6], bit);
     }
 }
-static inline u64 lin_mask(const sim_vcpu *cpu) { return cpu->mode == MODE64 ? ~(u64)0 : 0xffffffff; }
+/* Of linear addresses: tables of the system lie anywhere in long mode, whatever code is running. */
+static inline u64 lin_mask(const sim_vcpu *cpu) { return long_mode(cpu) ? ~(u64)0 : 0xffffffff; }
 static inline bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
-u64 lin_read(sim_vcpu *cpu, u64 lin, unsigned size, bool user);
-void lin_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, bool user);
-void lin_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write, bool user);
+u64 lin_read(sim_vcpu *cpu, u64 lin, unsigned size, unsigned level);
+void lin_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, unsigned level);
+void lin_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write, unsigned level);
 /* Atomically set bits in the byte at `lin`, as supervisor. */
 void sys_or8(sim_vcpu *cpu, u64 lin, u8 bits);
 void sys_and8(sim_vcpu *cpu, u64 lin, u8 bits);
@@ -70,7 +72,9 @@ struct frame {
 };
 /* Push onto stack segment `ss` from `sp` on with the given privilege; raises #SS(error) on the limit.  Returns the new
  * pointer, not stored yet. */
-u64 frame_push(sim_vcpu *cpu, const struct seg *ss, u64 sp, bool user, u32 error, const struct frame *f);
+u64 frame_push(sim_vcpu *cpu, const struct seg *ss, u64 sp, unsigned level, u32 error, const struct frame *f);
+/* The same onto a 64-bit stack: no segment; raises #SS(error) where an address is not canonical. */
+u64 frame_push64(sim_vcpu *cpu, u64 sp, unsigned level, u32 error, const struct frame *f);
 
 /* ---- segment.c ---- */
 struct desc {
@@ -121,7 +125,7 @@ void task_switch(sim_vcpu *cpu);
 unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max); /* returns how many there are */
 void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]);
 u32 cpuid_edx1(sim_vcpu *cpu); /* leaf 1 EDX as set, or all of the model's while nothing is set */
-bool cpuid_has_lm(sim_vcpu *cpu);
+bool cpuid_has_1g_pages(const sim_vcpu *cpu);
 
 /* ---- msr.c ---- */
 extern const u32 msr_index_list[];
@@ -161,12 +165,12 @@ void complete_user_exit(sim_vcpu *cpu);
 /* ---- the private part of a vCPU ---- */
 enum user_pending { PENDING_NONE, PENDING_PIO, PENDING_PIO_STRING, PENDING_MMIO };
 struct system_state {
-    enum user_pending pending;      /* what the last exit to user space asked for */
-    u64 pending_lin;                /* and of which instruction: dropped when user space moved rip */
-    u8 kind;                        /* enum event_kind of the event being delivered */
-    u64 tlb_used[2][TLB_SIZE / 64]; /* entries of the TLB that hold something */
-    bool large_pages;               /* the TLB has seen some since the last flush */
-    bool data_breakpoints;          /* DR7 enables some: the TLB keeps those pages off the inline path */
+    enum user_pending pending;            /* what the last exit to user space asked for */
+    u64 pending_lin;                      /* and of which instruction: dropped when user space moved rip */
+    u8 kind;                              /* enum event_kind of the event being delivered */
+    u64 tlb_used[NLEVELS][TLB_SIZE / 64]; /* entries of the TLB that hold something */
+    bool large_pages;                     /* the TLB has seen some since the last flush */
+    bool data_breakpoints;                /* DR7 enables some: the TLB keeps those pages off the inline path */
     struct {
         bool pending, has_error;
         u8 source;

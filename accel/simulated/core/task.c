@@ -197,7 +197,7 @@ void task_switch(sim_vcpu *cpu) {
         raise_fault(cpu, EXC_GP, ext);
     if (st->task.has_error) {
         struct frame f = {.n = 1, .size = to->size, .item = {st->task.error}};
-        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], cpu->cpl == 3, ext, &f);
+        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), ext, &f);
     }
     cpu->ev.delivering = 0;
     cpu->shadow = cpu->shadow_new = 0;

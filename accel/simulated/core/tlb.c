@@ -1,7 +1,8 @@
 /* The software TLB: filling it from the page walk, and everything that empties it.
  *
- * Two sets, supervisor and user, each direct-mapped.  tlb_entry holds the tags the inline accessors compare, tlb_info
- * what is known about the page.  A tag is set only when that kind of access needs no further thought; see cpu.h.
+ * Three sets, by the rights of the access (LEVEL_*), each direct-mapped.  tlb_entry holds the tags the inline accessors
+ * compare, tlb_info what is known about the page.  A tag is set only when that kind of access needs no further thought;
+ * see cpu.h.
  */
 #include "system.h"
 #include <string.h>
@@ -10,7 +11,7 @@ static inline unsigned tlb_index(u64 lin) { return (lin >> PAGE_SHIFT) % TLB_SIZ
 
 /* For every entry that holds something: `set` and `n`. */
 #define EACH_USED(cpu, set, n)                                                                                         \
-    for (unsigned set = 0; set < 2; set++)                                                                             \
+    for (unsigned set = 0; set < NLEVELS; set++)                                                                       \
         for (unsigned word_ = 0; word_ < TLB_SIZE / 64; word_++)                                                       \
             for (u64 bits_ = sys_state(cpu)->tlb_used[set][word_], n;                                                  \
                  bits_ && ((n = word_ * 64 + (unsigned)__builtin_ctzll(bits_)), true); bits_ &= bits_ - 1)
@@ -24,7 +25,7 @@ static void drop_entry(sim_vcpu *cpu, unsigned set, u64 n) {
 }
 
 void tlb_init(sim_vcpu *cpu) {
-    for (unsigned set = 0; set < 2; set++)
+    for (unsigned set = 0; set < NLEVELS; set++)
         for (unsigned n = 0; n < TLB_SIZE; n++)
             drop_entry(cpu, set, n);
 }
@@ -38,23 +39,35 @@ void tlb_flush(sim_vcpu *cpu, bool global_too) {
     }
     if (global_too)
         sys_state(cpu)->large_pages = false;
-    cpu->map_gen++;
+    map_changed(cpu);
+}
+
+/* Returns whether something that may be code was there. */
+static bool drop_page(sim_vcpu *cpu, u64 lin) {
+    u64 page = lin & lin_mask(cpu) & PAGE_MASK;
+    bool exec = false;
+    for (unsigned set = 0; set < NLEVELS; set++) {
+        struct tlb_info *t = &cpu->tlb_info[set][tlb_index(page)];
+        if (t->page == page) {
+            exec |= (t->flags & TI_EXEC) != 0;
+            drop_entry(cpu, set, tlb_index(page));
+        }
+    }
+    return exec;
 }
 
 void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
-    u64 page = lin & lin_mask(cpu) & PAGE_MASK;
-    for (unsigned set = 0; set < 2; set++)
-        if (cpu->tlb_info[set][tlb_index(page)].page == page)
-            drop_entry(cpu, set, tlb_index(page));
+    drop_page(cpu, lin);
     if (sys_state(cpu)->large_pages) { /* the address may be any one inside a large page */
-        u64 mask = (cpu->cr4 & CR4_PAE) ? ~(u64)0x1fffff : ~(u64)0x3fffff;
+        u64 page = lin & lin_mask(cpu), huge = ~(u64)0x3fffffff,
+            large = (cpu->cr4 & CR4_PAE) ? ~(u64)0x1fffff : ~(u64)0x3fffff;
         EACH_USED(cpu, set, n) {
             struct tlb_info *t = &cpu->tlb_info[set][n];
-            if ((t->flags & TI_LARGE) && ((t->page ^ page) & mask) == 0)
+            if ((t->flags & TI_LARGE) && ((t->page ^ page) & (t->flags & TI_HUGE ? huge : large)) == 0)
                 drop_entry(cpu, set, n);
         }
     }
-    cpu->map_gen++;
+    map_changed(cpu);
 }
 
 bool tlb_protect_code(sim_vcpu *cpu, u64 gpa) {
@@ -91,8 +104,8 @@ void tlb_breakpoints_changed(sim_vcpu *cpu) {
     }
 }
 
-void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, bool user) {
-    struct tlb_entry *e = &cpu->tlb_set[user][tlb_index(t->page)];
+void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, unsigned level) {
+    struct tlb_entry *e = &cpu->tlb_set[level][tlb_index(t->page)];
     if (!(t->flags & TI_WRITE) || !t->slot || (t->slot->flags & KVM_MEM_READONLY) || page_watched(cpu, t->page))
         return;
     slot_mark_dirty(t->slot, t->gpa);
@@ -101,23 +114,24 @@ void tlb_allow_write(sim_vcpu *cpu, struct tlb_info *t, bool user) {
 }
 
 static bool allows(const struct tlb_info *t, enum access access) {
-    return access == ACCESS_READ || (t->flags & (access == ACCESS_WRITE ? TI_WRITE : TI_EXEC));
+    return (t->flags & (access == ACCESS_READ ? TI_READ : access == ACCESS_WRITE ? TI_WRITE : TI_EXEC)) != 0;
 }
 
-struct tlb_info *tlb_peek(sim_vcpu *cpu, u64 lin, enum access access, bool user) {
-    struct tlb_info *t = &cpu->tlb_info[user][tlb_index(lin)];
+struct tlb_info *tlb_peek(sim_vcpu *cpu, u64 lin, enum access access, unsigned level) {
+    struct tlb_info *t = &cpu->tlb_info[level][tlb_index(lin)];
     return t->page == (lin & PAGE_MASK) && allows(t, access) ? t : NULL;
 }
 
-struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, bool user) {
-    struct tlb_info *t = &cpu->tlb_info[user][tlb_index(lin)];
+struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, unsigned level) {
+    struct tlb_info *t = &cpu->tlb_info[level][tlb_index(lin)];
     u64 page = lin & PAGE_MASK;
     if (likely(t->page == page && allows(t, access)))
         return t;
     struct walk w;
-    if (!page_walk(cpu, lin, access, user, &w)) {
+    if (!page_walk(cpu, lin, access, level, &w)) {
         cpu->fault.cr2 = lin;
-        tlb_flush_page(cpu, lin); /* a fault leaves no translation of the page behind */
+        if (drop_page(cpu, lin)) /* a fault leaves no translation of the page behind */
+            map_changed(cpu);
         raise_fault(cpu, EXC_PF, w.error);
     }
     struct slot *slot = vm_slot(cpu->vm, w.gpa);
@@ -125,14 +139,14 @@ struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, bool user) 
     t->gpa = w.gpa;
     t->slot = slot;
     t->flags = w.flags;
-    sys_state(cpu)->tlb_used[user][tlb_index(lin) / 64] |= (u64)1 << (tlb_index(lin) % 64);
+    sys_state(cpu)->tlb_used[level][tlb_index(lin) / 64] |= (u64)1 << (tlb_index(lin) % 64);
     if (w.flags & TI_LARGE)
         sys_state(cpu)->large_pages = true;
-    struct tlb_entry *e = &cpu->tlb_set[user][tlb_index(lin)];
+    struct tlb_entry *e = &cpu->tlb_set[level][tlb_index(lin)];
     e->tag_r = e->tag_w = e->tag_x = TLB_NONE;
     if (slot) {
         e->addend = (u64)(uintptr_t)slot_host(slot, w.gpa) - page;
-        if (!page_watched(cpu, page))
+        if ((w.flags & TI_READ) && !page_watched(cpu, page))
             e->tag_r = page;
         if (w.flags & TI_EXEC)
             e->tag_x = page;
