@@ -267,6 +267,37 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
     return p;
 }
 
+static u64 linear_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write) {
+    u64 lin = linear(cpu, seg, ea, size, write);
+    if (lin & (align - 1))
+        raise_gp0(cpu);
+    lin_probe(cpu, lin, size, write, access_level(cpu));
+    return lin;
+}
+
+void mem_read_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, void *to) {
+    u64 lin = linear_aligned(cpu, seg, ea, size, align, false);
+    u8 *at = to;
+    for (unsigned n = 0; n < size; n += 8) {
+        unsigned part = size - n < 8 ? size - n : 8;
+        u64 v = lin_read(cpu, (lin + n) & lin_mask(cpu), part, access_level(cpu));
+        memcpy(at + n, &v, part);
+    }
+    watch_data(cpu, lin, size, false);
+}
+
+void mem_write_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, const void *from) {
+    u64 lin = linear_aligned(cpu, seg, ea, size, align, true);
+    const u8 *at = from;
+    for (unsigned n = 0; n < size; n += 8) {
+        unsigned part = size - n < 8 ? size - n : 8;
+        u64 v = 0;
+        memcpy(&v, at + n, part);
+        lin_write(cpu, (lin + n) & lin_mask(cpu), part, v, access_level(cpu));
+    }
+    watch_data(cpu, lin, size, true);
+}
+
 void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
     u64 lin = linear(cpu, seg, ea, size, write);
     lin_probe(cpu, lin, size, write, access_level(cpu));

@@ -27,7 +27,6 @@
 #define PAGE_BUCKETS 4096
 #define MESSAGES     256
 #define MAX_INSN     15
-#define KEY_STEP     0x100u /* code_key bit: blocks of one instruction */
 
 enum { MSG_PROTECT, MSG_DROP };
 
@@ -291,6 +290,52 @@ static void drop_dead_flags(struct insn *insns, const struct decode_info *info, 
     }
 }
 
+/* What a unit that the control registers in `key` switch off raises: op_ud, op_nm, or NULL when it may be used. */
+static op_fn refused(unsigned unit, u32 key) {
+    bool off = false;
+    switch (unit) {
+    case UNIT_X87:
+    case UNIT_FXSR:
+        return key & (KEY_EM | KEY_TS) ? op_nm : NULL;
+    case UNIT_WAIT:
+        return (~key & (KEY_MP | KEY_TS)) == 0 ? op_nm : NULL;
+    case UNIT_MMX:
+        off = (key & KEY_EM) != 0;
+        break;
+    case UNIT_SSE:
+        off = (key & (KEY_EM | KEY_OSFXSR)) != KEY_OSFXSR;
+        break;
+    case UNIT_AVX:
+        off = (key & (KEY_REAL | KEY_OSXSAVE | KEY_AVX)) != (KEY_OSXSAVE | KEY_AVX);
+        break;
+    case UNIT_VEX:
+        return key & KEY_REAL ? op_ud : NULL;
+    case UNIT_XSAVE:
+        off = !(key & KEY_OSXSAVE);
+        break;
+    case UNIT_XCR:
+        return key & KEY_OSXSAVE ? NULL : op_ud;
+    default:
+        return NULL;
+    }
+    return off ? op_ud : key & KEY_TS ? op_nm : NULL;
+}
+
+/* Put in the place of an instruction that CPUID does not announce, or that is switched off now, what it does then. */
+static void replace_unavailable(const sim_vcpu *cpu, struct insn *i, struct decode_info *info) {
+    op_fn fn = NULL;
+    if (info->feature && !has_feature(cpu, info->feature)) {
+        fn = info->absent ? info->absent : op_ud;
+        info->end |= !info->absent;
+    } else if (info->unit && (fn = refused(info->unit, cpu->code_key)))
+        info->end = true;
+    if (fn) {
+        i->fn = fn;
+        info->quiet = NULL;
+        info->effect = EFFECT_NEEDS;
+    }
+}
+
 /* NULL: the bytes changed meanwhile. */
 static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, struct slot *slot) {
     struct code_cache *cache = cpu->cache;
@@ -327,6 +372,7 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
             if (!len)
                 raise_gp0(cpu);
         }
+        replace_unavailable(cpu, i, &info);
         i->off = (u16)pos;
         i->idx = (u8)n;
         all[n++] = info;

@@ -32,6 +32,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "core.h"
+#include "feature_list.h"
 
 typedef uint8_t u8;
 typedef uint16_t u16;
@@ -89,19 +90,26 @@ enum { W8, W16, W32, W64 };      /* operand widths: log2 of bytes */
 #define CR0_CD 0x40000000u
 #define CR0_PG 0x80000000u
 
-#define CR4_VME      0x0001u
-#define CR4_PVI      0x0002u
-#define CR4_TSD      0x0004u
-#define CR4_DE       0x0008u
-#define CR4_PSE      0x0010u
-#define CR4_PAE      0x0020u
-#define CR4_MCE      0x0040u
-#define CR4_PGE      0x0080u
-#define CR4_PCE      0x0100u
-#define CR4_UMIP     0x000800u
-#define CR4_FSGSBASE 0x010000u
-#define CR4_SMEP     0x100000u
-#define CR4_SMAP     0x200000u
+#define CR4_VME        0x0001u
+#define CR4_PVI        0x0002u
+#define CR4_TSD        0x0004u
+#define CR4_DE         0x0008u
+#define CR4_PSE        0x0010u
+#define CR4_PAE        0x0020u
+#define CR4_MCE        0x0040u
+#define CR4_PGE        0x0080u
+#define CR4_PCE        0x0100u
+#define CR4_UMIP       0x000800u
+#define CR4_FSGSBASE   0x010000u
+#define CR4_SMEP       0x100000u
+#define CR4_SMAP       0x200000u
+#define CR4_OSFXSR     0x200u
+#define CR4_OSXMMEXCPT 0x400u
+#define CR4_OSXSAVE    0x40000u
+
+#define XCR0_X87 0x1u
+#define XCR0_SSE 0x2u
+#define XCR0_AVX 0x4u
 
 #define EFER_SCE 0x001u
 #define EFER_LME 0x100u
@@ -239,9 +247,26 @@ static inline u64 insn_next_ip(const struct insn *i) { return insn_block(i)->ip 
 
 /* What block building wants to know of an instruction besides. */
 struct decode_info {
-    bool end;    /* it ends its block */
-    u8 effect;   /* EFFECT_* on the arithmetic flags */
-    op_fn quiet; /* the same without writing arithmetic flags, or NULL */
+    bool end;     /* it ends its block */
+    u8 effect;    /* EFFECT_* on the arithmetic flags */
+    u8 unit;      /* UNIT_*: which control bits may forbid it */
+    u8 feature;   /* FEAT_*: which CPUID flag it depends on */
+    op_fn quiet;  /* the same without writing arithmetic flags, or NULL */
+    op_fn absent; /* what the encoding means on a processor without the feature; NULL: #UD */
+};
+/* What an instruction needs of CR0, CR4 and XCR0, and what it raises without (SDM volume 3, 2.5 and 13; volume 2,
+ * tables 2-18 and following).  cache.c asks for it when a block is built. */
+enum {
+    UNIT_NONE,
+    UNIT_X87,   /* EM or TS: #NM */
+    UNIT_WAIT,  /* MP and TS: #NM */
+    UNIT_MMX,   /* EM: #UD; TS: #NM */
+    UNIT_SSE,   /* EM, or no OSFXSR: #UD; TS: #NM */
+    UNIT_AVX,   /* real or virtual-8086 mode, no OSXSAVE, XCR0 without SSE and AVX: #UD; TS: #NM */
+    UNIT_VEX,   /* general registers by VEX: real or virtual-8086 mode: #UD */
+    UNIT_FXSR,  /* FXSAVE, FXRSTOR; EM or TS: #NM */
+    UNIT_XSAVE, /* no OSXSAVE: #UD; TS: #NM */
+    UNIT_XCR    /* XGETBV, XSETBV; no OSXSAVE: #UD */
 };
 enum {
     EFFECT_NEEDS,   /* reads some flags, keeps some, may fault or leave: flags before it must be right */
@@ -253,6 +278,18 @@ enum {
  * (then avail < 15).  Illegal encodings decode to op_ud, too long ones to op_gp0. */
 unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out,
                 struct decode_info *info);
+
+/* Bits of cpu->code_key: what decoding and the replacement of unusable instructions depend on. */
+#define KEY_MODE    0x0003u /* MODE* */
+#define KEY_STACK32 0x0004u
+#define KEY_STEP    0x0100u /* blocks of one instruction */
+#define KEY_MP      0x0200u /* CR0.MP EM TS, in their order */
+#define KEY_EM      0x0400u
+#define KEY_TS      0x0800u
+#define KEY_OSFXSR  0x1000u
+#define KEY_OSXSAVE 0x2000u
+#define KEY_AVX     0x4000u /* XCR0 has SSE and AVX */
+#define KEY_REAL    0x8000u /* real or virtual-8086 mode */
 
 /* ---- segments -----------------------------------------------------------------------------------------------------
  */
@@ -361,6 +398,40 @@ struct exit_info {
     } io;
 };
 
+/* ---- x87, MMX, SSE, AVX state
+ * ----------------------------------------------------------------------------------------- */
+
+/* An x87 register; an MMX register is the mantissa (the exponent is then all ones). */
+union st_reg {
+    long double value;
+    struct {
+        u64 mant;
+        u16 exp; /* with the sign in bit 15 */
+    };
+};
+struct fpu {
+    union st_reg st[8]; /* physical registers: ST(n) is st[(TOP + n) % 8] */
+    u16 fcw, fsw;       /* TOP is bits 13:11 of fsw */
+    u8 ftw;             /* a bit for each physical register that is not empty, as FXSAVE has it */
+    u16 fop;            /* 11 bits */
+    u64 fip, fdp;
+    u16 fcs, fds;
+};
+#define FPU_TOP_SHIFT 11
+#define FSW_ES        0x0080u /* an unmasked exception is pending: #MF at the next waiting instruction */
+#define FCW_INIT      0x037fu
+#define MXCSR_INIT    0x1f80u
+#define MXCSR_BITS    0xffffu /* MXCSR_MASK: all, with DAZ */
+
+union vreg {
+    u8 b[32];
+    u16 w[16];
+    u32 d[8];
+    u64 q[4];
+    float s[8];
+    double f[4];
+} __attribute__((aligned(32)));
+
 /* ---- a vCPU ---------------------------------------------------------------------------------------------------------
  */
 
@@ -398,6 +469,11 @@ struct sim_vcpu {
     u8 shadow_new; /* set by STI, MOV SS, POP SS; becomes `shadow` when the instruction is complete */
     u8 mode;       /* MODE16.. of the code segment */
     struct seg seg[NSEGS];
+    u32 mxcsr;
+    union vreg ymm[16];
+    struct fpu fpu;
+    u64 xcr0;
+    u64 features; /* a bit for each FEAT_* that CPUID announces; cpuid.c */
 
     struct tlb_entry tlb_set[3][TLB_SIZE]; /* by LEVEL_* */
     struct tlb_info tlb_info[3][TLB_SIZE];
@@ -457,7 +533,6 @@ struct sim_vcpu {
     u64 exit_count[EXIT_REASON_COUNT], exit_count_user[EXIT_REASON_COUNT];
     struct kvm_cpuid_entry2 *cpuid;
     unsigned cpuid_count;
-    struct kvm_fpu *fpu;  /* kept for GET/SET_FPU only */
     void *system_private; /* anything else the system half needs */
 };
 #define PIO_OFFSET 4096
@@ -516,8 +591,8 @@ _Noreturn void vm_exit(sim_vcpu *cpu, unsigned reason);
 /* To the run loop again, from anywhere inside engine_run, when cpu->rip and all else is exact (cpu->cur = NULL is done
  * here). */
 _Noreturn void engine_again(sim_vcpu *cpu);
-/* After any change of CS, SS, CPL, CR0, EFER, DR7 or EFLAGS.VM: recomputes mode, code_key, tlb, seg limits; drops
- * links. */
+/* After any change of CS, SS, CPL, CR0, CR4, XCR0, EFER, DR7 or EFLAGS.VM: recomputes mode, code_key, tlb, seg limits;
+ * drops links. */
 void cpu_mode_changed(sim_vcpu *cpu);
 /* After any change of TF, shadow, guest_debug, dr7: recomputes EV_STEP.  (cpu_set_eflags calls it.) */
 void update_step(sim_vcpu *cpu);
@@ -583,6 +658,10 @@ void mem_write_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, u64 valu
  * there has been dropped), else NULL: then use mem_read_slow (after this, so that write faults win) and mem_write_slow.
  */
 void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
+/* 16 and 32 bytes (slow paths of vector.h) and larger areas, up to 4096 bytes: `align` (a power of two) is what the
+ * linear address must be a multiple of, else #GP(0).  Everything is probed before the first byte moves. */
+void mem_read_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, void *to);
+void mem_write_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, const void *from);
 /* Raise whatever fault an access of size bytes (1 .. 4096) would raise; do nothing else.  write: bool. */
 void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write);
 /* For bulk string operations: how many bytes from ea on, at most size and at most to the end of the page, are plain RAM
@@ -620,6 +699,8 @@ void step_trap(sim_vcpu *cpu);
 /* op_io.c asks: may CPL/IOPL/TSS bitmap/VM86 use these ports?  Else #GP(0). */
 void io_check(sim_vcpu *cpu, u16 port, unsigned size);
 
+/* A pending unmasked x87 exception meets a waiting instruction: #MF, or FERR# when CR0.NE is clear. */
+_Noreturn void raise_mf(sim_vcpu *cpu);
 static inline _Noreturn void raise_ud(sim_vcpu *cpu) { raise_fault(cpu, EXC_UD, 0); }
 static inline _Noreturn void raise_gp0(sim_vcpu *cpu) { raise_fault(cpu, EXC_GP, 0); }
 
@@ -631,6 +712,7 @@ static inline bool v86_mode(const sim_vcpu *cpu) { return (cpu->eflags & FL_VM) 
 static inline bool protected_mode(const sim_vcpu *cpu) { return (cpu->cr0 & CR0_PE) && !(cpu->eflags & FL_VM); }
 static inline bool long_mode(const sim_vcpu *cpu) { return (cpu->efer & EFER_LMA) != 0; }
 static inline bool stack_big(const sim_vcpu *cpu) { return (cpu->seg[SS].attr & SA_DB) != 0; }
+static inline bool has_feature(const sim_vcpu *cpu, unsigned feature) { return cpu->features >> feature & 1; }
 static inline unsigned iopl(const sim_vcpu *cpu) { return (cpu->eflags & FL_IOPL) >> IOPL_SHIFT; }
 
 /* Whose rights a data access of the program has: which of the TLB's sets serves it.  The processor's own accesses to

@@ -76,13 +76,17 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
     return n;
 }
 
-static const struct kvm_cpuid_entry2 *find(sim_vcpu *cpu, u32 leaf, u32 sub) {
-    for (unsigned n = 0; n < cpu->cpuid_count; n++) {
-        const struct kvm_cpuid_entry2 *e = &cpu->cpuid[n];
+static const struct kvm_cpuid_entry2 *find_in(const struct kvm_cpuid_entry2 *entries, unsigned count, u32 leaf,
+                                              u32 sub) {
+    for (unsigned n = 0; n < count; n++) {
+        const struct kvm_cpuid_entry2 *e = &entries[n];
         if (e->function == leaf && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == sub))
             return e;
     }
     return NULL;
+}
+static const struct kvm_cpuid_entry2 *find(sim_vcpu *cpu, u32 leaf, u32 sub) {
+    return find_in(cpu->cpuid, cpu->cpuid_count, leaf, sub);
 }
 
 void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]) {
@@ -106,6 +110,33 @@ void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]) {
     out[3] = e->edx;
     if (e->function == 1 && !(cpu->apic_base & 0x800))
         out[3] &= ~ID_APIC; /* the APIC is switched off */
+}
+
+enum { REG_EAX, REG_EBX, REG_ECX, REG_EDX };
+
+void cpuid_changed(sim_vcpu *cpu) {
+    static const struct {
+        u32 leaf, sub;
+        u8 reg, bit;
+    } place[FEAT_COUNT] = {
+#define F(name, leaf, sub, reg, bit) [FEAT_##name] = {leaf, sub, REG_##reg, bit},
+        FEATURES(F)
+#undef F
+    };
+    u64 features = 1u << FEAT_NONE;
+    struct kvm_cpuid_entry2 model[64];
+    unsigned count = cpuid_supported(model, 64);
+    for (unsigned n = 1; n < FEAT_COUNT; n++) {
+        const struct kvm_cpuid_entry2 *e = find_in(cpu->cpuid ? cpu->cpuid : model,
+                                                   cpu->cpuid ? cpu->cpuid_count : count, place[n].leaf, place[n].sub);
+        if (e) {
+            u32 reg[4] = {e->eax, e->ebx, e->ecx, e->edx};
+            features |= (u64)(reg[place[n].reg] >> place[n].bit & 1) << n;
+        }
+    }
+    if (features != cpu->features)
+        code_flush(cpu);
+    cpu->features = features;
 }
 
 u32 cpuid_edx1(sim_vcpu *cpu) {

@@ -1,9 +1,11 @@
-/* The decoder: a pure function over one table in the manual's operand codes (Intel SDM volume 2, appendix A).
+/* The decoder: a pure function over tables in the manual's operand codes (Intel SDM volume 2, appendix A).
  *
- * Modelled: the one-byte and the 0F map of an integer processor, 16, 32 and 64-bit code.  Not modelled: VEX, EVEX, XOP,
- * 0F38 and 0F3A, MMX and SSE (all #UD); x87 opcodes go to op_fpu, which raises what an FPU-less part raises.
+ * The one-byte map and what of the 0F map has no mandatory prefix are here; decode_vector.c has the rows of MMX, SSE,
+ * AVX and all else that goes by mandatory prefix, 0F38, 0F3A or VEX, decode_x87.c those of the x87 escapes.  Not
+ * modelled: EVEX, XOP, 3DNow! (#UD).
  */
 #include <string.h>
+#include "decode_vector.h"
 #include "ops.h"
 
 /* Handlers of one instruction: by form of the E operand and by width. */
@@ -75,6 +77,7 @@ struct row {
     u8 a, b, c;
     u8 seg; /* K_S in the opcode rather than in ModRM: segment + 1 */
     u16 attr;
+    u8 unit, feature; /* UNIT_*, FEAT_* */
     const struct row *sub;
 };
 
@@ -203,7 +206,7 @@ static const struct row map1[256] = {
     [0x8f] = {.attr = A_GRP, .sub = group1a},
     EIGHT(0x90, F(xchg), Zv, rAX, .attr = A_NEUT),
     [0x98] = {FVW(cbw), Xv, .attr = A_NEUT}, [0x99] = {FVW(cwd), Xv, .attr = A_NEUT}, [0x9a] = {F1(call_far_imm), Ap, .attr = A_I64 | A_END},
-    [0x9b] = {F1(fpu), __}, [0x9c] = {F1(pushf), Xv, .attr = A_D64}, [0x9d] = {F1(popf), Xv, .attr = A_D64 | A_END},
+    [0x9b] = {F1(fpu), __, .unit = UNIT_WAIT}, [0x9c] = {F1(pushf), Xv, .attr = A_D64}, [0x9d] = {F1(popf), Xv, .attr = A_D64 | A_END},
     [0x9e] = {F1(sahf), __}, [0x9f] = {F1(lahf), __},
     [0xa0] = {FMEM(mov_AO), Ob, AL}, [0xa1] = {FMEM(mov_AO), Ov, rAX}, [0xa2] = {FMEM(mov_OA), Ob, AL}, [0xa3] = {FMEM(mov_OA), Ov, rAX},
     [0xa4] = {FW(movs), Xb}, [0xa5] = {FW(movs), Xv}, [0xa6] = {FW(cmps), Xb}, [0xa7] = {FW(cmps), Xv},
@@ -222,7 +225,7 @@ static const struct row map1[256] = {
     [0xd0] = {.attr = A_GRP, .sub = group2_d0}, [0xd1] = {.attr = A_GRP, .sub = group2_d1},
     [0xd2] = {.attr = A_GRP, .sub = group2_d2}, [0xd3] = {.attr = A_GRP, .sub = group2_d3},
     [0xd4] = {F1(aam), Ib, .attr = A_I64}, [0xd5] = {F1(aad), Ib, .attr = A_I64}, [0xd6] = {F1(salc), __, .attr = A_I64},
-    [0xd7] = {F1(xlat), __}, EIGHT(0xd8, F1(fpu), Ev),
+    [0xd7] = {F1(xlat), __}, /* d8..df: decode_x87.c */
     [0xe0] = {FVW(loopnz), Jb, .attr = A_END | A_F64 | A_ASZ}, [0xe1] = {FVW(loopz), Jb, .attr = A_END | A_F64 | A_ASZ},
     [0xe2] = {FVW(loop), Jb, .attr = A_END | A_F64 | A_ASZ}, [0xe3] = {FVW(jcxz), Jb, .attr = A_END | A_F64 | A_ASZ},
     [0xe4] = {FW(in), AL, Ib, .attr = A_END}, [0xe5] = {FW(in), Xz, Ib, .attr = A_END},
@@ -337,6 +340,15 @@ static void address32(struct cursor *c, unsigned mod, unsigned rm, unsigned rex,
     *stack = o->base == RSP || o->base == RBP;
 }
 
+/* What the prefixes said. */
+struct prefixes {
+    unsigned mode, rex;
+    bool opsize, adsize, stack32;
+    int seg; /* -1: none */
+    bool vex;
+    unsigned vvvv, l;
+};
+
 static unsigned finish(struct insn *out, op_fn fn, unsigned len, struct decode_info *info) {
     out->fn = fn;
     out->len = (u8)len;
@@ -344,11 +356,145 @@ static unsigned finish(struct insn *out, op_fn fn, unsigned len, struct decode_i
     return len;
 }
 
+static unsigned more(unsigned avail, struct insn *out, struct decode_info *info) {
+    return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+}
+
+/* ModRM and the memory operand behind it.  The fields reg and rm have REX applied. */
+static void operand(struct cursor *c, const struct prefixes *p, struct insn *o, bool vsib) {
+    unsigned modrm = (unsigned)take(c, 1), mod = modrm >> 6, rm = modrm & 7;
+    bool stack = false;
+    o->reg = (u8)((modrm >> 3 & 7) | (p->rex & 4) << 1);
+    o->rm = (u8)(rm | (p->rex & 1) << 3);
+    if (mod != 3) {
+        o->flags |= IF_MEM;
+        if (vsib && c->pos < c->avail)
+            o->index = (u8)((c->p[c->pos] >> 3 & 7) | (p->rex & 2) << 2);
+        u8 index = o->index;
+        if (o->asz == W16)
+            address16(c, mod, rm, o, &stack);
+        else
+            address32(c, mod, rm, p->rex, p->mode, o, &stack);
+        if (vsib)
+            o->index = index;
+    }
+    o->seg = (u8)(p->seg >= 0 ? p->seg : stack ? SS : DS);
+}
+
+/* The bytes after C5 (two-byte form) or C4.  Returns the map.  Outside 64-bit code there are 8 registers only. */
+static unsigned vex_prefix(struct cursor *c, bool two, struct prefixes *p, unsigned *pp) {
+    unsigned first = (unsigned)take(c, 1), last = two ? first : (unsigned)take(c, 1);
+    p->vex = true;
+    p->rex = 0x40 | (~first >> 5 & 4);
+    if (!two)
+        p->rex |= (~first >> 5 & 3) | (last >> 4 & 8);
+    p->vvvv = ~last >> 3 & 15;
+    if (p->mode != MODE64) {
+        p->rex &= 0x48;
+        p->vvvv &= 7;
+    }
+    p->l = last >> 2 & 1;
+    *pp = last & 3;
+    return two ? MAP_0F : first & 31;
+}
+
+static void address_sizes(const struct prefixes *p, struct insn *o) {
+    o->asz = p->mode == MODE64 ? (p->adsize ? W32 : W64) : (p->mode == MODE32) != p->adsize ? W32 : W16;
+    o->ssz = p->mode == MODE64 ? W64 : p->stack32 ? W32 : W16;
+}
+
+/* An instruction of decode_vector.c's tables.  0 with *found = false: there is no such row. */
+static unsigned decode_vector(struct cursor *c, unsigned avail, const struct prefixes *p, unsigned map, unsigned pp,
+                              unsigned op, struct insn *out, struct decode_info *info, bool *found) {
+    const struct vrow *row;
+    unsigned modrm = 0, wl = (p->rex & 8) >> 2 | p->l;
+    *found = true;
+    if (vector_group(map, op)) {
+        if (c->pos >= c->avail)
+            return more(avail, out, info);
+        modrm = c->p[c->pos];
+    }
+    row = vector_row(p->vex, map, pp, op, wl, modrm);
+    if (p->mode != MODE64 && (wl & 2)) {
+        const struct vrow *narrow = vector_row(p->vex, map, pp, op, p->l, modrm);
+        if (narrow && (narrow->attr & V_GPR))
+            row = narrow;
+    }
+    if (!row) {
+        *found = false;
+        return 0;
+    }
+    address_sizes(p, out);
+    out->osz = (wl & 2) && p->mode == MODE64 ? W64 : W32;
+    if ((row->attr & V_OSZ) && out->osz == W32 && (p->mode == MODE16) != p->opsize)
+        out->osz = W16;
+    out->opcode = (u8)op;
+    const u8 *rm_byte = c->p + c->pos;
+    if (!(row->attr & V_NOMODRM))
+        operand(c, p, out, (row->attr & V_VSIB) != 0);
+    if (row->attr & V_MMREG)
+        out->reg &= 7;
+    if ((row->attr & V_MMRM) && !(out->flags & IF_MEM))
+        out->rm &= 7;
+    if (row->attr & V_RM8)
+        out->rm = byte_reg(out->rm, p->rex != 0);
+    if (row->attr & V_IMM)
+        out->imm = take(c, 1);
+    if (c->short_of)
+        return more(avail, out, info);
+    out->imm |= p->vvvv << 8 | p->l << 12;
+    out->len = (u8)c->pos;
+    out->fn = out->flags & IF_MEM ? row->mem : row->reg;
+    if (!out->fn || (p->vvvv && !(row->attr & V_NDS)) ||
+        ((out->flags & IF_LOCK) && !((row->attr & V_LOCK) && (out->flags & IF_MEM))))
+        return finish(out, op_ud, c->pos, info);
+    if (row->attr & V_VSIB) { /* an index is a must, and the three registers must differ */
+        if (out->asz == W16 || (*rm_byte & 7) != 4 || out->reg == out->index || out->reg == p->vvvv ||
+            out->index == p->vvvv)
+            return finish(out, op_ud, c->pos, info);
+    }
+    info->unit = row->unit;
+    info->feature = row->feature;
+    info->absent = row->absent;
+    info->end = (row->attr & V_END) != 0;
+    if ((row->attr & V_NEUT) && !(out->flags & IF_MEM))
+        info->effect = EFFECT_NEUTRAL;
+    return c->pos;
+}
+
+static unsigned decode_x87(struct cursor *c, unsigned avail, const struct prefixes *p, unsigned op, struct insn *out,
+                           struct decode_info *info) {
+    if (c->pos >= c->avail)
+        return more(avail, out, info);
+    out->imm = c->p[c->pos];
+    address_sizes(p, out);
+    if (p->mode == MODE64)
+        out->osz = p->rex & 8 ? W64 : p->opsize ? W16 : W32;
+    else
+        out->osz = (p->mode == MODE32) != p->opsize ? W32 : W16;
+    out->opcode = (u8)op;
+    operand(c, p, out, false);
+    out->reg &= 7;
+    if (!(out->flags & IF_MEM))
+        out->rm &= 7;
+    if (c->short_of)
+        return more(avail, out, info);
+    out->len = (u8)c->pos;
+    out->fn = x87_handler(op, (unsigned)out->imm, info);
+    if (!out->fn || (out->flags & IF_LOCK))
+        return finish(out, op_ud, c->pos, info);
+    info->unit = UNIT_X87;
+    info->feature = FEAT_FPU;
+    info->absent = op_fpu;
+    return c->pos;
+}
+
 unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, struct insn *out,
                 struct decode_info *info) {
     struct cursor c = {bytes, 0, avail < 15 ? avail : 15, false};
-    unsigned rex = 0, modrm = 0, mod = 0, reg = 0, rm = 0, width;
-    bool opsize = false, adsize = false, has_modrm = false, stack = false;
+    unsigned rex = 0, modrm = 0, mod = 0, reg = 0, rm = 0, width, pp, map;
+    struct prefixes p;
+    bool opsize = false, adsize = false, has_modrm = false, stack = false, found;
     int seg = -1;
     u8 op;
     const struct row *row;
@@ -359,7 +505,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
     for (;; rex = 0) {
         op = (u8)take(&c, 1);
         if (c.short_of)
-            return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+            return more(avail, out, info);
         switch (op) {
         case 0x26:
             seg = mode == MODE64 ? seg : ES;
@@ -401,7 +547,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
             rex = op; /* counts only directly before the opcode: the loop's step clears it after any other prefix */
             op = (u8)take(&c, 1);
             if (c.short_of)
-                return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+                return more(avail, out, info);
             switch (op) {
             case 0x26:
             case 0x2e:
@@ -427,15 +573,46 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         break;
     }
     row = &map1[op];
+    pp = out->flags & IF_REPNE ? PP_F2 : out->flags & IF_REP ? PP_F3 : opsize ? PP_66 : PP_NP;
+    p = (struct prefixes){mode, rex, opsize, adsize, stack32, seg, .vex = false};
     if (op == 0x0f) {
+        map = MAP_0F;
         op = (u8)take(&c, 1);
+        if (op == 0x38 || op == 0x3a) {
+            map = op == 0x38 ? MAP_0F38 : MAP_0F3A;
+            op = (u8)take(&c, 1);
+        }
+        if (c.short_of)
+            return more(avail, out, info);
+        unsigned len = decode_vector(&c, avail, &p, map, pp, op, out, info, &found);
+        if (found)
+            return len;
+        if (map != MAP_0F)
+            return finish(out, op_ud, c.pos, info);
         row = &map2[op];
+    } else if (op == 0xc4 || op == 0xc5) { /* VEX, or LES and LDS: those cannot have a register */
+        if (c.pos >= c.avail)
+            return more(avail, out, info);
+        if (mode == MODE64 || c.p[c.pos] >= 0xc0) {
+            if (rex || pp != PP_NP || opsize || (out->flags & IF_LOCK))
+                return finish(out, op_ud, c.pos, info);
+            map = vex_prefix(&c, op == 0xc5, &p, &pp);
+            op = (u8)take(&c, 1);
+            if (c.short_of)
+                return more(avail, out, info);
+            if (map < MAP_0F || map > MAP_0F3A)
+                return finish(out, op_ud, c.pos, info);
+            unsigned len = decode_vector(&c, avail, &p, map, pp, op, out, info, &found);
+            return found ? len : finish(out, op_ud, c.pos, info);
+        }
+    } else if ((op & 0xf8) == 0xd8) {
+        return decode_x87(&c, avail, &p, op, out, info);
     } else if (op == 0x63 && mode == MODE64)
         row = &movsxd;
     else if (op == 0x90 && !(rex & 1))
         row = out->flags & IF_REP ? &pause : &nop;
     if (c.short_of)
-        return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+        return more(avail, out, info);
     out->opcode = op;
     if (rex)
         out->flags |= IF_REX;
@@ -446,7 +623,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
     if (row->attr & A_GRP) {
         u16 attr = row->attr;
         if (c.pos >= c.avail)
-            return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+            return more(avail, out, info);
         modrm = c.p[c.pos];
         row = (attr & A_GRP3) && modrm >= 0xc0 ? &row->sub[8 + (modrm & 63)] : &row->sub[modrm >> 3 & 7];
         has_modrm = true;
@@ -562,7 +739,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         }
     }
     if (c.short_of)
-        return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
+        return more(avail, out, info);
     if (row->seg) {
         if (row->b >> 3 == K_M)
             out->imm = row->seg - 1u; /* LES and its kin */
@@ -592,6 +769,8 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         info->effect = EFFECT_NEUTRAL;
     if (row->attr & A_KILL && !(out->flags & IF_MEM) && ((op & 0xfe) != 0xc0 || (out->imm & 31) != 0))
         info->effect = EFFECT_KILLS; /* a shift by 0 does nothing */
+    info->unit = row->unit;
+    info->feature = row->feature;
     info->end = (row->attr & A_END) || ((row->attr & A_SS) && out->reg == SS);
     return c.pos;
 }

@@ -207,6 +207,11 @@ void cpu_reset(sim_vcpu *cpu) {
     cpu->gdt = cpu->idt = (struct dtr){.limit = 0xffff};
     cpu->cr0 = CR0_CD | CR0_NW | CR0_ET;
     cpu->cr2 = cpu->cr3 = cpu->cr4 = cpu->cr8 = cpu->efer = 0;
+    memset(&cpu->fpu, 0, sizeof cpu->fpu);
+    memset(cpu->ymm, 0, sizeof cpu->ymm);
+    cpu->fpu.fcw = FCW_INIT;
+    cpu->mxcsr = MXCSR_INIT;
+    cpu->xcr0 = XCR0_X87;
     cpu->dr[6] = DR6_FIXED;
     cpu->dr[7] = 0x400;
     cpu->apic_base = 0xfee00800 | (cpu->id == 0 ? 0x100 : 0);

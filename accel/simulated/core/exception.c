@@ -243,3 +243,5 @@ void event_deliver(sim_vcpu *cpu, unsigned vector, enum event_kind kind, bool ha
     cpu->replay.n = cpu->replay.pos = 0;
     update_step(cpu);
 }
+
+_Noreturn void raise_mf(sim_vcpu *cpu) { raise_fault(cpu, EXC_MF, 0); }

@@ -164,7 +164,9 @@ bool set_cr3(sim_vcpu *cpu, u64 value) {
 u64 cr4_allowed(sim_vcpu *cpu) {
     u32 edx = cpuid_edx1(cpu);
     return CR4_TSD | CR4_PCE | (edx & 1u << 2 ? CR4_DE : 0) | (edx & 1u << 3 ? CR4_PSE : 0) |
-           (edx & 1u << 6 ? CR4_PAE : 0) | (edx & 1u << 7 ? CR4_MCE : 0) | (edx & 1u << 13 ? CR4_PGE : 0);
+           (edx & 1u << 6 ? CR4_PAE : 0) | (edx & 1u << 7 ? CR4_MCE : 0) | (edx & 1u << 13 ? CR4_PGE : 0) |
+           (has_feature(cpu, FEAT_FXSR) ? CR4_OSFXSR : 0) | (has_feature(cpu, FEAT_SSE) ? CR4_OSXMMEXCPT : 0) |
+           (has_feature(cpu, FEAT_XSAVE) ? CR4_OSXSAVE : 0);
 }
 
 bool set_cr4(sim_vcpu *cpu, u64 value) {
@@ -181,6 +183,8 @@ bool set_cr4(sim_vcpu *cpu, u64 value) {
     }
     if ((value ^ old) & (CR4_PSE | CR4_PAE | CR4_PGE))
         tlb_flush(cpu, true);
+    if ((value ^ old) & (CR4_OSFXSR | CR4_OSXSAVE))
+        cpu_mode_changed(cpu);
     return true;
 }
 
@@ -348,6 +352,10 @@ void op_sidt(sim_vcpu *cpu, const struct insn *i) { store_dtr(cpu, i, &cpu->idt)
 void op_ud(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     raise_ud(cpu);
+}
+void op_nm(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    raise_fault(cpu, EXC_NM, 0);
 }
 void op_gp0(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);

@@ -39,6 +39,7 @@
     X(rsm) X(swapgs) X(vmcall) X(monitor) X(mwait) X(xgetbv) X(xsetbv)                                                      \
     X(fpu)  /* D8..DF, 9B (WAIT), MMX/SSE: #NM or #UD by CR0 and CPUID; i->opcode tells */                                  \
     X(ud)   /* illegal encoding, UD2: BEGIN, raise_ud */                                                                     \
+    X(nm)   /* the unit is switched off by CR0: BEGIN, #NM */                                                               \
     X(gp0)  /* instruction longer than 15 bytes: BEGIN, raise_gp0 */
 
 #define X(name) void op_##name(sim_vcpu *cpu, const struct insn *i);

@@ -7,10 +7,7 @@
 #include "flags.h"
 #include "ops.h"
 
-/* Bits of code_key, and of map_gen's context, over the mode. */
-#define KEY_STACK32 0x004u
-#define KEY_STEP    0x100u
-/* map_gen's context besides */
+/* map_gen's context, besides bits of code_key */
 #define MAP_USER 0x008u
 #define MAP_FLAT 0x010u
 
@@ -62,7 +59,11 @@ void cpu_mode_changed(sim_vcpu *cpu) {
     bool code64 = cpu->mode == MODE64, flat = code64 || (!cs->base && cs->limit == 0xffffffff);
     cpu->ip_limit = code64 ? ((u64)1 << 48) - 1 : cs->limit;
     cpu->ip_bias = code64 ? (u64)1 << 47 : 0;
-    u32 key = cpu->mode | (stack_big(cpu) && !code64 ? KEY_STACK32 : 0);
+    u32 key = cpu->mode | (stack_big(cpu) && !code64 ? KEY_STACK32 : 0) |
+              (u32)(cpu->cr0 & (CR0_MP | CR0_EM | CR0_TS)) * (KEY_MP / CR0_MP) |
+              (cpu->cr4 & CR4_OSFXSR ? KEY_OSFXSR : 0) | (cpu->cr4 & CR4_OSXSAVE ? KEY_OSXSAVE : 0) |
+              ((~cpu->xcr0 & (XCR0_SSE | XCR0_AVX)) == 0 ? KEY_AVX : 0) |
+              (real_mode(cpu) || v86_mode(cpu) ? KEY_REAL : 0);
     cpu->code_key = key | (cpu->step_flags ? KEY_STEP : 0);
     cpu->tlb = cpu->tlb_set[access_level(cpu)];
     for (unsigned k = 0; k < NSEGS; k++)

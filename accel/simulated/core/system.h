@@ -126,6 +126,7 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max); /* returns
 void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]);
 u32 cpuid_edx1(sim_vcpu *cpu); /* leaf 1 EDX as set, or all of the model's while nothing is set */
 bool cpuid_has_1g_pages(const sim_vcpu *cpu);
+void cpuid_changed(sim_vcpu *cpu); /* the entries are others now: cpu->features again */
 
 /* ---- msr.c ---- */
 extern const u32 msr_index_list[];

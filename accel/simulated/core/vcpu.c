@@ -20,7 +20,6 @@ static void vcpu_free(sim_vcpu *cpu) {
     code_cache_free(cpu->cache);
     pthread_mutex_destroy(&cpu->guest_lock);
     free(cpu->cpuid);
-    free(cpu->fpu);
     free(cpu->system_private);
     free(cpu);
 }
@@ -40,9 +39,8 @@ sim_vcpu *sim_create_vcpu(sim_vm *vm, unsigned id, int *error) {
     void *run = mmap(NULL, RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     cpu->run = run == MAP_FAILED ? NULL : run;
     cpu->cache = code_cache_new();
-    cpu->fpu = calloc(1, sizeof *cpu->fpu);
     cpu->system_private = calloc(1, sizeof(struct system_state));
-    if (!cpu->run || !cpu->cache || !cpu->fpu || !cpu->system_private) {
+    if (!cpu->run || !cpu->cache || !cpu->system_private) {
         vcpu_free(cpu);
         *error = ENOMEM;
         return NULL;
@@ -50,9 +48,8 @@ sim_vcpu *sim_create_vcpu(sim_vm *vm, unsigned id, int *error) {
     cpu->vm = vm;
     cpu->id = id;
     cpu->pio_data = (u8 *)cpu->run + PIO_OFFSET;
-    cpu->fpu->fcw = 0x37f;
-    cpu->fpu->mxcsr = 0x1f80;
     cpu->mp_state = KVM_MP_STATE_RUNNABLE;
+    cpuid_changed(cpu);
     cpu_reset(cpu);
     cpu->run->apic_base = cpu->apic_base;
 
@@ -267,6 +264,44 @@ static long set_sregs(sim_vcpu *cpu, const struct kvm_sregs *r) {
     return 0;
 }
 
+/* ---- x87 and SSE registers ---- */
+
+static long get_fpu(const sim_vcpu *cpu, struct kvm_fpu *f) {
+    unsigned top = cpu->fpu.fsw >> FPU_TOP_SHIFT & 7;
+    memset(f, 0, sizeof *f);
+    for (unsigned n = 0; n < 8; n++)
+        memcpy(f->fpr[n], &cpu->fpu.st[(top + n) & 7], 10);
+    f->fcw = cpu->fpu.fcw;
+    f->fsw = cpu->fpu.fsw;
+    f->ftwx = cpu->fpu.ftw;
+    f->last_opcode = cpu->fpu.fop;
+    f->last_ip = cpu->fpu.fip;
+    f->last_dp = cpu->fpu.fdp;
+    for (unsigned n = 0; n < 16; n++)
+        memcpy(f->xmm[n], &cpu->ymm[n], 16);
+    f->mxcsr = cpu->mxcsr;
+    return 0;
+}
+
+static long set_fpu(sim_vcpu *cpu, const struct kvm_fpu *f) {
+    unsigned top = f->fsw >> FPU_TOP_SHIFT & 7;
+    if (f->mxcsr & ~MXCSR_BITS)
+        return -EINVAL;
+    for (unsigned n = 0; n < 8; n++)
+        memcpy(&cpu->fpu.st[(top + n) & 7], f->fpr[n], 10);
+    cpu->fpu.fcw = f->fcw;
+    cpu->fpu.fsw = f->fsw;
+    cpu->fpu.ftw = f->ftwx;
+    cpu->fpu.fop = f->last_opcode & 0x7ff;
+    cpu->fpu.fip = f->last_ip;
+    cpu->fpu.fdp = f->last_dp;
+    cpu->fpu.fcs = cpu->fpu.fds = 0;
+    for (unsigned n = 0; n < 16; n++)
+        memcpy(&cpu->ymm[n], f->xmm[n], 16); /* the upper halves are not in this struct */
+    cpu->mxcsr = f->mxcsr;
+    return 0;
+}
+
 /* ---- CPUID, MSRs
  * ------------------------------------------------------------------------------------------------------ */
 
@@ -280,6 +315,7 @@ static long set_cpuid2(sim_vcpu *cpu, const struct kvm_cpuid2 *c) {
     free(cpu->cpuid);
     cpu->cpuid = copy;
     cpu->cpuid_count = c->nent;
+    cpuid_changed(cpu);
     return 0;
 }
 
@@ -473,11 +509,9 @@ long sim_vcpu_ioctl(sim_vcpu *cpu, unsigned long request, uintptr_t arg) {
     case KVM_SET_SREGS:
         return set_sregs(cpu, p);
     case KVM_GET_FPU:
-        memcpy(p, cpu->fpu, sizeof *cpu->fpu);
-        return 0;
+        return get_fpu(cpu, p);
     case KVM_SET_FPU:
-        memcpy(cpu->fpu, p, sizeof *cpu->fpu);
-        return 0;
+        return set_fpu(cpu, p);
     case KVM_SET_CPUID2:
         return set_cpuid2(cpu, p);
     case KVM_GET_CPUID2:

@@ -27,7 +27,10 @@ class Insn(ctypes.Structure):
 
 
 class Info(ctypes.Structure):
-    _fields_ = [("end", ctypes.c_bool), ("effect", ctypes.c_uint8), ("quiet", ctypes.c_uint64)]
+    _fields_ = [
+        ("end", ctypes.c_bool), ("effect", ctypes.c_uint8), ("unit", ctypes.c_uint8), ("feature", ctypes.c_uint8),
+        ("quiet", ctypes.c_uint64), ("absent", ctypes.c_uint64),
+    ]  # fmt: skip
 
 
 class Decoder:
@@ -90,6 +93,14 @@ def decode() -> Decoder:
         ("0fc7c8", MODE32, "ud", 3),
         ("0f20c0", MODE32, "mov_Rd_Cd", 3),
         ("0f2000", MODE32, "mov_Rd_Cd", 3),  # mod is ignored
+        ("0f1000", MODE32, "movups_load_m", 3),
+        ("0f10c1", MODE32, "movaps_load_r", 3),
+        ("f00f1000", MODE32, "ud", 4),  # LOCK
+        ("c40418", MODE32, "load_far", 3),  # VEX has a register in this place
+        ("66c5f81000", MODE64, "ud", 2),  # prefixes before VEX
+        ("48c5f81000", MODE64, "ud", 2),
+        ("d9c0", MODE32, "fpu", 2),
+        ("d98011223344", MODE32, "fpu", 6),
     ],
 )
 def test_known(decode: Decoder, code: str, mode: int, name: str, length: int) -> None:

@@ -1,0 +1,38 @@
+/* The instruction sets that CPUID announces one by one: a row each, with the place of its flag.
+ *
+ * F(name, leaf, subleaf, register, bit).  decode.c names FEAT_<name> in its rows; cpu->features has a bit for each that
+ * the CPUID entries in force announce (cpuid.c); cache.c replaces what is not announced when it builds a block.
+ */
+#ifndef SIM_FEATURE_LIST_H
+#define SIM_FEATURE_LIST_H
+
+// clang-format off
+#define FEATURES(F)                                                                                                    \
+    F(FPU, 1, 0, EDX, 0) F(TSC, 1, 0, EDX, 4) F(MSR, 1, 0, EDX, 5) F(CX8, 1, 0, EDX, 8) F(SEP, 1, 0, EDX, 11)          \
+    F(CMOV, 1, 0, EDX, 15) F(CLFSH, 1, 0, EDX, 19) F(MMX, 1, 0, EDX, 23) F(FXSR, 1, 0, EDX, 24)                        \
+    F(SSE, 1, 0, EDX, 25) F(SSE2, 1, 0, EDX, 26)                                                                       \
+    F(SSE3, 1, 0, ECX, 0) F(PCLMULQDQ, 1, 0, ECX, 1) F(MONITOR, 1, 0, ECX, 3) F(SSSE3, 1, 0, ECX, 9)                   \
+    F(FMA, 1, 0, ECX, 12) F(CX16, 1, 0, ECX, 13) F(SSE41, 1, 0, ECX, 19) F(SSE42, 1, 0, ECX, 20)                       \
+    F(MOVBE, 1, 0, ECX, 22) F(POPCNT, 1, 0, ECX, 23) F(AES, 1, 0, ECX, 25) F(XSAVE, 1, 0, ECX, 26)                     \
+    F(AVX, 1, 0, ECX, 28) F(F16C, 1, 0, ECX, 29) F(RDRAND, 1, 0, ECX, 30)                                              \
+    F(FSGSBASE, 7, 0, EBX, 0) F(BMI1, 7, 0, EBX, 3) F(AVX2, 7, 0, EBX, 5) F(BMI2, 7, 0, EBX, 8)                        \
+    F(INVPCID, 7, 0, EBX, 10) F(RDSEED, 7, 0, EBX, 18) F(ADX, 7, 0, EBX, 19) F(SMAP, 7, 0, EBX, 20)                    \
+    F(CLFLUSHOPT, 7, 0, EBX, 23) F(CLWB, 7, 0, EBX, 24) F(SHA, 7, 0, EBX, 29)                                          \
+    F(GFNI, 7, 0, ECX, 8) F(VAES, 7, 0, ECX, 9) F(VPCLMULQDQ, 7, 0, ECX, 10) F(RDPID, 7, 0, ECX, 22)                   \
+    F(XSAVEOPT, 13, 1, EAX, 0) F(XSAVEC, 13, 1, EAX, 1) F(XGETBV1, 13, 1, EAX, 2) F(XSAVES, 13, 1, EAX, 3)             \
+    F(SYSCALL, 0x80000001, 0, EDX, 11) F(RDTSCP, 0x80000001, 0, EDX, 27) F(LM, 0x80000001, 0, EDX, 29)                 \
+    F(3DNOWEXT, 0x80000001, 0, EDX, 30) F(3DNOW, 0x80000001, 0, EDX, 31)                                               \
+    F(LAHF64, 0x80000001, 0, ECX, 0) F(LZCNT, 0x80000001, 0, ECX, 5) F(SSE4A, 0x80000001, 0, ECX, 6)                   \
+    F(PREFETCHW, 0x80000001, 0, ECX, 8) F(WBNOINVD, 0x80000008, 0, EBX, 9)
+// clang-format on
+
+enum {
+    FEAT_NONE, /* part of every processor */
+#define F(name, leaf, sub, reg, bit) FEAT_##name,
+    FEATURES(F)
+#undef F
+        FEAT_COUNT
+};
+_Static_assert(FEAT_COUNT <= 64, "cpu->features has 64 bits");
+
+#endif
