@@ -1,9 +1,11 @@
-"""The states an x86 processor starts from: power-up and reset, INIT, start-up IPI.
+"""The states an x86 processor starts from: power-up and reset, INIT, start-up IPI, a kernel's entry without firmware.
 
 Values are those of the Intel manual, volume 3, table "IA-32 and Intel 64 Processor States Following Power-up, Reset,
 or INIT", loaded through the vCPU handle, so that every accelerator begins alike.  A processor is called from its own
 thread, or while it stands still.  Not modelled: built-in self test (EAX is 0), SMBASE.
 """
+
+from collections.abc import Mapping
 
 from accel._kvmabi import lib
 from accel.errors import HandleError
@@ -18,6 +20,8 @@ APIC_BASE_BSP, APIC_BASE_ENABLE = 0x100, 0x800
 DR6_RESET, DR7_RESET = 0xFFFF0FF0, 0x400
 FCW_POWER_UP, MXCSR_RESET = 0x40, 0x1F80
 CODE, DATA, LDT, BUSY_TSS = 11, 3, 2, 11  # descriptor types
+KERNEL_CODE, KERNEL_DATA = 0x10, 0x18  # the selectors that boot protocols name
+CR0_PE, CR0_ET, CR0_PG, CR4_PAE, EFER_LME, EFER_LMA = 0x1, 0x10, 0x8000_0000, 0x20, 0x100, 0x400
 
 LAPIC_ID, LAPIC_VERSION, LAPIC_DFR, LAPIC_SVR = 0x20, 0x30, 0xE0, 0xF0
 LAPIC_LVT_FIRST, LAPIC_LVT_LAST, LAPIC_LVT_LINT0 = 0x320, 0x370, 0x350
@@ -103,6 +107,37 @@ def load_sipi(vcpu: VcpuHandle, vector: int) -> None:
     vcpu.set_regs(regs)
 
 
+def load_kernel_entry(
+    vcpu: VcpuHandle, *, entry: int, registers: Mapping[str, int], gdt: tuple[int, int], cr3: int = 0
+) -> None:
+    """Load the state in which a boot loader enters a kernel: flat segments, interrupts off.
+
+    Args:
+        vcpu: a processor in its power-up state.
+        entry: linear address of the first instruction.
+        registers: general registers with a value; the others are 0.
+        gdt: linear address and size in bytes of a descriptor table that has code at selector 10h and data at 18h.
+        cr3: the top page table for 64-bit mode; 0: protected mode without paging.
+    """
+    sregs = vcpu.get_sregs()
+    long_mode = cr3 != 0
+    for name in ("ds", "es", "fs", "gs", "ss"):
+        _flat_segment(getattr(sregs, name), KERNEL_DATA, DATA, db=1)
+    _flat_segment(sregs.cs, KERNEL_CODE, CODE, db=int(not long_mode), long=int(long_mode))
+    sregs.gdt.base, sregs.gdt.limit = gdt[0], gdt[1] - 1
+    sregs.idt.base, sregs.idt.limit = 0, 0
+    sregs.cr0 = CR0_PE | CR0_ET | (CR0_PG if long_mode else 0)
+    sregs.cr3 = cr3
+    sregs.cr4 = CR4_PAE if long_mode else 0
+    sregs.efer = EFER_LME | EFER_LMA if long_mode else 0
+    vcpu.set_sregs(sregs)
+    regs = vcpu.get_regs()
+    for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *(f"r{n}" for n in range(8, 16))):
+        setattr(regs, name, registers.get(name, 0))
+    regs.rip, regs.rflags = entry, RFLAGS_RESET
+    vcpu.set_regs(regs)
+
+
 def _load_common(vcpu: VcpuHandle, *, cr0: int, apic_base: int) -> None:
     sregs = vcpu.get_sregs()
     for name in ("ds", "es", "fs", "gs", "ss"):
@@ -146,6 +181,11 @@ def _segment(segment: CData, selector: int, base: int, kind: int, *, code_or_dat
     segment.selector, segment.base, segment.limit, segment.type = selector, base, 0xFFFF, kind
     segment.present, segment.s = 1, int(code_or_data)
     segment.dpl = segment.db = segment.l = segment.g = segment.avl = segment.unusable = 0
+
+
+def _flat_segment(segment: CData, selector: int, kind: int, *, db: int, long: int = 0) -> None:
+    _segment(segment, selector, 0, kind, code_or_data=True)
+    segment.limit, segment.g, segment.db, segment.l = 0xFFFFFFFF, 1, db, long
 
 
 def _signature(vcpu: VcpuHandle) -> int:

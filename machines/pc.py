@@ -12,19 +12,23 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, HPET, system-manageme
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qom import (
     ConfigError,
     Device,
     GlobalProperty,
     Region,
+    Reset,
     did_you_mean,
     placed,
     prop,
     type_init,
 )
 from qom.board import Assembly, BoardMachine, BoardRegion
+
+if TYPE_CHECKING:
+    from machines.pc_direct import DirectLoader
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
@@ -49,6 +53,10 @@ class PcMachine(BoardMachine):
     ram: Region
     below_4g: int
     above_4g: int
+
+    def instance_init(self) -> None:
+        """Nothing loads a kernel before everything is there."""
+        self._loader: DirectLoader | None = None
 
     def init(self) -> None:
         """Make and wire the parts."""
@@ -75,16 +83,24 @@ class PcMachine(BoardMachine):
         if region.property == "firmware":
             from plugins.firmware import loader
 
-            loader.load_firmware(name)
+            if name != loader.NO_FIRMWARE:
+                loader.load_firmware(name)
         else:
             super().check_image(region, name)
 
     def creation_done(self) -> None:
         """Every device is there: fill what the firmware is told."""
         super().creation_done()
-        from machines import pc_firmware
+        from machines import pc_direct, pc_firmware
 
         pc_firmware.fill(self)
+        self._loader = pc_direct.loader_of(self)
+
+    def reset_exit(self, kind: Reset) -> None:
+        """Without firmware, everything is put where the kernel wants it once all parts are reset."""
+        super().reset_exit(kind)
+        if self._loader is not None:
+            self._loader.load()
 
     def powerdown(self) -> None:
         """The power button: PIIX4's."""
@@ -133,5 +149,7 @@ def pc_bios_init(machine: PcMachine, region: BoardRegion) -> bytes:
     """The image that ends where the reset vector is (QEMU's `bochs_bios_init`; SEED.md row 10)."""
     from plugins.firmware import loader
 
+    if machine.firmware == loader.NO_FIRMWARE:
+        return loader.empty_rom()
     with placed(machine.image_origin(region)):
         return loader.load_firmware(machine.firmware or None).data

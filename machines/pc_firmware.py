@@ -13,6 +13,7 @@ import attrs
 
 from machines import pc_chipset
 from plugins.firmware import acpi, fw_cfg, loader, mptable, placing, smbios
+from plugins.firmware.kernel import Request, open_kernel
 from qom import ConfigError, Device, placed
 
 if TYPE_CHECKING:
@@ -118,10 +119,10 @@ def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
     cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, numa_nodes(machine), numa_sizes(machine)))
     acpi.build(acpi_config(machine)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
-    if config.kernel is not None:
+    if config.kernel is not None and machine.firmware != loader.NO_FIRMWARE:
         with placed(config.origin_of("kernel")):
-            kernel = loader.load_kernel(config.kernel, config.initrd, config.append or "", low_memory=machine.below_4g)
-        kernel.install(cfg)
+            request = Request(initrd=config.initrd, append=config.append or "")
+            open_kernel(config.kernel).install(cfg, request, machine.below_4g)
 
 
 @attrs.frozen
@@ -154,12 +155,17 @@ def place_tables(machine: PcMachine) -> PlacedTables:
     memory = machine.system_bus.memory_space
     for address, data in placed_at.pieces:
         memory.write_bytes(address, data)
+    return PlacedTables(placed_at.rsdp, placed_at.smbios, placed_at.mp, e820_map(machine))
+
+
+def e820_map(machine: PcMachine) -> list[tuple[int, int, int]]:
+    """(start, size, type) of everything in memory once the tables are placed, ascending."""
     (_, below, kind), *above = ram_map(machine)
     e820 = [(0, min(EBDA, below), kind), (EBDA, EBDA_END - EBDA, E820_RESERVED)]
     e820.append((placing.FIRST, placing.LAST + 1 - placing.FIRST, E820_RESERVED))
     if below > MIB:
         e820.append((MIB, below - MIB, kind))
-    return PlacedTables(placed_at.rsdp, placed_at.smbios, placed_at.mp, [*e820, *above])
+    return [*e820, *above]
 
 
 def ram_map(machine: PcMachine) -> list[tuple[int, int, int]]:

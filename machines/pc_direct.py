@@ -1,0 +1,117 @@
+"""A PC that starts its kernel without firmware (`-bios none`).
+
+After every reset the loader does what firmware and a boot loader would have done: it puts the tables, the kernel and what
+belongs to it into memory, sets the memory types, and puts the first processor at the kernel's entry.  The other processors
+wait for their start-up IPI, as after any reset.  Without a kernel the first processor finds an empty ROM.
+
+Not done: option ROMs, addresses for PCI devices (an operating system that knows PCI assigns them), BIOS services.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from accel import x86_state
+from machines import pc_firmware
+from plugins.firmware import loader
+from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, open_kernel
+from qom import placed
+
+if TYPE_CHECKING:
+    from machines.pc import PcMachine
+
+__all__ = ["DirectLoader", "loader_of"]
+
+MIB: Final = 1 << 20
+FOUR_GIB: Final = 1 << 32
+
+# Memory types (Intel SDM vol. 3, 11.11): RAM is write-back, what lies above it below 4 GiB is uncached.
+MTRR_DEF_TYPE, MTRR_BASE_0, MTRR_MASK_0 = 0x2FF, 0x200, 0x201
+MTRR_FIXED_RAM, MTRR_FIXED_ADAPTER = (0x250, 0x258), (0x259,)
+MTRR_FIXED_ROM: Final = tuple(range(0x268, 0x270))
+ENABLED, FIXED_ENABLED, VALID = 1 << 11, 1 << 10, 1 << 11
+WRITE_BACK, WRITE_PROTECTED, UNCACHED = 6, 5, 0
+ADDRESS_BITS: Final = 40  # MAXPHYADDR of the smallest model
+
+LONG_MODE: Final = (0x8000_0001, 1 << 29)  # CPUID leaf, bit of EDX
+
+
+def loader_of(machine: PcMachine) -> DirectLoader | None:
+    """The loader of a machine that has no firmware, or None.
+
+    Raises:
+        ConfigError: its kernel cannot be started.
+    """
+    config = machine.vm.config
+    if machine.firmware != loader.NO_FIRMWARE:
+        return None
+    if config.kernel is None:
+        return DirectLoader(machine, None, Request())
+    with placed(config.origin_of("kernel")):
+        found = DirectLoader(
+            machine, open_kernel(config.kernel), Request(initrd=config.initrd, append=config.append or "")
+        )
+        found.plan(pc_firmware.e820_map(machine), 0)  # what does not fit is said now, not at the first reset
+    return found
+
+
+@attrs.frozen
+class DirectLoader:
+    """Starts the kernel of a machine without firmware."""
+
+    machine: PcMachine
+    kernel: Kernel | None
+    request: Request
+
+    def load(self) -> None:
+        """Fill memory and load the first processor's state; the machine has just been reset."""
+        machine = self.machine
+        for cpu in machine.cpus:
+            if cpu.vcpu is not None:
+                self._set_memory_types(cpu)
+        tables = pc_firmware.place_tables(machine)
+        start = self.plan(tables.e820, tables.rsdp)
+        if start is None:
+            return
+        memory = machine.system_bus.memory_space
+        for chunk in start.chunks:
+            memory.write_bytes(chunk.address, chunk.data)
+        first = machine.cpus[0] if machine.cpus else None
+        if first is not None and first.vcpu is not None:
+            x86_state.load_kernel_entry(
+                first.vcpu, entry=start.entry, registers=start.registers, gdt=start.gdt, cr3=start.cr3
+            )
+
+    def plan(self, e820: list[tuple[int, int, int]], rsdp: int) -> DirectStart | None:
+        """What lies where; None when there is no kernel."""
+        if self.kernel is None:
+            return None
+        memory = Memory(below=self.machine.below_4g, map=e820, rsdp=rsdp)
+        return self.kernel.direct(self.request, memory, long_mode=self._has_long_mode())
+
+    def _has_long_mode(self) -> bool:
+        for cpu in self.machine.cpus[:1]:
+            if cpu.vcpu is not None:
+                leaf, bit = LONG_MODE
+                return any(entry.function == leaf and entry.edx & bit for entry in cpu.vcpu.get_cpuid())
+        return True
+
+    def _set_memory_types(self, cpu: Any) -> None:
+        """As firmware leaves them."""
+        hole = FOUR_GIB - (MIB << 9 if self.machine.below_4g > FOUR_GIB - (MIB << 10) else MIB << 10)
+        values = {
+            MTRR_BASE_0: hole | UNCACHED,
+            MTRR_MASK_0: (1 << ADDRESS_BITS) - (FOUR_GIB - hole) | VALID,
+            MTRR_DEF_TYPE: ENABLED | FIXED_ENABLED | WRITE_BACK,
+        }
+        values |= dict.fromkeys(MTRR_FIXED_RAM, _eight(WRITE_BACK))
+        values |= dict.fromkeys(MTRR_FIXED_ADAPTER, _eight(UNCACHED))
+        values |= dict.fromkeys(MTRR_FIXED_ROM, _eight(WRITE_PROTECTED))
+        cpu.vcpu.set_msrs(values)
+
+
+def _eight(kind: int) -> int:
+    """A fixed-range register with one type in all eight fields."""
+    return int.from_bytes(bytes((kind,)) * 8, "little")

@@ -1,0 +1,180 @@
+"""A kernel to start: what every kind of one is to the board, and which kind a file is.
+
+`open_kernel` reads the file that `-kernel` names and finds its kind: a Linux bzImage (bzimage.py), an ELF file with a PVH
+note (pvh.py), a multiboot 1 image (multiboot.py).  A kernel is then started in one of two ways.  With firmware, `items`
+gives what our boot ROM of that kind reads from fw_cfg (bootrom.S and the files that include it).  Without firmware,
+`direct` says what lies where in memory and in which state the first processor starts; the board writes and loads that
+after every reset.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+import attrs
+
+from plugins.firmware.fw_cfg import E820_RAM, FwCfgIo
+from plugins.firmware.loader import ImageError
+
+__all__ = ["Chunk", "DirectStart", "Kernel", "Memory", "Request", "open_kernel", "read_image"]
+
+MIB: Final = 1 << 20
+PAGE: Final = 4096
+FIRMWARE_RESERVED: Final = MIB  # SeaBIOS keeps its tables at the top of low memory, and no initrd may lie there
+
+
+@attrs.frozen
+class Chunk:
+    """Bytes that lie at a guest-physical address before the guest starts; `what` is for messages."""
+
+    address: int
+    data: bytes
+    what: str
+
+    @property
+    def end(self) -> int:
+        """The first address after it."""
+        return self.address + len(self.data)
+
+
+@attrs.frozen
+class DirectStart:
+    """How a kernel starts without firmware.
+
+    entry: guest-physical address of the first instruction.  long_mode: in 64-bit mode with `cr3`, else in flat 32-bit
+    protected mode without paging.  registers: general registers with a value; the others are 0.
+    gdt: address and size in bytes of the descriptor table among the chunks; code is selector 10h, data 18h.
+    """
+
+    chunks: Sequence[Chunk]
+    entry: int
+    long_mode: bool
+    registers: Mapping[str, int]
+    gdt: tuple[int, int]
+    cr3: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Memory:
+    """The memory of a machine without firmware.
+
+    below: bytes of RAM below 4 GiB.  map: (start, size, type) of all there is, in the terms of an e820 map, ascending.
+    rsdp: guest-physical address of the ACPI root pointer, or 0.
+    """
+
+    below: int
+    map: Sequence[tuple[int, int, int]]
+    rsdp: int = 0
+
+    @property
+    def top(self) -> int:
+        """Where the RAM ends in which a kernel and what belongs to it may lie."""
+        return max((start + size for start, size, kind in self.map if kind == E820_RAM and start <= MIB), default=0)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What is asked for beside the kernel: `-initrd` and `-append`."""
+
+    initrd: str | None = None
+    append: str = ""
+
+
+class Kernel(ABC):
+    """A kernel that was recognised.
+
+    Args:
+        path: its file, for messages.
+        image: what the file holds.
+    """
+
+    kind: ClassVar[str]
+    """What a user calls such a file."""
+    rom: ClassVar[str]
+    """The boot ROM that starts it with firmware."""
+
+    def __init__(self, path: str, image: bytes) -> None:
+        self.path, self.image = path, image
+
+    @abstractmethod
+    def items(self, request: Request, low_memory: int) -> dict[int, bytes]:
+        """What the boot ROM finds in fw_cfg, by the item's number.
+
+        Args:
+            request: initrd and command line.
+            low_memory: bytes of RAM below 4 GiB.
+
+        Raises:
+            ImageError: something does not fit, or cannot be read.
+        """
+
+    @abstractmethod
+    def direct(self, request: Request, memory: Memory, *, long_mode: bool) -> DirectStart:
+        """How it starts without firmware.
+
+        Args:
+            request: initrd and command line.
+            memory: the machine's RAM.
+            long_mode: whether the processor has 64-bit mode.
+
+        Raises:
+            ImageError: something does not fit, or cannot be read.
+        """
+
+    def install(self, fw_cfg: FwCfgIo, request: Request, low_memory: int) -> None:
+        """Offer the kernel to firmware, and the boot ROM that starts it."""
+        for number, content in self.items(request, low_memory).items():
+            fw_cfg.add_bytes(number, content)
+
+    def error(self, text: str) -> ImageError:
+        """An error about this kernel."""
+        return ImageError(f"kernel '{self.path}' {text}")
+
+    def place_initrd(self, initrd: str, data: bytes, lowest: int, top: int) -> int:
+        """The address for an initrd: as high as `top` lets it, on a page.
+
+        Raises:
+            ImageError: it would begin below `lowest`, where the kernel ends.
+        """
+        address = (top - len(data)) & -PAGE
+        if address < lowest:
+            room = max(0, top - lowest)
+            raise ImageError(
+                f"initrd '{initrd}' does not fit: it has {len(data)} bytes, and between the kernel's end at {lowest:#x}"
+                f" and {top:#x} there are {room}: expected more memory (-m)"
+            )
+        return address
+
+
+def read_image(what: str, path: str) -> bytes:
+    """The content of a file that the user named.
+
+    Raises:
+        ImageError: it cannot be read, or is no file that ends.
+    """
+    try:
+        if Path(path).is_char_device():  # it might never end
+            raise ImageError(f"{what} '{path}' cannot be read: expected a file")
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{what} '{path}' cannot be read: {reason}") from None
+
+
+def open_kernel(path: str) -> Kernel:
+    """The kernel in a file.
+
+    Raises:
+        ImageError: it cannot be read, or is of no known kind, or is damaged.
+    """
+    from plugins.firmware.bzimage import BzImage
+
+    image = read_image("kernel", path)
+    kinds: tuple[type[BzImage], ...] = (BzImage,)
+    for kind in kinds:
+        if kind.recognise(image):
+            return kind(path, image)
+    raise ImageError(f"kernel '{path}' is of no known kind: expected a Linux bzImage")
