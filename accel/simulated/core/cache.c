@@ -22,7 +22,9 @@
 #include "chain.h"
 #include "ops.h"
 
-#define ARENA_SIZE   (48u << 20)
+#ifndef ARENA_SIZE /* builds for fuzzing make it small: a machine per input */
+#define ARENA_SIZE (48u << 20)
+#endif
 #define HASH_SIZE    16384
 #define PAGE_BUCKETS 4096
 #define MESSAGES     256
