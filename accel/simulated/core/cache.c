@@ -22,9 +22,7 @@
 #include "chain.h"
 #include "ops.h"
 
-#ifndef ARENA_SIZE /* builds for fuzzing make it small: a machine per input */
-#define ARENA_SIZE (48u << 20)
-#endif
+#define ARENA_SIZE   (48u << 20)
 #define HASH_SIZE    16384
 #define PAGE_BUCKETS 4096
 #define MESSAGES     256
@@ -66,6 +64,7 @@ void code_flush(sim_vcpu *cpu) {
     cache->used = 0;
     memset(cache->hash, 0, sizeof cache->hash);
     memset(cache->pages, 0, sizeof cache->pages);
+    memset(cpu->jc, 0, sizeof cpu->jc);
     map_changed(cpu);
     cpu->want_link = NULL;
 }
@@ -86,7 +85,7 @@ static void kill_block(sim_vcpu *cpu, struct block *b) {
     }
     *p = b->page_next;
     b->flags |= BF_DEAD;
-    map_changed(cpu); /* links and the jump cache know it */
+    map_changed(cpu); /* links and the jump cache look and see */
     for (unsigned k = 0; k <= b->count; k++)
         b->insns[k].fn = op_resync;
 }
@@ -97,19 +96,20 @@ static u64 line_mask(u64 gpa, u64 size) {
     return (~(u64)0 >> (63 - (last - first))) << first;
 }
 
-/* Of word k of the exact marks: the bits for [gpa, gpa + size), all in one page. */
+/* The words of the exact marks for [gpa, gpa + size), all in one page. */
+#define EACH_EXACT_WORD(k, gpa, size)                                                                                  \
+    for (unsigned k = (unsigned)((gpa)&0xfff) / 256, end_ = (unsigned)(((gpa) + (size)-1) & 0xfff) / 256; k <= end_;   \
+         k++)
+/* The bits of word k, which is one of these. */
 static u64 exact_mask(unsigned k, u64 gpa, u64 size) {
     unsigned first = (unsigned)(gpa & 0xfff) / 4, last = (unsigned)((gpa + size - 1) & 0xfff) / 4;
-    if (k < first / 64 || k > last / 64)
-        return 0;
     u64 from = k == first / 64 ? ~(u64)0 << (first % 64) : ~(u64)0,
         to = k == last / 64 ? ~(u64)0 >> (63 - last % 64) : ~(u64)0;
     return from & to;
 }
 static bool marked_exactly(struct slot *slot, u64 gpa, u64 size) {
-    for (unsigned k = 0; k < CODE_WORDS; k++) {
-        u64 mask = exact_mask(k, gpa, size);
-        if (mask && (atomic_load_explicit(&slot_code_exact(slot, gpa)[k], memory_order_relaxed) & mask))
+    EACH_EXACT_WORD(k, gpa, size) {
+        if (atomic_load_explicit(&slot_code_exact(slot, gpa)[k], memory_order_relaxed) & exact_mask(k, gpa, size))
             return true;
     }
     return false;
@@ -117,10 +117,10 @@ static bool marked_exactly(struct slot *slot, u64 gpa, u64 size) {
 /* Whether one of them was not there. */
 static bool mark_exactly(struct slot *slot, u64 gpa, u64 size) {
     bool news = false;
-    for (unsigned k = 0; k < CODE_WORDS; k++) {
+    EACH_EXACT_WORD(k, gpa, size) {
         u64 mask = exact_mask(k, gpa, size);
         _Atomic u64 *word = &slot_code_exact(slot, gpa)[k];
-        if (mask && (atomic_load_explicit(word, memory_order_relaxed) & mask) != mask) {
+        if ((atomic_load_explicit(word, memory_order_relaxed) & mask) != mask) {
             atomic_fetch_or(word, mask);
             news = true;
         }
@@ -244,7 +244,8 @@ static struct slot *locate(sim_vcpu *cpu, u64 lin, u64 *gpa, const u8 **host) {
     struct slot *slot;
     u64 page;
     const u8 *host_page;
-    slot = fetch_page(cpu, lin & PAGE_MASK, &page, &host_page);
+    bool large;
+    slot = fetch_page(cpu, lin & PAGE_MASK, &page, &host_page, &large);
     if (unlikely(!slot)) {
         cpu->exit.gpa = page | (lin & 0xfff);
         cpu->exit.write = 2;
@@ -254,6 +255,9 @@ static struct slot *locate(sim_vcpu *cpu, u64 lin, u64 *gpa, const u8 **host) {
     }
     *gpa = page | (lin & 0xfff);
     *host = host_page + (lin & 0xfff);
+    *code_page_word(cpu, lin) |= code_page_bit(lin);
+    if (large)
+        cpu->code_regions |= code_region_bit(lin);
     return slot;
 }
 
@@ -412,44 +416,61 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     return b;
 }
 
+/* Is b the block at cpu->rip, which is at `lin`, guest-physical `gpa`, `host`?  A block that cannot be used any more is
+ * dropped. */
+static bool fits(sim_vcpu *cpu, struct block *b, u64 lin, u64 gpa, const u8 *host, struct slot *slot) {
+    u8 two_pages[32];
+    if (b->gpa != gpa || b->ip != cpu->rip || b->key != cpu->code_key || (b->flags & BF_DEAD))
+        return false;
+    if (unlikely(b->len - 1u > cpu->ip_limit - (cpu->rip + cpu->ip_bias))) { /* CS has shrunk */
+        kill_block(cpu, b);
+        return false;
+    }
+    if (unlikely(b->flags & BF_CROSS)) {
+        gather(cpu, lin, host, two_pages);
+        if (memcmp(b->copy, two_pages, b->len) == 0)
+            return true;
+        kill_block(cpu, b);
+        return false;
+    }
+    if (b->epoch != cpu->epoch || b->host != host) {
+        mark(cpu, slot, gpa, b->len); /* the marks may have gone with a slot that was replaced */
+        if (unlikely(memcmp(b->copy, host, b->len) != 0)) {
+            kill_block(cpu, b);
+            return false;
+        }
+        b->epoch = cpu->epoch;
+        b->host = host;
+    }
+    return true;
+}
+
 struct block *code_lookup(sim_vcpu *cpu) {
     u64 lin, gpa, ip = cpu->rip;
     const u8 *host;
     struct slot *slot;
-    u8 two_pages[32];
+    struct jc_entry *jc = &cpu->jc[jc_hash(ip)];
+    struct block *b, *next;
 
     if (unlikely(!ip_ok(cpu, ip)))
         raise_gp0(cpu);
     lin = linear_ip(cpu, ip);
     slot = locate(cpu, lin, &gpa, &host);
-    for (struct block *b = cpu->cache->hash[block_hash(gpa, ip)], *next; b; b = next) {
-        next = b->hash_next;
-        if (b->gpa != gpa || b->ip != ip || b->key != cpu->code_key)
-            continue;
-        if (unlikely(b->len - 1u > cpu->ip_limit - (ip + cpu->ip_bias))) { /* CS has shrunk */
-            kill_block(cpu, b);
-            continue;
-        }
-        if (unlikely(b->flags & BF_CROSS)) {
-            gather(cpu, lin, host, two_pages);
-            if (memcmp(b->copy, two_pages, b->len) == 0)
-                return b;
-            kill_block(cpu, b);
-            continue;
-        }
-        if (unlikely(b->epoch != cpu->epoch || b->host != host)) {
-            mark(cpu, slot, gpa, b->len); /* the marks may have gone with a slot that was replaced */
-            if (memcmp(b->copy, host, b->len) != 0) {
-                kill_block(cpu, b);
-                continue;
-            }
-            b->epoch = cpu->epoch;
-            b->host = host;
-        }
-        return b;
+    if (jc->ip == ip && jc->block && fits(cpu, jc->block, lin, gpa, host, slot)) {
+        jc->gen = cpu->map_gen;
+        return jc->block;
     }
-    struct block *fresh = build(cpu, lin, gpa, host, slot);
-    if (unlikely(!fresh))
-        engine_again(cpu); /* once more, after a look at cpu->stop */
-    return fresh;
+    for (b = cpu->cache->hash[block_hash(gpa, ip)]; b; b = next) {
+        next = b->hash_next;
+        if (fits(cpu, b, lin, gpa, host, slot))
+            break;
+    }
+    if (!b && !(b = build(cpu, lin, gpa, host, slot)))
+        engine_again(cpu); /* the bytes changed: once more, after a look at cpu->stop */
+    if (!(b->flags & BF_CROSS)) {
+        jc->ip = ip;
+        jc->gen = cpu->map_gen;
+        jc->block = b;
+    }
+    return b;
 }

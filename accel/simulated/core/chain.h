@@ -3,8 +3,6 @@
 #define SIM_CHAIN_H
 #include "access.h"
 
-static inline unsigned jc_hash(u64 ip) { return (unsigned)(ip ^ ip >> 12) % JC_SIZE; }
-
 static inline bool may_chain(const sim_vcpu *cpu) {
 #ifdef SIM_NO_CHAIN /* builds without tail calls: back to the run loop after every block */
     (void)cpu;

@@ -31,6 +31,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "core.h"
 #include "feature_list.h"
 
@@ -216,7 +217,7 @@ _Static_assert(sizeof(struct insn) == 32, "struct insn is 32 bytes");
 struct block;
 struct block_link {
     struct block *to;
-    u64 gen; /* valid while equal to cpu->map_gen */
+    u64 gen; /* followed while equal to cpu->map_gen; stale, it is looked at again (code_lookup) */
 };
 
 /* A run of instructions ending with a branch, a state change, the page's end or BLOCK_MAX.  Belongs to one vCPU. */
@@ -483,8 +484,9 @@ struct sim_vcpu {
     jmp_buf jmp;
     struct code_cache *cache; /* cache.c */
     u32 epoch;                /* bumped at every KVM_RUN: blocks compare their bytes before the next use */
+    u64 code_pages[16];       /* filter: linear pages that links and jump cache entries of this map_gen lead to */
+    u64 code_regions;         /* the same for GiBs that hold such pages within large ones */
     u64 slow_writes;          /* page_bit() of pages written off the inline path since code_messages() */
-    u64 entry_gen;            /* map_gen before the KVM_RUN under way */
     u32 pauses;               /* PAUSE instructions */
     u32 step_flags;           /* why EV_STEP is set: STEP_* */
     struct replay replay;
@@ -577,6 +579,7 @@ static inline _Atomic u64 *slot_code(struct slot *s, u64 gpa) { return &s->code[
 static inline _Atomic u64 *slot_code_exact(struct slot *s, u64 gpa) {
     return &s->code_exact[((gpa - s->gpa) >> PAGE_SHIFT) * CODE_WORDS];
 }
+static inline unsigned jc_hash(u64 ip) { return (unsigned)(ip ^ ip >> 12) % JC_SIZE; }
 static inline u64 page_bit(u64 gpa) { return (u64)1 << ((gpa >> PAGE_SHIFT) % 64); }
 
 /* ---- run.c (engine) -------------------------------------------------------------------------------------------------
@@ -598,7 +601,25 @@ void cpu_mode_changed(sim_vcpu *cpu);
 void update_step(sim_vcpu *cpu);
 /* rip -> block may mean something else from now on. */
 #define MAP_CONTEXT 0xffffu
-static inline void map_changed(sim_vcpu *cpu) { cpu->map_gen += MAP_CONTEXT + 1; }
+static inline void map_changed(sim_vcpu *cpu) {
+    cpu->map_gen += MAP_CONTEXT + 1;
+    memset(cpu->code_pages, 0, sizeof cpu->code_pages);
+    cpu->code_regions = 0;
+}
+static inline u64 *code_page_word(sim_vcpu *cpu, u64 lin) {
+    u64 page = lin >> PAGE_SHIFT;
+    return &cpu->code_pages[(page ^ page >> 10) / 64 % 16];
+}
+static inline u64 code_page_bit(u64 lin) {
+    u64 page = lin >> PAGE_SHIFT;
+    return (u64)1 << ((page ^ page >> 10) % 64);
+}
+static inline u64 code_region_bit(u64 lin) { return (u64)1 << ((lin >> 30) % 64); }
+/* The translation of one linear page goes: has code been found by it? */
+static inline void map_page_changed(sim_vcpu *cpu, u64 lin) {
+    if ((*code_page_word(cpu, lin) & code_page_bit(lin)) || (cpu->code_regions & code_region_bit(lin)))
+        map_changed(cpu);
+}
 static inline bool ip_ok(const sim_vcpu *cpu, u64 ip) { return ip + cpu->ip_bias <= cpu->ip_limit; }
 /* Recompute fbase, rmax, wmax of one segment (also called for all by cpu_mode_changed). */
 void seg_update(sim_vcpu *cpu, struct seg *s);
@@ -672,9 +693,9 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
 u64 sys_read(sim_vcpu *cpu, u64 lin, unsigned size);
 void sys_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value);
 void sys_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write);
-/* Code fetch: where the linear page lies.  Raises #PF (instruction fetch).  Returns the slot, NULL when there is no
- * RAM. */
-struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page);
+/* Code fetch: where the linear page lies, and whether within a large one.  Raises #PF (instruction fetch).  Returns the
+ * slot, NULL when there is no RAM. */
+struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page, bool *large);
 struct slot *vm_slot(sim_vm *vm, u64 gpa);      /* the slot containing gpa, or NULL */
 void tlb_flush(sim_vcpu *cpu, bool global_too); /* also bumps map_gen */
 void tlb_flush_page(sim_vcpu *cpu, u64 lin);

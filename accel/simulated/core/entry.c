@@ -160,7 +160,6 @@ long vcpu_run(sim_vcpu *cpu) {
     pthread_mutex_lock(&cpu->guest_lock);
     atomic_store(&cpu->in_guest, 1);
     cpu->epoch++;
-    cpu->entry_gen = cpu->map_gen;
     map_changed(cpu); /* user space may have written code: the way into every block is a comparison */
     sys_state(cpu)->debug_icount = cpu->icount;
     complete_user_exit(cpu);

@@ -183,21 +183,7 @@ void engine_run(sim_vcpu *cpu) {
         }
         cpu->chain_miss = 0;
         jc = &cpu->jc[jc_hash(cpu->rip)];
-        if (jc->ip == cpu->rip && jc->gen == cpu->map_gen)
-            b = jc->block;
-        else if (jc->ip == cpu->rip && jc->gen == cpu->entry_gen && cpu->map_gen == cpu->entry_gen + MAP_CONTEXT + 1 &&
-                 memcmp(jc->block->copy, jc->block->host, jc->block->len) == 0) {
-            b = jc->block; /* of the last KVM_RUN, and nothing changed but perhaps the bytes */
-            b->epoch = cpu->epoch;
-            jc->gen = cpu->map_gen;
-        } else {
-            b = code_lookup(cpu);
-            if (!(b->flags & BF_CROSS)) {
-                jc->ip = cpu->rip;
-                jc->gen = cpu->map_gen;
-                jc->block = b;
-            }
-        }
+        b = likely(jc->ip == cpu->rip && jc->gen == cpu->map_gen) ? jc->block : code_lookup(cpu);
         if (cpu->want_link) {
             if (!(b->flags & BF_CROSS)) {
                 cpu->want_link->to = b;

@@ -170,7 +170,7 @@ struct system_state {
     u64 pending_lin;                      /* and of which instruction: dropped when user space moved rip */
     u8 kind;                              /* enum event_kind of the event being delivered */
     u64 tlb_used[NLEVELS][TLB_SIZE / 64]; /* entries of the TLB that hold something */
-    bool large_pages;                     /* the TLB has seen some since the last flush */
+    u64 large_pages;                      /* GiBs (code_region_bit) where the TLB has seen some since the last flush */
     bool data_breakpoints;                /* DR7 enables some: the TLB keeps those pages off the inline path */
     struct {
         bool pending, has_error;

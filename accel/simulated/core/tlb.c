@@ -38,27 +38,23 @@ void tlb_flush(sim_vcpu *cpu, bool global_too) {
             drop_entry(cpu, set, n);
     }
     if (global_too)
-        sys_state(cpu)->large_pages = false;
+        sys_state(cpu)->large_pages = 0;
     map_changed(cpu);
 }
 
-/* Returns whether something that may be code was there. */
-static bool drop_page(sim_vcpu *cpu, u64 lin) {
+static void drop_page(sim_vcpu *cpu, u64 lin) {
     u64 page = lin & lin_mask(cpu) & PAGE_MASK;
-    bool exec = false;
     for (unsigned set = 0; set < NLEVELS; set++) {
         struct tlb_info *t = &cpu->tlb_info[set][tlb_index(page)];
-        if (t->page == page) {
-            exec |= (t->flags & TI_EXEC) != 0;
+        if (t->page == page)
             drop_entry(cpu, set, tlb_index(page));
-        }
     }
-    return exec;
 }
 
 void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
     drop_page(cpu, lin);
-    if (sys_state(cpu)->large_pages) { /* the address may be any one inside a large page */
+    if (sys_state(cpu)->large_pages &
+        code_region_bit(lin & lin_mask(cpu))) { /* the address may be any one inside a large page */
         u64 page = lin & lin_mask(cpu), huge = ~(u64)0x3fffffff,
             large = (cpu->cr4 & CR4_PAE) ? ~(u64)0x1fffff : ~(u64)0x3fffff;
         EACH_USED(cpu, set, n) {
@@ -67,7 +63,7 @@ void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
                 drop_entry(cpu, set, n);
         }
     }
-    map_changed(cpu);
+    map_page_changed(cpu, lin & lin_mask(cpu));
 }
 
 bool tlb_protect_code(sim_vcpu *cpu, u64 gpa) {
@@ -130,8 +126,8 @@ struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, unsigned le
     struct walk w;
     if (!page_walk(cpu, lin, access, level, &w)) {
         cpu->fault.cr2 = lin;
-        if (drop_page(cpu, lin)) /* a fault leaves no translation of the page behind */
-            map_changed(cpu);
+        drop_page(cpu, lin); /* a fault leaves no translation of the page behind */
+        map_page_changed(cpu, lin);
         raise_fault(cpu, EXC_PF, w.error);
     }
     struct slot *slot = vm_slot(cpu->vm, w.gpa);
@@ -141,7 +137,7 @@ struct tlb_info *tlb_get(sim_vcpu *cpu, u64 lin, enum access access, unsigned le
     t->flags = w.flags;
     sys_state(cpu)->tlb_used[level][tlb_index(lin) / 64] |= (u64)1 << (tlb_index(lin) % 64);
     if (w.flags & TI_LARGE)
-        sys_state(cpu)->large_pages = true;
+        sys_state(cpu)->large_pages |= code_region_bit(lin);
     struct tlb_entry *e = &cpu->tlb_set[level][tlb_index(lin)];
     e->tag_r = e->tag_w = e->tag_x = TLB_NONE;
     if (slot) {
