@@ -2,8 +2,7 @@
 
 After every reset the loader does what firmware and a boot loader would have done: it puts the tables, the kernel and what
 belongs to it into memory, sets the memory types, and puts the first processor at the kernel's entry.  The other processors
-wait for their start-up IPI, as after any reset.  Without a kernel the first processor finds an empty ROM.
-
+wait for their start-up IPI, as after any reset.
 Not done: option ROMs, addresses for PCI devices (an operating system that knows PCI assigns them), BIOS services.
 """
 
@@ -17,7 +16,7 @@ from accel import x86_state
 from machines import pc_firmware
 from plugins.firmware import loader
 from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, open_kernel
-from qom import placed
+from qom import ConfigError, placed
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
@@ -42,13 +41,14 @@ def loader_of(machine: PcMachine) -> DirectLoader | None:
     """The loader of a machine that has no firmware, or None.
 
     Raises:
-        ConfigError: its kernel cannot be started.
+        ConfigError: it has no kernel, or one that cannot be started.
     """
     config = machine.vm.config
     if machine.firmware != loader.NO_FIRMWARE:
         return None
     if config.kernel is None:
-        return DirectLoader(machine, None, Request())
+        text = "there is nothing to start without firmware: expected a kernel (-kernel)"
+        raise ConfigError(text, config.origin_of("firmware"))
     with placed(config.origin_of("kernel")):
         found = DirectLoader(
             machine, open_kernel(config.kernel), Request(initrd=config.initrd, append=config.append or "")
@@ -62,7 +62,7 @@ class DirectLoader:
     """Starts the kernel of a machine without firmware."""
 
     machine: PcMachine
-    kernel: Kernel | None
+    kernel: Kernel
     request: Request
 
     def load(self) -> None:
@@ -73,8 +73,6 @@ class DirectLoader:
                 self._set_memory_types(cpu)
         tables = pc_firmware.place_tables(machine)
         start = self.plan(tables.e820, tables.rsdp)
-        if start is None:
-            return
         memory = machine.system_bus.memory_space
         for chunk in start.chunks:
             memory.write_bytes(chunk.address, chunk.data)
@@ -84,10 +82,8 @@ class DirectLoader:
                 first.vcpu, entry=start.entry, registers=start.registers, gdt=start.gdt, cr3=start.cr3
             )
 
-    def plan(self, e820: list[tuple[int, int, int]], rsdp: int) -> DirectStart | None:
-        """What lies where; None when there is no kernel."""
-        if self.kernel is None:
-            return None
+    def plan(self, e820: list[tuple[int, int, int]], rsdp: int) -> DirectStart:
+        """What lies where."""
         memory = Memory(below=self.machine.below_4g, map=e820, rsdp=rsdp)
         return self.kernel.direct(self.request, memory, long_mode=self._has_long_mode())
 

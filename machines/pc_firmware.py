@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from machines import pc_chipset
-from plugins.firmware import acpi, fw_cfg, loader, mptable, placing, smbios
+from plugins.firmware import acpi, bootrom, fw_cfg, loader, mptable, placing, smbios
 from plugins.firmware.kernel import Request, open_kernel
 from qom import ConfigError, Device, placed
 
@@ -114,15 +114,18 @@ def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
     cfg.add_file("etc/e820", fw_cfg.e820(ram_map(machine)))
     cfg.add_file("etc/system-states", bytes((128, 0, 0, 129, 128, 128)))
     paths = [f"/pci@i0cf8/ide@1,1/drive@{n // 2}/disk@{n % 2}" for n in sorted(disks(machine))]
-    if paths and order.startswith("c"):
-        cfg.add_file("bootorder", "\n".join(paths).encode() + b"\n\0")
+    entries = paths if order.startswith("c") else []
     cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, numa_nodes(machine), numa_sizes(machine)))
     acpi.build(acpi_config(machine)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
     if config.kernel is not None and machine.firmware != loader.NO_FIRMWARE:
         with placed(config.origin_of("kernel")):
             request = Request(initrd=config.initrd, append=config.append or "")
-            open_kernel(config.kernel).install(cfg, request, machine.below_4g)
+            kernel = open_kernel(config.kernel)
+            kernel.install(cfg, request, machine.below_4g)
+        entries.insert(0, bootrom.boot_order_entry(kernel.rom))
+    if entries:
+        cfg.add_file("bootorder", "\n".join(entries).encode() + b"\n\0")
 
 
 @attrs.frozen

@@ -32,13 +32,17 @@ class BootArea:
         self._chunks: list[Chunk] = []
         self._next = START
 
+    def next_address(self, align: int = 16) -> int:
+        """Where the next thing will lie."""
+        return -(-self._next // align) * align
+
     def add(self, data: bytes, what: str, align: int = 16) -> int:
         """Put something there; returns its address.
 
         Raises:
             ImageError: there is no room left.
         """
-        address = -(-self._next // align) * align
+        address = self.next_address(align)
         if address + len(data) > END:
             raise ImageError(f"no room for the {what} of {len(data)} bytes between {address:#x} and {END:#x}")
         self._chunks.append(Chunk(address, data, what))

@@ -16,6 +16,7 @@ from typing import ClassVar, Final
 
 import attrs
 
+from plugins.firmware import bootrom
 from plugins.firmware.fw_cfg import E820_RAM, FwCfgIo
 from plugins.firmware.loader import ImageError
 
@@ -128,6 +129,7 @@ class Kernel(ABC):
         """Offer the kernel to firmware, and the boot ROM that starts it."""
         for number, content in self.items(request, low_memory).items():
             fw_cfg.add_bytes(number, content)
+        bootrom.install(fw_cfg, self.rom)
 
     def error(self, text: str) -> ImageError:
         """An error about this kernel."""
@@ -141,12 +143,15 @@ class Kernel(ABC):
         """
         address = (top - len(data)) & -PAGE
         if address < lowest:
-            room = max(0, top - lowest)
-            raise ImageError(
-                f"initrd '{initrd}' does not fit: it has {len(data)} bytes, and between the kernel's end at {lowest:#x}"
-                f" and {top:#x} there are {room}: expected more memory (-m)"
-            )
+            raise self.no_room(initrd, len(data), lowest, top)
         return address
+
+    def no_room(self, initrd: str, size: int, lowest: int, top: int) -> ImageError:
+        """An error about an initrd that does not fit between the kernel's end and the end of RAM."""
+        return ImageError(
+            f"initrd '{initrd}' does not fit: it has {size} bytes, and between the kernel's end at {lowest:#x} and"
+            f" {top:#x} there are {max(0, top - lowest)}: expected more memory (-m)"
+        )
 
 
 def read_image(what: str, path: str) -> bytes:
@@ -171,10 +176,13 @@ def open_kernel(path: str) -> Kernel:
         ImageError: it cannot be read, or is of no known kind, or is damaged.
     """
     from plugins.firmware.bzimage import BzImage
+    from plugins.firmware.multiboot import Multiboot
+    from plugins.firmware.pvh import PvhElf
 
     image = read_image("kernel", path)
-    kinds: tuple[type[BzImage], ...] = (BzImage,)
+    kinds: tuple[type[BzImage | Multiboot | PvhElf], ...] = (BzImage, Multiboot, PvhElf)
     for kind in kinds:
         if kind.recognise(image):
             return kind(path, image)
-    raise ImageError(f"kernel '{path}' is of no known kind: expected a Linux bzImage")
+    names = [kind.kind for kind in kinds]
+    raise ImageError(f"kernel '{path}' is of no known kind: expected a {', a '.join(names[:-1])} or an {names[-1]}")

@@ -152,7 +152,7 @@ def test_the_32_bit_entry(tmp_path: Path, version: int, xloadflags: int, long_mo
 
 def test_what_is_no_kernel(tmp_path: Path) -> None:
     for content, message in (
-        (b"short", "is of no known kind: expected a Linux bzImage"),
+        (b"short", "is of no known kind: expected a Linux bzImage, a multiboot image or an ELF file with a PVH note"),
         (bzimage(boot_flag=0), "is no bzImage: at 0x1fe its setup header has 0x0: expected 0xaa55"),
         (bzimage(flags=0), "is a zImage, which is loaded below 640K: expected a bzImage"),
         (bzimage(version=0x0200), "has boot protocol 2.00: expected 2.02 or later"),
