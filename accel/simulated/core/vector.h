@@ -115,6 +115,21 @@ static inline void st256(sim_vcpu *cpu, const struct insn *i, unsigned seg, u64 
     mem_write_wide(cpu, seg, ea, 32, align, &v);
 }
 
+/* op_sse_move.c: MASKMOVQ and MASKMOVDQU.  BEGIN first. */
+void masked_bytes(sim_vcpu *cpu, const struct insn *i, const u8 *from, u32 mask, unsigned n);
+/* INSERTPS: element v goes where the immediate says, and zeros. */
+static inline x128 do_insertps(x128 a, u32 v, unsigned imm) {
+    union {
+        x128 x;
+        u32 d[4];
+    } to = {.x = a};
+    to.d[imm >> 4 & 3] = v;
+    for (unsigned k = 0; k < 4; k++)
+        if (imm >> k & 1)
+            to.d[k] = 0;
+    return to.x;
+}
+
 /* ---- generators ----
  * The slow path of a memory form is a function of its own, so that the handler needs no stack frame. */
 

@@ -93,8 +93,8 @@ def decode() -> Decoder:
         ("0fc7c8", MODE32, "ud", 3),
         ("0f20c0", MODE32, "mov_Rd_Cd", 3),
         ("0f2000", MODE32, "mov_Rd_Cd", 3),  # mod is ignored
-        ("0f1000", MODE32, "movups_load_m", 3),
-        ("0f10c1", MODE32, "movaps_load_r", 3),
+        ("0f1000", MODE32, "movu_m", 3),
+        ("0f10c1", MODE32, "mov_x_r", 3),
         ("f00f1000", MODE32, "ud", 4),  # LOCK
         ("c40418", MODE32, "load_far", 3),  # VEX has a register in this place
         ("66c5f81000", MODE64, "ud", 2),  # prefixes before VEX
