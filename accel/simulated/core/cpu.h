@@ -474,7 +474,7 @@ struct sim_vcpu {
     union vreg ymm[16];
     struct fpu fpu;
     u64 xcr0;
-    u64 features; /* a bit for each FEAT_* that CPUID announces; cpuid.c */
+    u64 features[2]; /* a bit for each FEAT_* that CPUID announces; cpuid.c */
 
     struct tlb_entry tlb_set[3][TLB_SIZE]; /* by LEVEL_* */
     struct tlb_info tlb_info[3][TLB_SIZE];
@@ -499,7 +499,7 @@ struct sim_vcpu {
     struct dtr gdt, idt;
     u64 tsc_offset;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
-    u64 star, lstar, cstar, fmask, kernel_gs_base, pat, misc_enable, mtrr_def_type, mtrr[32];
+    u64 star, lstar, cstar, fmask, kernel_gs_base, tsc_aux, pat, misc_enable, mtrr_def_type, mtrr[32];
 
     /* exceptions and events: exception.c, entry.c */
     struct {
@@ -733,7 +733,9 @@ static inline bool v86_mode(const sim_vcpu *cpu) { return (cpu->eflags & FL_VM) 
 static inline bool protected_mode(const sim_vcpu *cpu) { return (cpu->cr0 & CR0_PE) && !(cpu->eflags & FL_VM); }
 static inline bool long_mode(const sim_vcpu *cpu) { return (cpu->efer & EFER_LMA) != 0; }
 static inline bool stack_big(const sim_vcpu *cpu) { return (cpu->seg[SS].attr & SA_DB) != 0; }
-static inline bool has_feature(const sim_vcpu *cpu, unsigned feature) { return cpu->features >> feature & 1; }
+static inline bool has_feature(const sim_vcpu *cpu, unsigned feature) {
+    return cpu->features[feature / 64] >> (feature % 64) & 1;
+}
 static inline unsigned iopl(const sim_vcpu *cpu) { return (cpu->eflags & FL_IOPL) >> IOPL_SHIFT; }
 
 /* Whose rights a data access of the program has: which of the TLB's sets serves it.  The processor's own accesses to

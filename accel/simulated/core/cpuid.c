@@ -1,7 +1,7 @@
 /* CPUID: what the simulated processor can do, and the leaves user space chose from that with KVM_SET_CPUID2.
  *
  * Only what works is announced.  Not announced, because not modelled: x87, MMX, SSE, VME (virtual-8086 extensions),
- * performance counters, MONITOR/MWAIT, thermal control, long mode, no-execute.
+ * performance counters, MONITOR/MWAIT, thermal control.
  */
 #include <string.h>
 #include "system.h"
@@ -28,7 +28,20 @@
      ID_CMOV | ID_PAT | ID_PSE36)
 #define ID_HYPERVISOR (1u << 31) /* leaf 1 ECX */
 #define SIGNATURE     0x00000663 /* family 6 model 6 stepping 3, as QEMU's qemu32 */
-#define LM            (1u << 29) /* leaf 80000001h EDX */
+/* Leaf 80000001h EDX; ECX bit 0: LAHF and SAHF in 64-bit code */
+#define ID_SYSCALL   (1u << 11)
+#define ID_NX        (1u << 20)
+#define ID_PDPE1GB   (1u << 26)
+#define ID_RDTSCP    (1u << 27)
+#define ID_LM        (1u << 29)
+#define ID_LAHF64    (1u << 0)
+#define EXTENDED_EDX (ID_SYSCALL | ID_NX | ID_PDPE1GB | ID_RDTSCP | ID_LM)
+/* Leaf 7 EBX, ECX */
+#define ID_FSGSBASE (1u << 0)
+#define ID_SMEP     (1u << 7)
+#define ID_SMAP     (1u << 20)
+#define ID_UMIP     (1u << 2)
+#define LINEAR_BITS 48
 
 static const char brand[48] = "qom simulated i686 processor";
 
@@ -47,9 +60,12 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
         {.function = 4, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
         {.function = 5},
         {.function = 6},
-        {.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
+        {.function = 7,
+         .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+         .ebx = ID_FSGSBASE | ID_SMEP | ID_SMAP,
+         .ecx = ID_UMIP},
         {.function = 0x80000000, .eax = 0x80000008},
-        {.function = 0x80000001},
+        {.function = 0x80000001, .ecx = ID_LAHF64, .edx = EXTENDED_EDX},
         {.function = 0x80000002,
          .eax = text(brand),
          .ebx = text(brand + 4),
@@ -68,7 +84,7 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
         {.function = 0x80000005},
         {.function = 0x80000006},
         {.function = 0x80000007},
-        {.function = 0x80000008, .eax = PHYS_BITS | 32 << 8},
+        {.function = 0x80000008, .eax = PHYS_BITS | LINEAR_BITS << 8},
     };
     unsigned n = sizeof all / sizeof all[0];
     if (max >= n)
@@ -114,6 +130,11 @@ void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]) {
 
 enum { REG_EAX, REG_EBX, REG_ECX, REG_EDX };
 
+static bool is_amd(sim_vcpu *cpu) {
+    const struct kvm_cpuid_entry2 *e = find(cpu, 0, 0);
+    return e && e->ebx == text("Auth") && e->edx == text("enti") && e->ecx == text("cAMD");
+}
+
 void cpuid_changed(sim_vcpu *cpu) {
     static const struct {
         u32 leaf, sub;
@@ -123,7 +144,7 @@ void cpuid_changed(sim_vcpu *cpu) {
         FEATURES(F)
 #undef F
     };
-    u64 features = 1u << FEAT_NONE;
+    u64 features[2] = {1u << FEAT_NONE};
     struct kvm_cpuid_entry2 model[64];
     unsigned count = cpuid_supported(model, 64);
     for (unsigned n = 1; n < FEAT_COUNT; n++) {
@@ -131,21 +152,11 @@ void cpuid_changed(sim_vcpu *cpu) {
                                                    cpu->cpuid ? cpu->cpuid_count : count, place[n].leaf, place[n].sub);
         if (e) {
             u32 reg[4] = {e->eax, e->ebx, e->ecx, e->edx};
-            features |= (u64)(reg[place[n].reg] >> place[n].bit & 1) << n;
+            features[n / 64] |= (u64)(reg[place[n].reg] >> place[n].bit & 1) << (n % 64);
         }
     }
-    if (features != cpu->features)
+    if (memcmp(features, cpu->features, sizeof features) != 0)
         code_flush(cpu);
-    cpu->features = features;
+    memcpy(cpu->features, features, sizeof features);
+    sys_state(cpu)->amd = is_amd(cpu);
 }
-
-u32 cpuid_edx1(sim_vcpu *cpu) {
-    const struct kvm_cpuid_entry2 *e = find(cpu, 1, 0);
-    return e ? e->edx & MODEL_EDX : MODEL_EDX;
-}
-
-static bool extended_edx(const sim_vcpu *cpu, u32 bit) {
-    const struct kvm_cpuid_entry2 *e = find((sim_vcpu *)cpu, 0x80000001, 0);
-    return e && (e->edx & bit);
-}
-bool cpuid_has_1g_pages(const sim_vcpu *cpu) { return extended_edx(cpu, 1u << 26); }

@@ -163,9 +163,10 @@ static const struct row group7[8 + 64] = {
     [0] = {F1M(sgdt), Mv}, [1] = {F1M(sidt), Mv}, [2] = {F1M(lgdt), Mv, .attr = A_END}, [3] = {F1M(lidt), Mv, .attr = A_END},
     [4] = {F1(smsw), Ev}, [6] = {F1(lmsw), Ew, .attr = A_END}, [7] = {F1M(invlpg), Mv, .attr = A_END},
     [8 + 001] = {F1(vmcall), __, .attr = A_END}, [8 + 010] = {F1(monitor), __, .attr = A_END}, [8 + 011] = {F1(mwait), __, .attr = A_END},
+    [8 + 012] = {F1(clac), __, .feature = FEAT_SMAP}, [8 + 013] = {F1(stac), __, .feature = FEAT_SMAP},
     [8 + 020] = {F1(xgetbv), __, .attr = A_END}, [8 + 021] = {F1(xsetbv), __, .attr = A_END},
     EIGHT(8 + 040, F1(smsw), Ev), EIGHT(8 + 060, F1(lmsw), Ew, .attr = A_END),
-    [8 + 070] = {F1(swapgs), __, .attr = A_END | A_O64}, [8 + 071] = {F1(rdtscp), __, .attr = A_END}};
+    [8 + 070] = {F1(swapgs), __, .attr = A_END | A_O64}, [8 + 071] = {F1(rdtscp), __, .attr = A_END, .feature = FEAT_RDTSCP}};
 static const struct row group8[8] = {
     [4] = {FV(bt_I), Ev, Ib}, [5] = {FV(bts_I), Ev, Ib, .attr = A_LOCK}, [6] = {FV(btr_I), Ev, Ib, .attr = A_LOCK},
     [7] = {FV(btc_I), Ev, Ib, .attr = A_LOCK}};
@@ -248,13 +249,13 @@ static const struct row pause = {F1(pause), __};        /* F3 90 */
 static const struct row map2[256] = {
     [0x00] = {.attr = A_GRP, .sub = group6}, [0x01] = {.attr = A_GRP | A_GRP3, .sub = group7},
     [0x02] = {F1(lar), Gv, Ew}, [0x03] = {F1(lsl), Gv, Ew},
-    [0x05] = {F1(syscall), __, .attr = A_END}, [0x06] = {F1(clts), __, .attr = A_END}, [0x07] = {F1(sysret), Xv, .attr = A_END},
+    [0x05] = {F1(syscall), __, .attr = A_END, .feature = FEAT_SYSCALL}, [0x06] = {F1(clts), __, .attr = A_END}, [0x07] = {F1(sysret), Xv, .attr = A_END, .feature = FEAT_SYSCALL},
     [0x08] = {F1(invd), __, .attr = A_END}, [0x09] = {F1(wbinvd), __, .attr = A_END}, [0x0b] = {F1(ud), __, .attr = A_END},
     [0x0d] = {F1(nop), Ev, .attr = A_NEUT}, EIGHT(0x18, F1(nop), Ev, .attr = A_NEUT),
     [0x20] = {F1(mov_Rd_Cd), CD, Ry, .attr = A_END}, [0x21] = {F1(mov_Rd_Dd), CD, Ry, .attr = A_END},
     [0x22] = {F1(mov_Cd_Rd), CD, Ry, .attr = A_END}, [0x23] = {F1(mov_Dd_Rd), CD, Ry, .attr = A_END},
     [0x30] = {F1(wrmsr), __, .attr = A_END}, [0x31] = {F1(rdtsc), __, .attr = A_END}, [0x32] = {F1(rdmsr), __, .attr = A_END},
-    [0x33] = {F1(rdpmc), __, .attr = A_END}, [0x34] = {F1(sysenter), __, .attr = A_END}, [0x35] = {F1(sysexit), Xv, .attr = A_END},
+    [0x33] = {F1(rdpmc), __, .attr = A_END}, [0x34] = {F1(sysenter), __, .attr = A_END, .feature = FEAT_SEP}, [0x35] = {F1(sysexit), Xv, .attr = A_END, .feature = FEAT_SEP},
 #define C(code, cc)                                                                                                    \
     [0x40 + code] = {FV(cmov), Gv, Ev}, [0x80 + code] = {F1(j##cc), Jz, .attr = A_END | A_F64},                        \
     [0x90 + code] = {FB(setcc), Eb},

@@ -7,9 +7,6 @@
 #include <string.h>
 #include "system.h"
 
-#define DR6_BS    0x4000u
-#define DR6_FIXED 0xffff0ff0u
-
 bool interrupts_open(const sim_vcpu *cpu) { return (cpu->eflags & FL_IF) && !cpu->shadow; }
 
 /* ---- poll_events ----------------------------------------------------------------------------------------------------

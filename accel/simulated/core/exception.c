@@ -230,12 +230,81 @@ static void deliver_protected(sim_vcpu *cpu, unsigned vector, enum event_kind ki
     cpu_mode_changed(cpu);
 }
 
+/* ---- long mode ---- */
+
+/* The stack pointer at `at` in the 64-bit TSS: RSP0 to RSP2, or one of the interrupt stack table. */
+static u64 tss_stack64(sim_vcpu *cpu, u32 at, u32 ext) {
+    const struct seg *tr = &cpu->seg[TR];
+    if (at + 7 > tr->limit)
+        raise_fault(cpu, EXC_TS, SEL(tr->selector) | ext);
+    return sys_read(cpu, tr->base + at, 8);
+}
+
+static void deliver_long(sim_vcpu *cpu, unsigned vector, enum event_kind kind, bool has_error, u32 error,
+                         u64 return_rip) {
+    u32 ext = kind != EVENT_SOFT, idt_error = vector * 8 + 2 + ext;
+    if (vector * 16 + 15 > cpu->idt.limit)
+        raise_fault(cpu, EXC_GP, idt_error);
+    u64 gate = sys_read(cpu, cpu->idt.base + vector * 16, 8), high = sys_read(cpu, cpu->idt.base + vector * 16 + 8, 8);
+    u32 attr = (u32)(gate >> 40) & 0xff;
+    if ((attr & 0x1e) != GATE_INT32)
+        raise_fault(cpu, EXC_GP, idt_error);
+    if (kind == EVENT_SOFT && ((attr & SA_DPL) >> 5) < cpu->cpl)
+        raise_fault(cpu, EXC_GP, idt_error);
+    if (!(attr & SA_P))
+        raise_fault(cpu, EXC_NP, idt_error);
+
+    u16 sel = (u16)(gate >> 16);
+    u64 offset = (gate & 0xffff) | ((gate >> 32) & 0xffff0000) | high << 32;
+    struct desc cs;
+    if (sel_null(sel))
+        raise_fault(cpu, EXC_GP, ext);
+    if (!desc_fetch(cpu, sel, &cs))
+        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
+    unsigned dpl = seg_dpl(&cs.seg);
+    if (!seg_is_code(&cs.seg) || dpl > cpu->cpl || (cs.seg.attr & (SA_L | SA_DB)) != SA_L)
+        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
+    if (!seg_present(&cs.seg))
+        raise_fault(cpu, EXC_NP, SEL(sel) | ext);
+
+    u32 flags = cpu_eflags(cpu);
+    if (kind == EVENT_FAULT)
+        flags |= FL_RF;
+    else if (kind != EVENT_EXTERNAL)
+        flags &= ~FL_RF;
+    bool inner = !seg_conforming(&cs.seg) && dpl < cpu->cpl;
+    unsigned new_cpl = inner ? dpl : cpu->cpl, ist = (unsigned)(gate >> 32) & 7;
+    u64 sp = cpu->regs[RSP];
+    if (ist)
+        sp = tss_stack64(cpu, 0x1c + ist * 8, ext);
+    else if (inner)
+        sp = tss_stack64(cpu, 4 + dpl * 8, ext);
+    if (!canonical(offset))
+        raise_fault(cpu, EXC_GP, ext);
+    struct frame f = {
+        .n = 5, .size = 8, .item = {cpu->seg[SS].selector, cpu->regs[RSP], flags, cpu->seg[CS].selector, return_rip}};
+    if (has_error)
+        f.item[f.n++] = error;
+    desc_set_accessed(cpu, &cs);
+    cpu->regs[RSP] = frame_push64(cpu, sp & ~(u64)15, level_of(cpu, new_cpl), ext, &f);
+    if (inner)
+        seg_set_null_ss(cpu, new_cpl);
+    cpu->seg[CS] = cs.seg;
+    cpu->seg[CS].selector = (u16)(SEL(sel) | new_cpl);
+    cpu->cpl = (u8)new_cpl;
+    cpu->rip = offset;
+    cpu->eflags &= ~(FL_TF | FL_VM | FL_RF | FL_NT | ((attr & 1) ? 0 : FL_IF));
+    cpu_mode_changed(cpu);
+}
+
 void event_deliver(sim_vcpu *cpu, unsigned vector, enum event_kind kind, bool has_error, u32 error, u64 return_rip) {
     cpu->ev.delivering = 1;
     cpu->ev.vector = (u8)vector;
     sys_state(cpu)->kind = (u8)kind;
     if (real_mode(cpu))
         deliver_real(cpu, vector, return_rip);
+    else if (long_mode(cpu))
+        deliver_long(cpu, vector, kind, has_error, error, return_rip);
     else
         deliver_protected(cpu, vector, kind, has_error, error, return_rip);
     cpu->ev.delivering = 0;

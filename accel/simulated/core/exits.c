@@ -9,7 +9,7 @@
 /* The instruction that exited is done. */
 static void advance(sim_vcpu *cpu) {
     if (cpu->eflags & FL_TF)
-        cpu->db_pending |= 0x4000; /* single step */
+        cpu->db_pending |= DR6_BS;
     exit_advance(cpu);
 }
 
@@ -229,6 +229,11 @@ static int handle_cr(sim_vcpu *cpu) {
         break;
     case 8:
         ok = v <= 15;
+        if (ok && v < cpu->cr8) { /* user space has the APIC: it may let an interrupt through now */
+            cpu->cr8 = v;
+            cpu->run->exit_reason = KVM_EXIT_SET_TPR;
+            return 0;
+        }
         if (ok)
             cpu->cr8 = v;
         break;

@@ -8,7 +8,7 @@
 
 static u64 off_mask(const struct insn *i) { return i->osz == W16 ? 0xffff : i->osz == W32 ? 0xffffffff : ~(u64)0; }
 
-/* Split an EA/9A immediate, or read m16:16, m16:32. */
+/* Split an EA/9A immediate, or read m16:16, m16:32, m16:64. */
 static void far_operand(sim_vcpu *cpu, const struct insn *i, u16 *sel, u64 *off) {
     if (!(i->flags & IF_MEM)) {
         *off = i->imm & 0xffffffff & off_mask(i);
@@ -33,6 +33,25 @@ static void real_transfer(sim_vcpu *cpu, u16 sel, u64 off) {
     cpu_mode_changed(cpu);
 }
 
+/* Where the new code segment does not reach, or no address is. */
+static void check_offset(sim_vcpu *cpu, const struct seg *cs, u64 off) {
+    if (long_mode(cpu) && (cs->attr & SA_L) ? !canonical(off) : off > cs->limit)
+        raise_gp0(cpu);
+}
+
+/* A code segment cannot be 64-bit and 32-bit at once. */
+static void check_size(sim_vcpu *cpu, u16 sel, const struct desc *d) {
+    if (long_mode(cpu) && (d->seg.attr & (SA_L | SA_DB)) == (SA_L | SA_DB))
+        raise_fault(cpu, EXC_GP, SEL(sel));
+}
+
+/* Onto the stack of the code that runs. */
+static u64 push_here(sim_vcpu *cpu, const struct frame *f) {
+    if (cpu->mode == MODE64)
+        return frame_push64(cpu, cpu->regs[RSP], access_level(cpu), 0, f);
+    return frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), 0, f);
+}
+
 /* Rights to enter a code segment by JMP or CALL without a gate. */
 static void check_code_direct(sim_vcpu *cpu, u16 sel, const struct desc *d) {
     unsigned dpl = seg_dpl(&d->seg);
@@ -42,6 +61,7 @@ static void check_code_direct(sim_vcpu *cpu, u16 sel, const struct desc *d) {
     } else if (sel_rpl(sel) > cpu->cpl || dpl != cpu->cpl) {
         raise_fault(cpu, EXC_GP, SEL(sel));
     }
+    check_size(cpu, sel, d);
     if (!seg_present(&d->seg))
         raise_fault(cpu, EXC_NP, SEL(sel));
 }
@@ -66,8 +86,10 @@ static _Noreturn void to_task(sim_vcpu *cpu, const struct insn *i, u16 sel, cons
 }
 
 /* The code segment behind a call gate. */
-static u64 gate_target(sim_vcpu *cpu, u16 sel, const struct desc *gate, struct desc *cs, bool call) {
+static u64 gate_target(sim_vcpu *cpu, u16 sel, struct desc *gate, struct desc *cs, bool call) {
     check_system(cpu, sel, gate);
+    if (!desc_upper(cpu, sel, gate))
+        raise_fault(cpu, EXC_GP, SEL(sel));
     if (!seg_present(&gate->seg))
         raise_fault(cpu, EXC_NP, SEL(sel));
     u16 target = (u16)(gate->raw >> 16);
@@ -80,6 +102,11 @@ static u64 gate_target(sim_vcpu *cpu, u16 sel, const struct desc *gate, struct d
     unsigned dpl = seg_dpl(&cs->seg);
     if (!seg_is_code(&cs->seg) || dpl > cpu->cpl)
         raise_fault(cpu, EXC_GP, SEL(target));
+    if (long_mode(cpu)) {
+        off |= (u64)gate->upper << 32;
+        if ((cs->seg.attr & (SA_L | SA_DB)) != SA_L)
+            raise_fault(cpu, EXC_GP, SEL(target));
+    }
     if (!call && !seg_conforming(&cs->seg) && dpl != cpu->cpl)
         raise_fault(cpu, EXC_GP, SEL(target));
     if (!seg_present(&cs->seg))
@@ -93,7 +120,10 @@ static int far_kind(sim_vcpu *cpu, u16 sel, const struct desc *d) {
         return KIND_CODE;
     if (d->seg.attr & SA_S)
         raise_fault(cpu, EXC_GP, SEL(sel));
-    switch (d->seg.attr & SA_TYPE) {
+    u32 type = d->seg.attr & SA_TYPE;
+    if (long_mode(cpu) && type != 0xc)
+        raise_fault(cpu, EXC_GP, SEL(sel));
+    switch (type) {
     case 0x4:
     case 0xc:
         return KIND_GATE;
@@ -137,8 +167,7 @@ static void far_jump(sim_vcpu *cpu, const struct insn *i) {
     default:
         to_task(cpu, i, sel, &d, TASK_JMP);
     }
-    if (off > cs.seg.limit)
-        raise_gp0(cpu);
+    check_offset(cpu, &cs.seg, off);
     desc_set_accessed(cpu, &cs);
     commit_cs(cpu, &cs, cpu->cpl, off);
     cpu_mode_changed(cpu);
@@ -150,20 +179,45 @@ void op_jmp_far_mem(sim_vcpu *cpu, const struct insn *i) { far_jump(cpu, i); }
 /* ---- CALL ---------------------------------------------------------------------------------------------------------
  */
 
-static void call_gate(sim_vcpu *cpu, const struct insn *i, u16 sel, const struct desc *gate) {
+/* To an inner level through a call gate of long mode: 64-bit stack from the TSS, no parameters. */
+static void call_inner64(sim_vcpu *cpu, const struct insn *i, struct desc *cs, u64 off) {
+    unsigned dpl = seg_dpl(&cs->seg);
+    const struct seg *tr = &cpu->seg[TR];
+    u32 at = 4 + dpl * 8;
+    if (at + 7 > tr->limit)
+        raise_fault(cpu, EXC_TS, SEL(tr->selector));
+    u64 sp = sys_read(cpu, tr->base + at, 8);
+    check_offset(cpu, &cs->seg, off);
+    struct frame f = {
+        .n = 4,
+        .size = 8,
+        .item = {cpu->seg[SS].selector, cpu->regs[RSP], cpu->seg[CS].selector, insn_next_ip(i)},
+    };
+    desc_set_accessed(cpu, cs);
+    cpu->regs[RSP] = frame_push64(cpu, sp, level_of(cpu, dpl), 0, &f);
+    seg_set_null_ss(cpu, dpl);
+    commit_cs(cpu, cs, dpl, off);
+    cpu_mode_changed(cpu);
+}
+
+static void call_gate(sim_vcpu *cpu, const struct insn *i, u16 sel, struct desc *gate) {
     struct desc cs;
     u64 off = gate_target(cpu, sel, gate, &cs, true);
-    unsigned dpl = seg_dpl(&cs.seg), size = (gate->seg.attr & 8) ? 4 : 2;
+    unsigned dpl = seg_dpl(&cs.seg), size = long_mode(cpu) ? 8 : (gate->seg.attr & 8) ? 4 : 2;
     struct frame f = {.n = 0, .size = size};
     if (seg_conforming(&cs.seg) || dpl == cpu->cpl) {
-        if (off > cs.seg.limit)
-            raise_gp0(cpu);
+        check_offset(cpu, &cs.seg, off);
         f.item[f.n++] = cpu->seg[CS].selector;
         f.item[f.n++] = insn_next_ip(i);
         desc_set_accessed(cpu, &cs);
-        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), 0, &f);
+        cpu->regs[RSP] =
+            long_mode(cpu) ? frame_push64(cpu, cpu->regs[RSP], access_level(cpu), 0, &f) : push_here(cpu, &f);
         commit_cs(cpu, &cs, cpu->cpl, off);
         cpu_mode_changed(cpu);
+        return;
+    }
+    if (long_mode(cpu)) {
+        call_inner64(cpu, i, &cs, off);
         return;
     }
     u16 ss_sel;
@@ -226,10 +280,9 @@ static void far_call(sim_vcpu *cpu, const struct insn *i) {
     switch (far_kind(cpu, sel, &d)) {
     case KIND_CODE:
         check_code_direct(cpu, sel, &d);
-        if (off > d.seg.limit)
-            raise_gp0(cpu);
+        check_offset(cpu, &d.seg, off);
         desc_set_accessed(cpu, &d);
-        cpu->regs[RSP] = frame_push(cpu, &cpu->seg[SS], cpu->regs[RSP], access_level(cpu), 0, &f);
+        cpu->regs[RSP] = push_here(cpu, &f);
         commit_cs(cpu, &d, cpu->cpl, off);
         cpu_mode_changed(cpu);
         break;
@@ -262,13 +315,20 @@ static void check_return_cs(sim_vcpu *cpu, u16 sel, struct desc *cs) {
         raise_fault(cpu, EXC_GP, SEL(sel));
     if (seg_conforming(&cs->seg) ? dpl > rpl : dpl != rpl)
         raise_fault(cpu, EXC_GP, SEL(sel));
+    check_size(cpu, sel, cs);
     if (!seg_present(&cs->seg))
         raise_fault(cpu, EXC_NP, SEL(sel));
 }
 
-static void check_return_ss(sim_vcpu *cpu, u16 sel, unsigned rpl, struct desc *ss) {
-    if (sel_null(sel))
-        raise_gp0(cpu);
+/* The stack segment to return to with code segment `cs` at level `rpl`; null is one for 64-bit code inside ring 3. */
+static void check_return_ss(sim_vcpu *cpu, u16 sel, unsigned rpl, const struct desc *cs, struct desc *ss) {
+    if (sel_null(sel)) {
+        if (!long_mode(cpu) || !(cs->seg.attr & SA_L) || rpl == 3 || sel_rpl(sel) != rpl)
+            raise_gp0(cpu);
+        seg_set_null(&ss->seg, sel);
+        ss->seg.attr |= rpl << 5 | SA_ACC; /* nothing to set in memory */
+        return;
+    }
     if (!desc_fetch(cpu, sel, ss))
         raise_fault(cpu, EXC_GP, SEL(sel));
     if (sel_rpl(sel) != rpl || !seg_is_wdata(&ss->seg) || seg_dpl(&ss->seg) != rpl)
@@ -277,10 +337,12 @@ static void check_return_ss(sim_vcpu *cpu, u16 sel, unsigned rpl, struct desc *s
         raise_fault(cpu, EXC_SS, SEL(sel));
 }
 
-/* The stack pointer part of a return to an outer level: the new segment's size decides how much of it is replaced. */
-static void set_outer_sp(sim_vcpu *cpu, const struct desc *ss, u64 sp) {
+/* The stack part of a return to an outer level: the new segment's size decides how much of the pointer is replaced. */
+static void set_outer_sp(sim_vcpu *cpu, const struct desc *cs, const struct desc *ss, u64 sp) {
     cpu->seg[SS] = ss->seg;
-    if (ss->seg.attr & SA_DB)
+    if (long_mode(cpu) && (cs->seg.attr & SA_L))
+        cpu->regs[RSP] = sp;
+    else if (ss->seg.attr & SA_DB)
         cpu->regs[RSP] = (u32)sp;
     else
         *reg16(cpu, RSP) = (u16)sp;
@@ -303,24 +365,18 @@ void op_ret_far(sim_vcpu *cpu, const struct insn *i) {
     check_return_cs(cpu, sel, &cs);
     unsigned rpl = sel_rpl(sel);
     if (rpl == cpu->cpl) {
-        if (off > cs.seg.limit)
-            raise_gp0(cpu);
+        check_offset(cpu, &cs.seg, off);
         desc_set_accessed(cpu, &cs);
         drop(cpu, i, 2 * size + release);
         commit_cs(cpu, &cs, rpl, off);
     } else {
         u64 sp = stack_item(cpu, i, 2, release);
         u16 ss_sel = (u16)stack_item(cpu, i, 3, release);
-        check_return_ss(cpu, ss_sel, rpl, &ss);
-        if (off > cs.seg.limit)
-            raise_gp0(cpu);
+        check_return_ss(cpu, ss_sel, rpl, &cs, &ss);
+        check_offset(cpu, &cs.seg, off);
         desc_set_accessed(cpu, &cs);
         desc_set_accessed(cpu, &ss);
-        set_outer_sp(cpu, &ss, sp);
-        if (ss.seg.attr & SA_DB)
-            cpu->regs[RSP] = (u32)(cpu->regs[RSP] + release);
-        else
-            *reg16(cpu, RSP) = (u16)(cpu->regs[RSP] + release);
+        set_outer_sp(cpu, &cs, &ss, sp + release);
         commit_cs(cpu, &cs, rpl, off);
         drop_inner_segments(cpu);
     }
@@ -332,10 +388,50 @@ static void nmi_unmask(sim_vcpu *cpu) { cpu->ev.nmi_masked = 0; }
 
 #define IRET_FLAGS (FL_ARITH | FL_TF | FL_DF | FL_NT | FL_RF | FL_AC | FL_ID)
 
+/* IRET of long mode: the stack pointer comes back even without a change of level when 64-bit code returns; no tasks, no
+ * V8086 mode.  keep: which EFLAGS bits the image has. */
+static void iret_long(sim_vcpu *cpu, const struct insn *i, u32 keep) {
+    if (cpu->eflags & FL_NT)
+        raise_gp0(cpu);
+    u64 off = stack_item(cpu, i, 0, 0), sp = 0;
+    u16 sel = (u16)stack_item(cpu, i, 1, 0);
+    u32 flags = (u32)stack_item(cpu, i, 2, 0);
+    struct desc cs, ss;
+    check_return_cs(cpu, sel, &cs);
+    unsigned rpl = sel_rpl(sel);
+    bool with_stack = cpu->mode == MODE64 || rpl != cpu->cpl;
+    if (with_stack) {
+        sp = stack_item(cpu, i, 3, 0);
+        u16 ss_sel = (u16)stack_item(cpu, i, 4, 0);
+        check_return_ss(cpu, ss_sel, rpl, &cs, &ss);
+    }
+    check_offset(cpu, &cs.seg, off);
+    desc_set_accessed(cpu, &cs);
+    u32 mask = IRET_FLAGS | (cpu->cpl <= iopl(cpu) ? FL_IF : 0) | (cpu->cpl == 0 ? FL_IOPL | FL_VIF | FL_VIP : 0);
+    if (with_stack) {
+        desc_set_accessed(cpu, &ss);
+        set_outer_sp(cpu, &cs, &ss, sp);
+    } else {
+        drop(cpu, i, 3u << i->osz);
+    }
+    bool outer = rpl != cpu->cpl;
+    commit_cs(cpu, &cs, rpl, off);
+    if (outer)
+        drop_inner_segments(cpu);
+    nmi_unmask(cpu);
+    cpu_set_eflags(cpu, flags, mask & keep);
+    cpu_mode_changed(cpu);
+    RETIRE(cpu, i, cpu->rip);
+}
+
 void op_iret(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     unsigned size = 1u << i->osz;
     u32 keep = i->osz == W16 ? 0xffff : 0xffffffff; /* which EFLAGS bits the image has */
+    if (long_mode(cpu)) {
+        iret_long(cpu, i, keep);
+        return;
+    }
     if (v86_mode(cpu) && iopl(cpu) < 3)
         raise_gp0(cpu);
     if (protected_mode(cpu) && (cpu->eflags & FL_NT)) {
@@ -384,20 +480,18 @@ void op_iret(sim_vcpu *cpu, const struct insn *i) {
     check_return_cs(cpu, sel, &cs);
     unsigned rpl = sel_rpl(sel);
     if (rpl == cpu->cpl) {
-        if (off > cs.seg.limit)
-            raise_gp0(cpu);
+        check_offset(cpu, &cs.seg, off);
         desc_set_accessed(cpu, &cs);
         drop(cpu, i, 3 * size);
         commit_cs(cpu, &cs, rpl, off);
     } else {
         u64 sp = stack_item(cpu, i, 3, 0);
         u16 ss_sel = (u16)stack_item(cpu, i, 4, 0);
-        check_return_ss(cpu, ss_sel, rpl, &ss);
-        if (off > cs.seg.limit)
-            raise_gp0(cpu);
+        check_return_ss(cpu, ss_sel, rpl, &cs, &ss);
+        check_offset(cpu, &cs.seg, off);
         desc_set_accessed(cpu, &cs);
         desc_set_accessed(cpu, &ss);
-        set_outer_sp(cpu, &ss, sp);
+        set_outer_sp(cpu, &cs, &ss, sp);
         commit_cs(cpu, &cs, rpl, off);
         drop_inner_segments(cpu);
     }
@@ -450,42 +544,99 @@ void op_into(sim_vcpu *cpu, const struct insn *i) {
 /* ---- fast system calls ----------------------------------------------------------------------------------------------
  */
 
-static void flat_segments(sim_vcpu *cpu, u16 cs, u16 ss, unsigned cpl) {
-    cpu->seg[CS] = (struct seg){.selector = cs, .limit = 0xffffffff, .attr = 0xc09b | cpl << 5};
-    cpu->seg[SS] = (struct seg){.selector = ss, .limit = 0xffffffff, .attr = 0xc093 | cpl << 5};
+enum code_size { FLAT32, FLAT64 };
+
+static void flat_segments(sim_vcpu *cpu, u16 cs, u16 ss, unsigned cpl, enum code_size size) {
+    u32 sizes = size == FLAT64 ? SA_L : SA_DB;
+    cpu->seg[CS] = (struct seg){.selector = cs, .limit = 0xffffffff, .attr = SA_G | sizes | 0x9b | cpl << 5};
+    cpu->seg[SS] = (struct seg){.selector = ss, .limit = 0xffffffff, .attr = SA_G | SA_DB | 0x93 | cpl << 5};
     cpu->cpl = (u8)cpl;
+    cpu_mode_changed(cpu);
 }
 
+/* AMD's processors have no SYSENTER in long mode, Intel's no SYSCALL outside 64-bit code. */
 void op_sysenter(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
+    if (long_mode(cpu) && sys_state(cpu)->amd)
+        raise_ud(cpu);
     if (!(cpu->cr0 & CR0_PE) || (cpu->sysenter_cs & 0xfffc) == 0)
         raise_gp0(cpu);
+    u16 cs = (u16)(cpu->sysenter_cs & 0xfffc);
     cpu_set_eflags(cpu, 0, FL_VM | FL_IF | FL_RF);
-    flat_segments(cpu, (u16)(cpu->sysenter_cs & 0xfffc), (u16)((cpu->sysenter_cs & 0xfffc) + 8), 0);
-    cpu->regs[RSP] = (u32)cpu->sysenter_esp;
-    cpu->rip = (u32)cpu->sysenter_eip;
-    cpu_mode_changed(cpu);
+    cpu->regs[RSP] = long_mode(cpu) ? cpu->sysenter_esp : (u32)cpu->sysenter_esp;
+    cpu->rip = long_mode(cpu) ? cpu->sysenter_eip : (u32)cpu->sysenter_eip;
+    flat_segments(cpu, cs, (u16)(cs + 8), 0, long_mode(cpu) ? FLAT64 : FLAT32);
     RETIRE(cpu, i, cpu->rip);
 }
 
 void op_sysexit(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
+    if (long_mode(cpu) && sys_state(cpu)->amd)
+        raise_ud(cpu);
     if (!protected_mode(cpu) || cpu->cpl || (cpu->sysenter_cs & 0xfffc) == 0)
         raise_gp0(cpu);
     u16 base = (u16)(cpu->sysenter_cs & 0xfffc);
-    flat_segments(cpu, (u16)((base + 16) | 3), (u16)((base + 24) | 3), 3);
-    cpu->regs[RSP] = (u32)cpu->regs[RCX];
-    cpu->rip = (u32)cpu->regs[RDX];
-    cpu_mode_changed(cpu);
+    if (i->osz == W64) {
+        if (!canonical(cpu->regs[RCX]) || !canonical(cpu->regs[RDX]))
+            raise_gp0(cpu);
+        cpu->regs[RSP] = cpu->regs[RCX];
+        cpu->rip = cpu->regs[RDX];
+        flat_segments(cpu, (u16)((base + 32) | 3), (u16)((base + 40) | 3), 3, FLAT64);
+    } else {
+        cpu->regs[RSP] = (u32)cpu->regs[RCX];
+        cpu->rip = (u32)cpu->regs[RDX];
+        flat_segments(cpu, (u16)((base + 16) | 3), (u16)((base + 24) | 3), 3, FLAT32);
+    }
     RETIRE(cpu, i, cpu->rip);
 }
 
-/* Announced only with long mode, and there only in 64-bit code (Intel). */
+static void need_syscall(sim_vcpu *cpu) {
+    if (!(cpu->efer & EFER_SCE) || !protected_mode(cpu) || (cpu->mode != MODE64 && !sys_state(cpu)->amd))
+        raise_ud(cpu);
+}
+
+/* SYSCALL and SYSRET look at TF as it is afterwards: with it masked there is no trap in the kernel, and the program
+ * that gets it back traps before its first instruction. */
+static void syscall_trap(sim_vcpu *cpu) {
+    sys_state(cpu)->soft_interrupt_at = cpu->icount;
+    if (cpu->eflags & FL_TF)
+        cpu->db_pending |= DR6_BS;
+}
+
 void op_syscall(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
-    raise_ud(cpu);
+    need_syscall(cpu);
+    u16 cs = (u16)(cpu->star >> 32) & 0xfffc;
+    cpu->regs[RCX] = cpu->mode == MODE64 ? insn_next_ip(i) : (u32)insn_next_ip(i);
+    if (long_mode(cpu)) {
+        cpu->regs[R11] = cpu_eflags(cpu) & ~FL_RF;
+        cpu->rip = cpu->mode == MODE64 ? cpu->lstar : cpu->cstar;
+        cpu_set_eflags(cpu, 0, ((u32)cpu->fmask | FL_RF) & ~FL_1);
+        flat_segments(cpu, cs, (u16)(cs + 8), 0, FLAT64);
+    } else {
+        cpu->rip = (u32)cpu->star;
+        cpu_set_eflags(cpu, 0, FL_IF | FL_VM | FL_RF);
+        flat_segments(cpu, cs, (u16)(cs + 8), 0, FLAT32);
+    }
+    RETIRE(cpu, i, cpu->rip);
+    syscall_trap(cpu);
 }
+
+#define SYSRET_FLAGS (FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_AC | FL_VIF | FL_VIP | FL_ID)
+
 void op_sysret(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
-    raise_ud(cpu);
+    need_syscall(cpu);
+    bool to64 = i->osz == W64;
+    if (cpu->cpl || (to64 && !sys_state(cpu)->amd && !canonical(cpu->regs[RCX])))
+        raise_gp0(cpu);
+    u16 base = (u16)(cpu->star >> 48);
+    cpu->rip = to64 ? cpu->regs[RCX] : (u32)cpu->regs[RCX];
+    if (long_mode(cpu))
+        cpu_set_eflags(cpu, (u32)cpu->regs[R11] & ~FL_RF, SYSRET_FLAGS | FL_RF);
+    else
+        cpu_set_eflags(cpu, FL_IF, FL_IF);
+    flat_segments(cpu, (u16)((base + (to64 ? 16 : 0)) | 3), (u16)((base + 8) | 3), 3, to64 ? FLAT64 : FLAT32);
+    RETIRE(cpu, i, cpu->rip);
+    syscall_trap(cpu);
 }

@@ -8,7 +8,10 @@
 
 // clang-format off
 #define FEATURES(F)                                                                                                    \
-    F(FPU, 1, 0, EDX, 0) F(TSC, 1, 0, EDX, 4) F(MSR, 1, 0, EDX, 5) F(CX8, 1, 0, EDX, 8) F(SEP, 1, 0, EDX, 11)          \
+    F(FPU, 1, 0, EDX, 0) F(DE, 1, 0, EDX, 2) F(PSE, 1, 0, EDX, 3) F(PAE, 1, 0, EDX, 6) F(MCE, 1, 0, EDX, 7)            \
+    F(PGE, 1, 0, EDX, 13) F(SMEP, 7, 0, EBX, 7) F(UMIP, 7, 0, ECX, 2) F(NX, 0x80000001, 0, EDX, 20)                    \
+    F(PDPE1GB, 0x80000001, 0, EDX, 26)                                                                                 \
+    F(TSC, 1, 0, EDX, 4) F(MSR, 1, 0, EDX, 5) F(CX8, 1, 0, EDX, 8) F(SEP, 1, 0, EDX, 11)          \
     F(CMOV, 1, 0, EDX, 15) F(CLFSH, 1, 0, EDX, 19) F(MMX, 1, 0, EDX, 23) F(FXSR, 1, 0, EDX, 24)                        \
     F(SSE, 1, 0, EDX, 25) F(SSE2, 1, 0, EDX, 26)                                                                       \
     F(SSE3, 1, 0, ECX, 0) F(PCLMULQDQ, 1, 0, ECX, 1) F(MONITOR, 1, 0, ECX, 3) F(SSSE3, 1, 0, ECX, 9)                   \
@@ -33,6 +36,6 @@ enum {
 #undef F
         FEAT_COUNT
 };
-_Static_assert(FEAT_COUNT <= 64, "cpu->features has 64 bits");
+_Static_assert(FEAT_COUNT <= 128, "cpu->features has 128 bits");
 
 #endif

@@ -1,7 +1,8 @@
 /* Model-specific registers: RDMSR, WRMSR, KVM_GET_MSRS, KVM_SET_MSRS.
  *
- * With an effect: TSC, APIC base, SYSENTER, EFER.  Stored and checked: MTRRs, PAT, MISC_ENABLE.  Read as zero: machine
- * check with no banks, microcode revision.  Anything else does not exist: #GP(0), as on KVM.
+ * With an effect: TSC, APIC base, SYSENTER, SYSCALL, segment bases, EFER.  Stored and checked: MTRRs, PAT, MISC_ENABLE,
+ * TSC_AUX, machine-check banks (no error is ever found).  Read as zero: microcode revision, and what the kernels for
+ * AMD's K8 look at without asking first.  Anything else does not exist: #GP(0), as on KVM.
  */
 #include <x86intrin.h>
 #include "system.h"
@@ -28,8 +29,26 @@
 #define MSR_MTRR_FIX4K      0x268
 #define MSR_PAT             0x277
 #define MSR_MTRR_DEF_TYPE   0x2ff
+#define MSR_MCG_CTL         0x17b
+#define MSR_MC0_CTL         0x400
 #define MSR_EFER            0xc0000080
+#define MSR_STAR            0xc0000081
+#define MSR_LSTAR           0xc0000082
+#define MSR_CSTAR           0xc0000083
+#define MSR_FMASK           0xc0000084
+#define MSR_FS_BASE         0xc0000100
+#define MSR_GS_BASE         0xc0000101
+#define MSR_KERNEL_GS_BASE  0xc0000102
+#define MSR_TSC_AUX         0xc0000103
+#define MSR_K8_SYSCFG       0xc0010010
+#define MSR_K7_HWCR         0xc0010015
+#define MSR_K8_INT_PENDING  0xc0010055
+#define MSR_K8_TSEG_ADDR    0xc0010112
+#define MSR_K8_TSEG_MASK    0xc0010113
+#define MSR_VM_HSAVE_PA     0xc0010117
+#define MSR_AMD64_PATCH     0xc0010020
 #define MTRR_VARIABLE       8
+#define MCG_CTL_P           0x100u
 
 const u32 msr_index_list[] = {
     MSR_TSC,
@@ -40,6 +59,13 @@ const u32 msr_index_list[] = {
     MSR_MISC_ENABLE,
     MSR_PAT,
     MSR_MCG_STATUS,
+    MSR_MCG_CTL,
+    MSR_STAR,
+    MSR_LSTAR,
+    MSR_CSTAR,
+    MSR_FMASK,
+    MSR_KERNEL_GS_BASE,
+    MSR_TSC_AUX,
     MSR_MTRR_DEF_TYPE,
     0x200,
     0x201,
@@ -87,6 +113,58 @@ static u64 *mtrr(sim_vcpu *cpu, u32 index) {
     return NULL;
 }
 
+/* A machine-check bank's register: CTL, STATUS, ADDR, MISC of each in turn; NULL when the number is none. */
+static u64 *mc_bank(sim_vcpu *cpu, u32 index) {
+    return index - MSR_MC0_CTL < 4 * MC_BANKS ? &sys_state(cpu)->mc[index - MSR_MC0_CTL] : NULL;
+}
+static bool mc_value_ok(u32 index, u64 v, bool host) {
+    if ((index & 3) == 0)
+        return !v || !~v; /* CTL: all or nothing is defined */
+    return host || (index & 3) != 1 || !v;
+}
+
+/* Plain 64-bit registers that hold an address. */
+static u64 *address_msr(sim_vcpu *cpu, u32 index) {
+    switch (index) {
+    case MSR_SYSENTER_ESP:
+        return &cpu->sysenter_esp;
+    case MSR_SYSENTER_EIP:
+        return &cpu->sysenter_eip;
+    case MSR_LSTAR:
+        return &cpu->lstar;
+    case MSR_CSTAR:
+        return &cpu->cstar;
+    case MSR_FS_BASE:
+        return &cpu->seg[FS].base;
+    case MSR_GS_BASE:
+        return &cpu->seg[GS].base;
+    case MSR_KERNEL_GS_BASE:
+        return &cpu->kernel_gs_base;
+    default:
+        return NULL;
+    }
+}
+/* These came with long mode. */
+static bool long_mode_msr(u32 index) {
+    return (index >= MSR_LSTAR && index <= MSR_FMASK) || (index >= MSR_FS_BASE && index <= MSR_KERNEL_GS_BASE);
+}
+
+/* Read as zero, whatever is written. */
+static bool k8_msr(u32 index) {
+    switch (index) {
+    case MSR_K8_SYSCFG:
+    case MSR_K7_HWCR:
+    case MSR_K8_INT_PENDING:
+    case MSR_K8_TSEG_ADDR:
+    case MSR_K8_TSEG_MASK:
+    case MSR_VM_HSAVE_PA:
+    case MSR_AMD64_PATCH:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool mtrr_type_ok(u64 t) { return t < 8 && ((1u << t) & 0x73); } /* 0 1 4 5 6 */
 static bool pat_type_ok(u64 t) { return t < 8 && ((1u << t) & 0xf3); }  /* also 7 */
 
@@ -106,9 +184,19 @@ static bool mtrr_value_ok(u32 index, u64 v) {
 }
 
 int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
-    u64 *p = mtrr(cpu, index);
+    const u64 *p = mtrr(cpu, index);
+    if (long_mode_msr(index) && !has_feature(cpu, FEAT_LM))
+        return -1;
+    if (!p)
+        p = mc_bank(cpu, index);
+    if (!p)
+        p = address_msr(cpu, index);
     if (p) {
         *value = *p;
+        return 0;
+    }
+    if (sys_state(cpu)->amd && k8_msr(index)) {
+        *value = 0;
         return 0;
     }
     switch (index) {
@@ -124,12 +212,6 @@ int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
     case MSR_SYSENTER_CS:
         *value = cpu->sysenter_cs;
         return 0;
-    case MSR_SYSENTER_ESP:
-        *value = cpu->sysenter_esp;
-        return 0;
-    case MSR_SYSENTER_EIP:
-        *value = cpu->sysenter_eip;
-        return 0;
     case MSR_MISC_ENABLE:
         *value = cpu->misc_enable;
         return 0;
@@ -142,8 +224,23 @@ int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
     case MSR_EFER:
         *value = cpu->efer;
         return 0;
+    case MSR_STAR:
+        *value = cpu->star;
+        return has_feature(cpu, FEAT_SYSCALL) ? 0 : -1;
+    case MSR_FMASK:
+        *value = cpu->fmask;
+        return 0;
+    case MSR_TSC_AUX:
+        *value = cpu->tsc_aux;
+        return has_feature(cpu, FEAT_RDTSCP) || has_feature(cpu, FEAT_RDPID) ? 0 : -1;
+    case MSR_MCG_CAP:
+        *value = MCG_CTL_P | MC_BANKS;
+        return 0;
     case MSR_MCG_STATUS:
         *value = sys_state(cpu)->mcg_status;
+        return 0;
+    case MSR_MCG_CTL:
+        *value = sys_state(cpu)->mcg_ctl;
         return 0;
     case MSR_BIOS_SIGN:
         *value = sys_state(cpu)->bios_sign;
@@ -152,7 +249,6 @@ int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
     case MSR_P5_MC_TYPE:
     case MSR_PLATFORM_ID:
     case MSR_EBL_CR_POWERON:
-    case MSR_MCG_CAP:
     case MSR_DEBUGCTL:
     case MSR_FEATURE_CONTROL:
         *value = 0;
@@ -182,6 +278,26 @@ int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
         *p = value;
         return 0;
     }
+    if (long_mode_msr(index) && !has_feature(cpu, FEAT_LM))
+        return -1;
+    p = mc_bank(cpu, index);
+    if (p) {
+        if (!mc_value_ok(index, value, host))
+            return -1;
+        *p = value;
+        return 0;
+    }
+    p = address_msr(cpu, index);
+    if (p) {
+        if (!canonical(value))
+            return -1;
+        *p = value;
+        if (index == MSR_FS_BASE || index == MSR_GS_BASE)
+            seg_update(cpu, &cpu->seg[index == MSR_FS_BASE ? FS : GS]);
+        return 0;
+    }
+    if (sys_state(cpu)->amd && k8_msr(index))
+        return 0;
     switch (index) {
     case MSR_TSC:
         if (host)
@@ -196,12 +312,6 @@ int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
         return 0;
     case MSR_SYSENTER_CS:
         cpu->sysenter_cs = (u32)value;
-        return 0;
-    case MSR_SYSENTER_ESP:
-        cpu->sysenter_esp = value;
-        return 0;
-    case MSR_SYSENTER_EIP:
-        cpu->sysenter_eip = value;
         return 0;
     case MSR_MISC_ENABLE:
         cpu->misc_enable = value;
@@ -218,7 +328,30 @@ int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
         cpu->mtrr_def_type = value;
         return 0;
     case MSR_EFER:
-        return value == cpu->efer ? 0 : -1; /* nothing in it without long mode and NX */
+        if (!set_efer(cpu, value))
+            return -1;
+        cpu_mode_changed(cpu);
+        return 0;
+    case MSR_STAR:
+        if (!has_feature(cpu, FEAT_SYSCALL))
+            return -1;
+        cpu->star = value;
+        return 0;
+    case MSR_FMASK:
+        if (value >> 32)
+            return -1;
+        cpu->fmask = value;
+        return 0;
+    case MSR_TSC_AUX:
+        if (value >> 32 || !(has_feature(cpu, FEAT_RDTSCP) || has_feature(cpu, FEAT_RDPID)))
+            return -1;
+        cpu->tsc_aux = value;
+        return 0;
+    case MSR_MCG_CTL:
+        if (value && ~value)
+            return -1;
+        sys_state(cpu)->mcg_ctl = value;
+        return 0;
     case MSR_MCG_STATUS:
         if (!host && value)
             return -1;

@@ -99,12 +99,8 @@ void op_invlpg(sim_vcpu *cpu, const struct insn *i) {
     if (!(i->flags & IF_MEM))
         raise_ud(cpu);
     need_cpl0(cpu);
-    u64 ea = insn_ea(cpu, i);
-    if (cpu->mode != MODE64)
-        ea = (u32)(cpu->seg[i->seg].base + ea);
-    else if (i->seg == FS || i->seg == GS)
-        ea += cpu->seg[i->seg].base;
-    cpu->exit.qualification = ea;
+    u64 lin = cpu->seg[i->seg].fbase + insn_ea(cpu, i);
+    cpu->exit.qualification = cpu->mode == MODE64 ? lin : (u32)lin;
     vm_exit(cpu, EXIT_REASON_INVLPG);
 }
 void op_vmcall(sim_vcpu *cpu, const struct insn *i) {
@@ -121,6 +117,65 @@ void op_rdtsc(sim_vcpu *cpu, const struct insn *i) {
     cpu->regs[RDX] = t >> 32;
     RETIRE(cpu, i, insn_next_ip(i));
 }
+
+void op_rdtscp(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
+        raise_gp0(cpu);
+    u64 t = guest_tsc(cpu);
+    cpu->regs[RAX] = (u32)t;
+    cpu->regs[RDX] = t >> 32;
+    cpu->regs[RCX] = (u32)cpu->tsc_aux;
+    RETIRE(cpu, i, insn_next_ip(i));
+}
+
+/* ---- FS and GS of 64-bit code --------------------------------------------------------------------------------------
+ */
+
+void op_swapgs(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    need_cpl0(cpu);
+    u64 base = cpu->seg[GS].base;
+    cpu->seg[GS].base = cpu->kernel_gs_base;
+    cpu->kernel_gs_base = base;
+    seg_update(cpu, &cpu->seg[GS]);
+    NEXT(cpu, i);
+}
+
+/* RDFSBASE RDGSBASE WRFSBASE WRGSBASE: ModRM.reg 0 to 3. */
+static struct seg *segment_base(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    if (cpu->mode != MODE64 || !(cpu->cr4 & CR4_FSGSBASE))
+        raise_ud(cpu);
+    return &cpu->seg[i->reg & 1 ? GS : FS];
+}
+void op_rdsegbase(sim_vcpu *cpu, const struct insn *i) {
+    set_reg(cpu, i->rm, i->osz, segment_base(cpu, i)->base);
+    NEXT(cpu, i);
+}
+void op_wrsegbase(sim_vcpu *cpu, const struct insn *i) {
+    struct seg *s = segment_base(cpu, i);
+    u64 base = get_reg(cpu, i->rm, i->osz);
+    if (!canonical(base))
+        raise_gp0(cpu);
+    s->base = base;
+    seg_update(cpu, s);
+    NEXT(cpu, i);
+}
+
+/* ---- SMAP's flag
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void set_ac(sim_vcpu *cpu, const struct insn *i, u32 ac) {
+    BEGIN(cpu, i);
+    if (cpu->cpl)
+        raise_ud(cpu);
+    cpu->eflags = (cpu->eflags & ~FL_AC) | ac;
+    cpu->tlb = cpu->tlb_set[access_level(cpu)];
+    NEXT(cpu, i);
+}
+void op_clac(sim_vcpu *cpu, const struct insn *i) { set_ac(cpu, i, 0); }
+void op_stac(sim_vcpu *cpu, const struct insn *i) { set_ac(cpu, i, FL_AC); }
 
 /* There are no performance counters: no index is valid. */
 void op_rdpmc(sim_vcpu *cpu, const struct insn *i) {
@@ -141,10 +196,19 @@ bool set_cr0(sim_vcpu *cpu, u64 value) {
         return false;
     if ((v & CR0_NW) && !(v & CR0_CD))
         return false;
-    if ((v & CR0_PG) && (cpu->cr4 & CR4_PAE) && !long_mode(cpu) && ((v ^ old) & (CR0_PG | CR0_CD | CR0_NW)) &&
+    bool enter = (v & ~old & CR0_PG) && (cpu->efer & EFER_LME), leave = (old & ~v & CR0_PG) && long_mode(cpu);
+    if (enter && (!(cpu->cr4 & CR4_PAE) || (cpu->seg[CS].attr & SA_L)))
+        return false;
+    if (leave && cpu->mode == MODE64)
+        return false;
+    if ((v & CR0_PG) && (cpu->cr4 & CR4_PAE) && !enter && !long_mode(cpu) && ((v ^ old) & (CR0_PG | CR0_CD | CR0_NW)) &&
         !load_pdptes(cpu, cpu->cr3))
         return false;
     cpu->cr0 = v;
+    if (enter)
+        cpu->efer |= EFER_LMA;
+    if (leave)
+        cpu->efer &= ~(u64)EFER_LMA;
     if ((v ^ old) & (CR0_PG | CR0_WP))
         tlb_flush(cpu, true);
     if ((v ^ old) & CR0_PE)
@@ -154,6 +218,8 @@ bool set_cr0(sim_vcpu *cpu, u64 value) {
 }
 
 bool set_cr3(sim_vcpu *cpu, u64 value) {
+    if (long_mode(cpu) && value >> PHYS_BITS)
+        return false;
     if (!long_mode(cpu) && (cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE) && !load_pdptes(cpu, value))
         return false;
     cpu->cr3 = value;
@@ -162,14 +228,23 @@ bool set_cr3(sim_vcpu *cpu, u64 value) {
 }
 
 u64 cr4_allowed(sim_vcpu *cpu) {
-    u32 edx = cpuid_edx1(cpu);
-    return CR4_TSD | CR4_PCE | (edx & 1u << 2 ? CR4_DE : 0) | (edx & 1u << 3 ? CR4_PSE : 0) |
-           (edx & 1u << 6 ? CR4_PAE : 0) | (edx & 1u << 7 ? CR4_MCE : 0) | (edx & 1u << 13 ? CR4_PGE : 0) |
-           (has_feature(cpu, FEAT_FXSR) ? CR4_OSFXSR : 0) | (has_feature(cpu, FEAT_SSE) ? CR4_OSXMMEXCPT : 0) |
-           (has_feature(cpu, FEAT_XSAVE) ? CR4_OSXSAVE : 0);
+    static const struct {
+        u32 bit;
+        u8 feature;
+    } gated[] = {
+        {CR4_DE, FEAT_DE},     {CR4_PSE, FEAT_PSE},           {CR4_PAE, FEAT_PAE},        {CR4_MCE, FEAT_MCE},
+        {CR4_PGE, FEAT_PGE},   {CR4_OSFXSR, FEAT_FXSR},       {CR4_OSXMMEXCPT, FEAT_SSE}, {CR4_OSXSAVE, FEAT_XSAVE},
+        {CR4_UMIP, FEAT_UMIP}, {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_SMEP, FEAT_SMEP},      {CR4_SMAP, FEAT_SMAP},
+    };
+    u64 allowed = CR4_TSD | CR4_PCE;
+    for (unsigned n = 0; n < sizeof gated / sizeof gated[0]; n++)
+        if (has_feature(cpu, gated[n].feature))
+            allowed |= gated[n].bit;
+    return allowed;
 }
 
 bool set_cr4(sim_vcpu *cpu, u64 value) {
+    const u64 translation = CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP;
     if (value & ~cr4_allowed(cpu))
         return false;
     u64 old = cpu->cr4;
@@ -177,11 +252,30 @@ bool set_cr4(sim_vcpu *cpu, u64 value) {
         return false;
     cpu->cr4 = value;
     if (!long_mode(cpu) && (cpu->cr0 & CR0_PG) && (value & CR4_PAE) &&
-        ((value ^ old) & (CR4_PAE | CR4_PSE | CR4_PGE)) && !load_pdptes(cpu, cpu->cr3)) {
+        ((value ^ old) & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP)) && !load_pdptes(cpu, cpu->cr3)) {
         cpu->cr4 = old;
         return false;
     }
-    if ((value ^ old) & (CR4_PSE | CR4_PAE | CR4_PGE))
+    if ((value ^ old) & translation)
+        tlb_flush(cpu, true);
+    cpu_mode_changed(cpu);
+    return true;
+}
+
+bool efer_allowed(const sim_vcpu *cpu, u64 value) {
+    u64 allowed = (has_feature(cpu, FEAT_SYSCALL) ? EFER_SCE : 0) |
+                  (has_feature(cpu, FEAT_LM) ? EFER_LME | EFER_LMA : 0) | (has_feature(cpu, FEAT_NX) ? EFER_NXE : 0);
+    return !(value & ~allowed);
+}
+
+bool set_efer(sim_vcpu *cpu, u64 value) {
+    u64 old = cpu->efer;
+    if (!efer_allowed(cpu, value))
+        return false;
+    if (((value ^ old) & EFER_LME) && (cpu->cr0 & CR0_PG))
+        return false;
+    cpu->efer = (value & ~(u64)EFER_LMA) | (old & EFER_LMA); /* LMA only shows */
+    if ((value ^ old) & EFER_NXE)
         tlb_flush(cpu, true);
     if ((value ^ old) & (CR4_OSFXSR | CR4_OSXSAVE))
         cpu_mode_changed(cpu);
@@ -252,6 +346,7 @@ void op_lmsw(sim_vcpu *cpu, const struct insn *i) {
 
 void op_smsw(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
+    check_umip(cpu);
     if (i->flags & IF_MEM)
         st16(cpu, i, i->seg, insn_ea(cpu, i), (u16)cpu->cr0);
     else
@@ -262,7 +357,6 @@ void op_smsw(sim_vcpu *cpu, const struct insn *i) {
 /* ---- debug registers
  * -------------------------------------------------------------------------------------------------- */
 
-#define DR6_FIXED 0xffff0ff0u
 #define DR6_BD    0x2000u
 #define DR7_GD    0x2000u
 #define DR7_FIXED 0x400u
@@ -333,6 +427,7 @@ void op_lidt(sim_vcpu *cpu, const struct insn *i) { load_dtr(cpu, i, &cpu->idt);
 
 static void store_dtr(sim_vcpu *cpu, const struct insn *i, const struct dtr *r) {
     BEGIN(cpu, i);
+    check_umip(cpu);
     u64 ea = insn_ea(cpu, i), wrap = i->asz == W16 ? 0xffff : i->asz == W32 ? 0xffffffff : ~(u64)0;
     unsigned size = cpu->mode == MODE64 ? 8 : 4;
     mem_probe(cpu, i->seg, (ea + 2) & wrap, size, true);
@@ -361,10 +456,8 @@ void op_gp0(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     raise_gp0(cpu);
 }
-/* Not announced by CPUID, or only valid in modes this processor does not have. */
-void op_rdtscp(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
+/* Only valid in a mode that this processor does not have. */
 void op_rsm(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
-void op_swapgs(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_monitor(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_mwait(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_xgetbv(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }

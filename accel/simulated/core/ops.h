@@ -36,7 +36,7 @@
     X(popf) X(cli) X(sti) X(hlt) X(cpuid) X(rdmsr) X(wrmsr) X(rdtsc) X(rdtscp) X(rdpmc) X(invd) X(wbinvd) X(invlpg)         \
     X(clts) X(lmsw) X(smsw) /* (NEXT) */ X(lgdt) X(lidt) X(sgdt) /* (NEXT) */ X(sidt) /* (NEXT) */                          \
     X(mov_Rd_Cd) X(mov_Cd_Rd) X(mov_Rd_Dd) X(mov_Dd_Rd) /* i->reg = CRn/DRn, i->rm = general register; always registers */  \
-    X(rsm) X(swapgs) X(vmcall) X(monitor) X(mwait) X(xgetbv) X(xsetbv)                                                      \
+    X(rsm) X(swapgs) X(rdsegbase) X(wrsegbase) X(clac) X(stac) X(vmcall) X(monitor) X(mwait) X(xgetbv) X(xsetbv)                                                      \
     X(fpu)  /* D8..DF, 9B (WAIT), MMX/SSE: #NM or #UD by CR0 and CPUID; i->opcode tells */                                  \
     X(ud)   /* illegal encoding, UD2: BEGIN, raise_ud */                                                                     \
     X(nm)   /* the unit is switched off by CR0: BEGIN, #NM */                                                               \

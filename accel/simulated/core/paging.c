@@ -103,7 +103,7 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
                 if (!wide) {
                     if (cpu->cr4 & CR4_PSE)
                         large = true, rsvd = 1u << 21;
-                } else if (shift > 30 || (shift == 30 && !cpuid_has_1g_pages(cpu))) {
+                } else if (shift > 30 || (shift == 30 && !has_feature(cpu, FEAT_PDPE1GB))) {
                     rsvd |= PTE_PS;
                 } else { /* bit 12 is PAT, those between it and the page's address are nothing yet */
                     large = true;

@@ -51,6 +51,25 @@ void seg_set_null(struct seg *s, u16 sel) {
     s->attr = SA_UNUSABLE;
 }
 
+void seg_set_null_ss(sim_vcpu *cpu, unsigned cpl) {
+    seg_set_null(&cpu->seg[SS], (u16)cpl);
+    cpu->seg[SS].attr |= (u32)cpl << 5;
+}
+
+bool desc_upper(sim_vcpu *cpu, u16 sel, struct desc *d) {
+    if (!long_mode(cpu))
+        return true;
+    struct desc upper;
+    if ((u32)(sel | 7) + 8 > ((sel & 4) ? cpu->seg[LDTR].limit : cpu->gdt.limit))
+        return false;
+    upper.raw = sys_read(cpu, d->lin + 8, 8);
+    if ((upper.raw >> 40) & 0x1f) /* where a type would be */
+        return false;
+    d->seg.base |= upper.raw << 32;
+    d->upper = (u32)upper.raw;
+    return true;
+}
+
 void load_segment_real(sim_vcpu *cpu, unsigned seg, u16 sel) {
     struct seg *s = &cpu->seg[seg];
     if (v86_mode(cpu)) {
@@ -62,6 +81,13 @@ void load_segment_real(sim_vcpu *cpu, unsigned seg, u16 sel) {
             s->attr = 0x93, s->limit = 0xffff;
     }
     seg_update(cpu, s);
+}
+
+static void segment_loaded(sim_vcpu *cpu, unsigned seg) {
+    if (seg == SS)
+        cpu_mode_changed(cpu); /* the stack's size is part of how code decodes */
+    else
+        seg_update(cpu, &cpu->seg[seg]);
 }
 
 void load_segment(sim_vcpu *cpu, unsigned seg, u16 sel) {
@@ -76,9 +102,7 @@ void load_segment(sim_vcpu *cpu, unsigned seg, u16 sel) {
         seg_set_null(s, sel);
         if (seg == SS)
             s->attr = SA_UNUSABLE | (u32)cpu->cpl << 5;
-        seg_update(cpu, s);
-        if (seg == SS)
-            cpu_mode_changed(cpu);
+        segment_loaded(cpu, seg);
         return;
     }
     struct desc d;
@@ -100,9 +124,7 @@ void load_segment(sim_vcpu *cpu, unsigned seg, u16 sel) {
     }
     desc_set_accessed(cpu, &d);
     *s = d.seg;
-    seg_update(cpu, s);
-    if (seg == SS)
-        cpu_mode_changed(cpu); /* the stack's size is part of how code decodes */
+    segment_loaded(cpu, seg);
 }
 
 void drop_inner_segments(sim_vcpu *cpu) {
@@ -171,6 +193,7 @@ void op_sldt(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     if (!protected_mode(cpu))
         raise_ud(cpu);
+    check_umip(cpu);
     write_Ew_or_Rv(cpu, i, cpu->seg[LDTR].selector);
     NEXT(cpu, i);
 }
@@ -178,6 +201,7 @@ void op_str(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     if (!protected_mode(cpu))
         raise_ud(cpu);
+    check_umip(cpu);
     write_Ew_or_Rv(cpu, i, cpu->seg[TR].selector);
     NEXT(cpu, i);
 }
@@ -199,11 +223,8 @@ void op_lldt(sim_vcpu *cpu, const struct insn *i) {
             raise_fault(cpu, EXC_GP, SEL(sel));
         if (!seg_present(&d.seg))
             raise_fault(cpu, EXC_NP, SEL(sel));
-        if (long_mode(cpu)) {
-            if ((u32)(sel | 7) + 8 > cpu->gdt.limit)
-                raise_fault(cpu, EXC_GP, SEL(sel));
-            d.seg.base |= sys_read(cpu, d.lin + 8, 4) << 32;
-        }
+        if (!desc_upper(cpu, sel, &d) || !canonical(d.seg.base))
+            raise_fault(cpu, EXC_GP, SEL(sel));
         cpu->seg[LDTR] = d.seg;
     }
     RETIRE(cpu, i, insn_next_ip(i));
@@ -226,11 +247,8 @@ void op_ltr(sim_vcpu *cpu, const struct insn *i) {
         raise_fault(cpu, EXC_GP, SEL(sel)); /* available TSS */
     if (!seg_present(&d.seg))
         raise_fault(cpu, EXC_NP, SEL(sel));
-    if (long_mode(cpu)) {
-        if ((u32)(sel | 7) + 8 > cpu->gdt.limit)
-            raise_fault(cpu, EXC_GP, SEL(sel));
-        d.seg.base |= sys_read(cpu, d.lin + 8, 4) << 32;
-    }
+    if (!desc_upper(cpu, sel, &d) || !canonical(d.seg.base))
+        raise_fault(cpu, EXC_GP, SEL(sel));
     sys_or8(cpu, d.lin + 5, 2); /* busy */
     d.seg.attr |= 2;
     cpu->seg[TR] = d.seg;

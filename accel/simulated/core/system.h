@@ -79,7 +79,8 @@ u64 frame_push64(sim_vcpu *cpu, u64 sp, unsigned level, u32 error, const struct 
 /* ---- segment.c ---- */
 struct desc {
     u64 raw;
-    u64 lin; /* where it lies */
+    u64 lin;   /* where it lies */
+    u32 upper; /* third word of a system descriptor of long mode: desc_upper() */
     struct seg seg;
 };
 #define SEL(s) ((u32)(s)&0xfffcu) /* a selector as an error code */
@@ -92,6 +93,9 @@ static inline bool seg_conforming(const struct seg *s) { return (s->attr & SA_DO
 static inline bool seg_is_wdata(const struct seg *s) { return (s->attr & (SA_S | SA_CODE | SA_RW)) == (SA_S | SA_RW); }
 /* The descriptor a selector names; false when it lies outside its table. */
 bool desc_fetch(sim_vcpu *cpu, u16 sel, struct desc *d);
+/* Long mode: the second half of a system descriptor, its part of the base into d->seg.  False: beyond the table's
+ * limit, or not a second half.  Elsewhere true. */
+bool desc_upper(sim_vcpu *cpu, u16 sel, struct desc *d);
 void desc_to_seg(u16 sel, u64 raw, struct seg *s);
 /* Set the accessed bit in memory when it is clear; in d->seg too. */
 void desc_set_accessed(sim_vcpu *cpu, struct desc *d);
@@ -102,6 +106,8 @@ void load_segment(sim_vcpu *cpu, unsigned seg, u16 sel);
 void load_segment_real(sim_vcpu *cpu, unsigned seg, u16 sel);
 void seg_set_v86(struct seg *s, u16 sel);
 void seg_set_null(struct seg *s, u16 sel);
+/* Long mode: the stack segment after a transfer to an inner level. */
+void seg_set_null_ss(sim_vcpu *cpu, unsigned cpl);
 /* After a change of privilege outwards: data segments the new CPL may not use become null. */
 void drop_inner_segments(sim_vcpu *cpu);
 
@@ -124,8 +130,6 @@ void task_switch(sim_vcpu *cpu);
 /* ---- cpuid.c ---- */
 unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max); /* returns how many there are */
 void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]);
-u32 cpuid_edx1(sim_vcpu *cpu); /* leaf 1 EDX as set, or all of the model's while nothing is set */
-bool cpuid_has_1g_pages(const sim_vcpu *cpu);
 void cpuid_changed(sim_vcpu *cpu); /* the entries are others now: cpu->features again */
 
 /* ---- msr.c ---- */
@@ -142,11 +146,20 @@ u64 guest_tsc(sim_vcpu *cpu);
 bool set_cr0(sim_vcpu *cpu, u64 value);
 bool set_cr3(sim_vcpu *cpu, u64 value);
 bool set_cr4(sim_vcpu *cpu, u64 value);
+/* UMIP: SGDT, SIDT, SLDT, STR, SMSW are for ring 0. */
+static inline void check_umip(sim_vcpu *cpu) {
+    if (cpu->cpl && (cpu->cr4 & CR4_UMIP))
+        raise_gp0(cpu);
+}
 u64 cr4_allowed(sim_vcpu *cpu);
+bool efer_allowed(const sim_vcpu *cpu, u64 value);
+bool set_efer(sim_vcpu *cpu, u64 value);
 bool set_dr(sim_vcpu *cpu, unsigned n, u64 value);
 u64 get_dr(sim_vcpu *cpu, unsigned n);
 
 /* ---- entry.c ---- */
+#define DR6_BS    0x4000u
+#define DR6_FIXED 0xffff0ff0u
 /* May an external interrupt be injected now? */
 bool interrupts_open(const sim_vcpu *cpu);
 /* Set what is wanted from outside in the cpu->stop word. */
@@ -164,6 +177,7 @@ int handle_exit(sim_vcpu *cpu);
 void complete_user_exit(sim_vcpu *cpu);
 
 /* ---- the private part of a vCPU ---- */
+#define MC_BANKS 10 /* machine-check banks, as many as QEMU gives */
 enum user_pending { PENDING_NONE, PENDING_PIO, PENDING_PIO_STRING, PENDING_MMIO };
 struct system_state {
     enum user_pending pending;            /* what the last exit to user space asked for */
@@ -182,7 +196,8 @@ struct system_state {
     bool stop_after;       /* immediate_exit: leave as soon as the instruction under way is complete */
     u64 soft_interrupt_at; /* icount after the last INT: no single-step trap there */
     u64 debug_icount;      /* single step for user space: instructions at entry */
-    u64 mcg_status, bios_sign;
+    bool amd;              /* the vendor that CPUID names: a few instructions differ */
+    u64 mcg_status, mcg_ctl, mc[4 * MC_BANKS], bios_sign;
 };
 static inline struct system_state *sys_state(sim_vcpu *cpu) { return cpu->system_private; }
 /* The debug registers in force: the guest's, or those of KVM_SET_GUEST_DEBUG. */

@@ -220,11 +220,14 @@ static long set_sregs(sim_vcpu *cpu, const struct kvm_sregs *r) {
         return -EINVAL;
     if (r->cr4 & ~cr4_allowed(cpu))
         return -EINVAL;
-    if (r->efer)
-        return -EINVAL; /* no long mode, no no-execute */
+    if ((r->efer & EFER_LME) && (r->cr0 & CR0_PG)) {
+        if (!(r->cr4 & CR4_PAE) || !(r->efer & EFER_LMA) || r->cr3 >> PHYS_BITS)
+            return -EINVAL;
+    } else if ((r->efer & EFER_LMA) || r->cs.l)
+        return -EINVAL;
     if (r->apic_base & (~PHYS_MASK | 0x6ff))
         return -EINVAL;
-    if (r->cs.l)
+    if (!efer_allowed(cpu, r->efer))
         return -EINVAL;
     import_segment(&cpu->seg[CS], &r->cs);
     import_segment(&cpu->seg[DS], &r->ds);
@@ -246,7 +249,7 @@ static long set_sregs(sim_vcpu *cpu, const struct kvm_sregs *r) {
     cpu->run->cr8 = cpu->cr8;
     cpu->efer = r->efer;
     cpu->apic_base = r->apic_base;
-    if ((cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE)) {
+    if ((cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE) && !long_mode(cpu)) {
         pthread_mutex_lock(&cpu->guest_lock); /* the slots must hold still */
         load_pdptes(cpu, cpu->cr3);
         pthread_mutex_unlock(&cpu->guest_lock);
