@@ -672,7 +672,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         if (k == 0) {
             if (suffix == S_b && kind != K_J && kind != K_I)
                 width = W8;
-            else if (suffix == S_z && width == W64)
+            else if (kind == K_X && suffix == S_z && width == W64)
                 width = W32;
         }
         switch (kind) {
