@@ -52,6 +52,9 @@ class Accel(Object):
 
     irqchip: IrqChip = "off"
 
+    native: ClassVar[bool] = False
+    """Whether guest code runs on the host's own processor."""
+
     end_of_interrupt: Callable[[int], None] | None = None
     """Told the vector of an end of interrupt that an I/O APIC in user space waits for (local APICs inside)."""
 

@@ -338,8 +338,10 @@ class AliasProperty(ComputedProperty):
 
     def where(self, obj: Object) -> tuple[Object, str]:
         """The object and the property name it stands for."""
+        if self.target.startswith("."):  # of this object; its name may have a dot
+            return obj, self.target[1:]
         path, _, name = self.target.rpartition(".")
-        return (obj.resolve(path) if path else obj), name
+        return obj.resolve(path), name
 
     def read(self, obj: Object) -> Any:
         """The target's value."""

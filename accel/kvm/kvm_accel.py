@@ -36,6 +36,7 @@ class KvmAccel(Accel):
         """Fill the class facts."""
         cls.desc, cls.category = "KVM (/dev/kvm)", "accel"
         cls.accel_class = AccelClass("KVM", kvm_init)
+        cls.native = True
 
     instance_defaults: ClassVar[dict[str, Any]] = {"irqchip": "off", "end_of_interrupt": None}
 

@@ -1,24 +1,31 @@
-"""CPUID of the processor models: feature names, models as tables, and the leaves a virtual CPU shows.
+"""The CPUID leaves of one virtual processor, from who it is, what it announces, where it sits, and what the accelerator has.
 
-A model says what its processor announces; the accelerator says what it can execute (KVM_GET_SUPPORTED_CPUID, which
-the simulated accelerator answers too).  A vCPU shows the intersection, and what was asked for by name but cannot be
-given is reported.  Feature names are Linux's and QEMU's.
+Modelled: identity and feature bits (1, 7, 80000001h and the rest of plugins/cpu/features.py), topology (1, 4, 0Bh,
+80000008h, 8000001Dh, 8000001Eh), caches (2, 4, 80000005h, 80000006h: one set for all models), extended state (0Dh) as far
+as the features go, the brand string, address widths.  The hypervisor's own leaves, MONITOR's (5) and the TSC's (15h, 16h)
+are passed on as the accelerator gives them.
+Not modelled: performance monitoring (0Ah), resource control, tracing, enclaves: those leaves are zero.
 
 Sources: Intel SDM Vol. 2A, CPUID; AMD APM Vol. 3, appendix E.
-Not modelled: cache (leaf 4) and extended state (leaf 0Dh) are passed through from the accelerator, not described by
-the model.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-__all__ = ["FEATURES", "MODELS", "CpuModel", "CpuidEntry", "Topology", "build_cpuid", "missing_features"]
+from plugins.cpu.features import AMD_COPIES, FEATURES, Feature
+from plugins.cpu.models import AMD, CpuModel
+
+__all__ = ["CpuidEntry", "Identity", "Topology", "build_cpuid", "offered_features"]
 
 SIGNIFICANT_INDEX = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
+PASSED_ON = (5, 0x15, 0x16)
+ANNOUNCED_BY_TOPOLOGY = frozenset(("ht", "cmp-legacy", "topoext"))
 
 
 @attrs.frozen(order=True)
@@ -34,205 +41,290 @@ class CpuidEntry:
     edx: int
 
 
-@attrs.frozen
-class Bit:
-    """Where a feature lives."""
-
-    function: int
-    index: int
-    register: str
-    bit: int
-
-
-def _bits(function: int, index: int, register: str, names: str) -> dict[str, Bit]:
-    """Name the bits of a register from bit 0 up; a dash stands for a bit without a name."""
-    return {name: Bit(function, index, register, n) for n, name in enumerate(names.split()) if name != "-"}
-
-
-FEATURES: Mapping[str, Bit] = {
-    **_bits(
-        1, 0, "edx",
-        "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov "
-        "pat pse36 pn clflush - ds acpi mmx fxsr sse sse2 ss ht tm ia64 pbe",
-    ),
-    **_bits(
-        1, 0, "ecx",
-        "pni pclmulqdq dtes64 monitor ds-cpl vmx smx est tm2 ssse3 cid - fma cx16 xtpr pdcm "
-        "- pcid dca sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline aes xsave - avx f16c rdrand hypervisor",
-    ),
-    **_bits(
-        7, 0, "ebx",
-        "fsgsbase tsc-adjust sgx bmi1 hle avx2 - smep bmi2 erms invpcid rtm - - mpx - "
-        "avx512f avx512dq rdseed adx smap avx512ifma - clflushopt clwb - "
-        "avx512pf avx512er avx512cd sha-ni avx512bw avx512vl",
-    ),
-    **_bits(7, 0, "ecx", "- - umip pku - - - - - vaes vpclmulqdq - - - - - la57 - - - - - rdpid"),
-    **_bits(7, 0, "edx", "- - - - fsrm"),
-    **_bits(
-        0x80000001, 0, "edx",
-        "- - - - - - - - - - - syscall - - - - - - - - nx - mmxext - - fxsr-opt pdpe1gb rdtscp - lm 3dnowext 3dnow",
-    ),
-    **_bits(
-        0x80000001, 0, "ecx",
-        "lahf-lm cmp-legacy svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw",
-    ),
-}  # fmt: skip
-
-_I686 = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 mmx fxsr"
-_X86_64 = f"{_I686} clflush sse sse2 pni cx16 syscall nx lm"
+Table = Mapping[tuple[int, int], CpuidEntry]
 
 
 @attrs.frozen
-class CpuModel:
-    """A processor model.
+class Topology:
+    """Where a vCPU sits: APIC id and how many threads and cores share a package."""
 
-    Attributes:
-        name: what `-cpu` takes.
-        vendor: twelve characters of leaf 0.
-        family, model, stepping: as leaf 1 counts them, extended fields included.
-        level, xlevel: the highest basic and extended leaf.
-        features: names from `FEATURES`; None for everything the accelerator offers.
-        brand: up to 48 characters of leaves 80000002h-80000004h.
-    """
+    apic_id: int
+    cores: int
+    threads: int
 
-    name: str
+    @property
+    def per_package(self) -> int:
+        """Logical processors of a package."""
+        return self.cores * self.threads
+
+    @property
+    def thread_bits(self) -> int:
+        """Bits of the APIC id that tell the threads of a core apart."""
+        return (self.threads - 1).bit_length()
+
+    @property
+    def package_bits(self) -> int:
+        """Bits of the APIC id below those of the package."""
+        return self.thread_bits + (self.cores - 1).bit_length()
+
+
+@attrs.frozen
+class Identity:
+    """What a processor says of itself beside its features; fields as `CpuModel` has them, phys_bits the address width."""
+
     vendor: str
     family: int
     model: int
     stepping: int
     level: int
     xlevel: int
-    features: frozenset[str] | None
     brand: str
-    desc: str
+    phys_bits: int
 
+    @property
     def signature(self) -> int:
         """EAX of leaf 1."""
-        family, ext_family = (self.family, 0) if self.family < 15 else (15, self.family - 15)
-        return self.stepping & 0xF | (self.model & 0xF) << 4 | family << 8 | (self.model >> 4) << 16 | ext_family << 20
+        family, extended = (self.family, 0) if self.family < 15 else (15, self.family - 15)
+        return self.stepping & 0xF | (self.model & 0xF) << 4 | family << 8 | (self.model >> 4) << 16 | extended << 20
+
+    @classmethod
+    def of(cls, of: CpuModel, features: Collection[str], supported: Sequence[CpuidEntry], **own: Any) -> Identity:
+        """That of the model `of`, the accelerator's where the model leaves it open, and `own` where somebody said otherwise.
+
+        The highest leaves are at least those that the features need.
+        """
+        table = _table(supported)
+        zero = CpuidEntry(0, 0, 0, 0, 0, 0, 0)
+        first, version = table.get((0, 0), zero), table.get((1, 0), zero).eax
+        family = version >> 8 & 0xF
+        theirs: dict[str, Any] = {
+            "vendor": struct.pack("<3I", first.ebx, first.edx, first.ecx).decode("latin-1"),
+            "family": family + (version >> 20 & 0xFF) if family == 15 else family,
+            "model": version >> 4 & 0xF | (version >> 16 & 0xF) << 4,
+            "stepping": version & 0xF,
+            "level": first.eax,
+            "xlevel": table.get((0x80000000, 0), zero).eax,
+            "brand": b"".join(
+                struct.pack("<4I", *attrs.astuple(table.get((0x80000002 + n, 0), zero))[3:]) for n in range(3)
+            ).decode("latin-1").rstrip("\0"),
+            "phys_bits": (table.get((0x80000008, 0), zero).eax & 0xFF) or 36,
+        }  # fmt: skip
+        named = {
+            name: value
+            for name, value in attrs.asdict(of).items()
+            if name in theirs and value is not None and of.features is not None
+        }
+        leaves = {FEATURES[name].function for name in features}
+        if "xsave" in features:
+            leaves.add(0xD)
+        if "topoext" in features:
+            leaves.add(0x8000001E)
+        level, xlevel = (named.get(name, theirs[name]) for name in ("level", "xlevel"))
+        named["level"] = max(level, *(leaf for leaf in leaves if leaf < 0x40000000), 0)
+        named["xlevel"] = max(xlevel, *(leaf for leaf in leaves if leaf >= 0x80000000), 0)
+        return cls(**{**theirs, **named, **own})
 
 
-MODELS: Mapping[str, CpuModel] = {
-    model.name: model
-    for model in (
-        CpuModel("qemu32", "GenuineIntel", 6, 6, 3, 4, 0x80000004, frozenset(f"{_I686} pni sse sse2 hypervisor".split()),
-                 "qom Virtual CPU, 32-bit", "i686-class processor with SSE2 where the accelerator has it"),
-        CpuModel("qemu64", "AuthenticAMD", 15, 107, 1, 0xD, 0x8000000A, frozenset(f"{_X86_64} lahf-lm hypervisor".split()),
-                 "qom Virtual CPU", "x86-64 baseline where the accelerator has long mode"),
-        CpuModel("max", "GenuineIntel", 6, 85, 7, 0x16, 0x80000008, None,
-                 "qom Virtual CPU, all features", "Everything the accelerator can execute"),
-    )
-}  # fmt: skip
+def _table(entries: Iterable[CpuidEntry]) -> Table:
+    return {(entry.function, entry.index): entry for entry in entries}
 
 
-@attrs.frozen
-class Topology:
-    """Where a vCPU sits: APIC ID and how many threads and cores share a package."""
-
-    apic_id: int
-    cores: int
-    threads: int
+def _has(table: Table, feature: Feature) -> bool:
+    entry = table.get((feature.function, feature.index))
+    return entry is not None and bool(getattr(entry, feature.register) >> feature.bit & 1)
 
 
-def wanted_features(model: CpuModel, changes: Mapping[str, bool], supported: Iterable[CpuidEntry]) -> frozenset[str]:
-    """The features a vCPU should show before the accelerator's word on them.
-
-    Args:
-        model: the processor model.
-        changes: feature name to True (`+name`) or False (`-name`).
-        supported: the accelerator's leaves, used for a model without a list of its own.
-    """
-    base = model.features
-    if base is None:
-        table = {(e.function, e.index): e for e in supported}
-        base = frozenset(name for name, bit in FEATURES.items() if _has(table, bit))
-    added = frozenset(name for name, on in changes.items() if on)
-    removed = frozenset(name for name, on in changes.items() if not on)
-    return (base | added) - removed
-
-
-def missing_features(model: CpuModel, changes: Mapping[str, bool], supported: Sequence[CpuidEntry]) -> list[str]:
-    """Features that were asked for by name but that the accelerator cannot give, sorted."""
-    table = {(e.function, e.index): e for e in supported}
-    return sorted(name for name, on in changes.items() if on and not _has(table, FEATURES[name]))
-
-
-def _has(table: Mapping[tuple[int, int], CpuidEntry], bit: Bit) -> bool:
-    entry = table.get((bit.function, bit.index))
-    return entry is not None and bool(getattr(entry, bit.register) >> bit.bit & 1)
+def offered_features(supported: Iterable[CpuidEntry]) -> frozenset[str]:
+    """The features that an accelerator with these leaves can give."""
+    table = _table(supported)
+    return ANNOUNCED_BY_TOPOLOGY | {name for name, feature in FEATURES.items() if _has(table, feature)}
 
 
 def build_cpuid(
-    model: CpuModel, changes: Mapping[str, bool], supported: Sequence[CpuidEntry], topology: Topology
+    identity: Identity, features: Collection[str], supported: Sequence[CpuidEntry], topology: Topology
 ) -> list[CpuidEntry]:
     """The leaves of one vCPU.
 
     Args:
-        model: the processor model.
-        changes: features to add (True) or remove (False) by name.
+        identity: who it is.
+        features: what it announces; only what the accelerator offers.
         supported: what the accelerator offers, one entry a leaf and sub-leaf.
         topology: this vCPU's place.
 
     Returns:
         Entries for KVM_SET_CPUID2, ordered by leaf.
     """
-    wanted = wanted_features(model, changes, supported)
-    masks: dict[tuple[int, int, str], int] = {}
-    for name in wanted:
-        bit = FEATURES[name]
-        key = (bit.function, bit.index, bit.register)
-        masks[key] = masks.get(key, 0) | 1 << bit.bit
-    per_package = topology.cores * topology.threads
-    vendor = struct.unpack("<3I", model.vendor.encode("ascii").ljust(12, b"\0"))
-    brand = struct.unpack("<12I", model.brand.encode("ascii").ljust(48, b"\0"))
-    leaves: list[CpuidEntry] = []
-    for entry in sorted(supported):
-        function, index = entry.function, entry.index
-        if model.level < function < 0x40000000 or function > max(model.xlevel, 0x80000000):
-            continue
-        if 0x40000000 <= function < 0x80000000:
-            leaves.append(entry)  # the hypervisor's own leaves
-            continue
-        e = entry
-        if function in (1, 7, 0x80000001):
-            e = attrs.evolve(
-                e,
-                ebx=e.ebx & masks.get((function, index, "ebx"), 0),
-                ecx=e.ecx & masks.get((function, index, "ecx"), 0),
-                edx=e.edx & masks.get((function, index, "edx"), 0),
-            )
-        if function == 0:
-            e = attrs.evolve(e, eax=min(e.eax, model.level), ebx=vendor[0], edx=vendor[1], ecx=vendor[2])
-        elif function == 1:
-            e = _leaf_1(e, model, topology, per_package)
-        elif function == 7 and index == 0:
-            e = attrs.evolve(e, eax=0)
-        elif function == 0xB:
-            e = _leaf_topology(e, topology, per_package)
-        elif function == 0x80000000:
-            e = attrs.evolve(e, eax=min(e.eax, model.xlevel), ebx=vendor[0], edx=vendor[1], ecx=vendor[2])
-        elif 0x80000002 <= function <= 0x80000004:
-            part = brand[(function - 0x80000002) * 4 :][:4]
-            e = attrs.evolve(e, eax=part[0], ebx=part[1], ecx=part[2], edx=part[3])
-        leaves.append(e)
-    return leaves
+    return _Builder(identity, features, supported, topology).build()
 
 
-def _leaf_1(entry: CpuidEntry, model: CpuModel, topology: Topology, per_package: int) -> CpuidEntry:
-    CLFLUSH_LINE = 8 << 8  # 64 bytes, in units of eight
-    HTT = 1 << 28
-    ebx = topology.apic_id << 24 & 0xFF000000 | (per_package & 0xFF) << 16 | CLFLUSH_LINE
-    edx = entry.edx | HTT if per_package > 1 else entry.edx & ~HTT
-    return attrs.evolve(entry, eax=model.signature(), ebx=ebx, edx=edx)
+@attrs.frozen
+class _Cache:
+    level: int
+    kind: int  # 1 data, 2 instructions, 3 both
+    size: int  # bytes
+    ways: int
+
+    @property
+    def sets(self) -> int:
+        return self.size // (self.ways * LINE)
 
 
-def _leaf_topology(entry: CpuidEntry, topology: Topology, per_package: int) -> CpuidEntry:
-    """Leaf 0Bh: level 0 is the thread, level 1 the core (SDM Vol. 2A, CPUID, "Extended Topology Enumeration")."""
-    THREAD, CORE = 1 << 8, 2 << 8
-    thread_bits = (topology.threads - 1).bit_length()
-    core_bits = thread_bits + (topology.cores - 1).bit_length()
-    if entry.index == 0:
-        return attrs.evolve(entry, eax=thread_bits, ebx=topology.threads, ecx=THREAD, edx=topology.apic_id)
-    if entry.index == 1:
-        return attrs.evolve(entry, eax=core_bits, ebx=per_package, ecx=CORE | 1, edx=topology.apic_id)
-    return attrs.evolve(entry, eax=0, ebx=0, ecx=entry.index, edx=topology.apic_id)
+LINE = 64  # bytes of a cache line
+L1D, L1I, L2, L3 = (
+    _Cache(1, 1, 32 << 10, 8),
+    _Cache(1, 2, 32 << 10, 8),
+    _Cache(2, 3, 512 << 10, 8),
+    _Cache(3, 3, 16 << 20, 16),
+)
+AMD_WAYS = {8: 6, 16: 8}  # the code of leaf 80000006h
+SEE_LEAF_4, PREFETCH_64 = 0xFF, 0xF0  # descriptors of leaf 2
+
+# Components of the extended state beyond x87 and SSE, by the feature that has them
+STATE = {"avx": 0b100, "mpx": 0b11000, "avx512f": 0b11100000, "pku": 1 << 9}
+LEGACY_STATE, LEGACY_AND_HEADER = 0b11, 576
+
+
+class _Builder:
+    def __init__(
+        self, identity: Identity, features: Collection[str], supported: Sequence[CpuidEntry], topology: Topology
+    ) -> None:
+        self.identity, self.features, self.topology = identity, features, topology
+        self.supported = sorted(supported)
+        self.table = _table(supported)
+        self.masks: dict[tuple[int, int, str], int] = {}
+        for name in features:
+            self._announce(FEATURES[name])
+        self.amd = identity.vendor == AMD
+        if topology.per_package > 1:
+            self._announce(FEATURES["ht"])
+            if self.amd:
+                self._announce(FEATURES["cmp-legacy"])
+        if self.amd:
+            for name in AMD_COPIES:
+                if name in features:
+                    self._announce(attrs.evolve(FEATURES[name], function=0x80000001))
+        self.leaves: list[CpuidEntry] = []
+
+    def _announce(self, feature: Feature) -> None:
+        key = (feature.function, feature.index, feature.register)
+        self.masks[key] = self.masks.get(key, 0) | 1 << feature.bit
+
+    def build(self) -> list[CpuidEntry]:
+        last, xlast = self.identity.level, self.identity.xlevel
+        vendor = dict(zip(("ebx", "edx", "ecx"), struct.unpack("<3I", _text(self.identity.vendor, 12)), strict=True))
+        self._leaf(0, eax=last, **vendor)
+        self._version()
+        if not self.amd:
+            self._leaf(2, eax=1 | SEE_LEAF_4 << 8 | PREFETCH_64 << 16)
+        self._caches(4)
+        self._leaf(6, **self._bits(6))
+        self._leaf(7, 0, eax=1 if self._bits(7, 1) else 0, **self._bits(7))
+        if self._bits(7, 1):
+            self._leaf(7, 1, **self._bits(7, 1))
+        self._places()
+        if "xsave" in self.features:
+            self._extended_state()
+        for entry in self.supported:
+            if entry.function in PASSED_ON and (entry.function != 5 or "monitor" in self.features):
+                self.leaves.append(entry)
+            if entry.function in HYPERVISOR_LEAVES and "hypervisor" in self.features:
+                self.leaves.append(entry)
+        if xlast >= 0x80000000:
+            self._leaf(0x80000000, eax=xlast, **vendor)
+            self._leaf(0x80000001, eax=self.identity.signature, **self._bits(0x80000001))
+            for n, part in enumerate(struct.iter_unpack("<4I", _text(self.identity.brand, 48))):
+                self._leaf(0x80000002 + n, eax=part[0], ebx=part[1], ecx=part[2], edx=part[3])
+            self._amd_caches()
+            self._leaf(0x80000007, **self._bits(0x80000007))
+            self._widths()
+        if "topoext" in self.features:
+            self._caches(0x8000001D)
+            self._amd_place()
+        return sorted(
+            entry
+            for entry in self.leaves
+            if entry.function <= last or entry.function in HYPERVISOR_LEAVES or 0x80000000 <= entry.function <= xlast
+        )
+
+    def _leaf(
+        self, function: int, index: int | None = None, *, eax: int = 0, ebx: int = 0, ecx: int = 0, edx: int = 0
+    ) -> None:
+        flags = 0 if index is None else SIGNIFICANT_INDEX
+        self.leaves.append(CpuidEntry(function, index or 0, flags, eax, ebx, ecx, edx))
+
+    def _bits(self, function: int, index: int = 0) -> dict[str, int]:
+        """The features of one leaf, by register."""
+        return {register: mask for (f, i, register), mask in self.masks.items() if (f, i) == (function, index)}
+
+    def _version(self) -> None:
+        CLFLUSH_LINE = LINE // 8 << 8
+        ebx = (self.topology.apic_id & 0xFF) << 24 | (self.topology.per_package & 0xFF) << 16 | CLFLUSH_LINE
+        self._leaf(1, eax=self.identity.signature, ebx=ebx, **self._bits(1))
+
+    def _caches(self, function: int) -> None:
+        """Leaves 4 and 8000001Dh, the same but for the count of cores, which AMD's has not."""
+        SELF_INITIALIZING, INCLUSIVE = 1 << 8, 1 << 1
+        place = self.topology
+        cores = (1 << place.package_bits - place.thread_bits) - 1 if function == 4 else 0
+        for index, cache in enumerate((L1D, L1I, L2, L3)):
+            sharing = 1 << (place.package_bits if cache is L3 else place.thread_bits)
+            eax = cache.kind | cache.level << 5 | SELF_INITIALIZING | (sharing - 1) << 14 | cores << 26
+            ebx = LINE - 1 | (cache.ways - 1) << 22
+            self._leaf(function, index, eax=eax, ebx=ebx, ecx=cache.sets - 1, edx=INCLUSIVE if cache is L3 else 0)
+        self._leaf(function, 4)
+
+    def _places(self) -> None:
+        """Leaf 0Bh: level 0 is the thread, level 1 the core."""
+        THREAD, CORE = 1 << 8, 2 << 8
+        place = self.topology
+        self._leaf(0xB, 0, eax=place.thread_bits, ebx=place.threads, ecx=THREAD, edx=place.apic_id)
+        self._leaf(0xB, 1, eax=place.package_bits, ebx=place.per_package, ecx=CORE | 1, edx=place.apic_id)
+        self._leaf(0xB, 2, ecx=2, edx=place.apic_id)
+
+    def _extended_state(self) -> None:
+        """Leaf 0Dh.  EBX of sub-leaf 0 depends on XCR0 of the moment; the accelerator puts it in."""
+        first = self.table.get((0xD, 0))
+        if first is None:
+            return
+        wanted = LEGACY_STATE
+        for name, components in STATE.items():
+            wanted |= components if name in self.features else 0
+        mask = wanted & (first.eax | first.edx << 32)
+        parts = [(n, part) for n in range(2, 63) if mask >> n & 1 and (part := self.table.get((0xD, n))) is not None]
+        size = max((part.ebx + part.eax for _, part in parts), default=LEGACY_AND_HEADER)
+        self._leaf(0xD, 0, eax=mask & 0xFFFFFFFF, ebx=size, ecx=size, edx=mask >> 32)
+        bits = self._bits(0xD, 1)
+        compact = LEGACY_AND_HEADER + sum(part.eax for _, part in parts)
+        self._leaf(0xD, 1, ebx=compact if bits.get("eax", 0) & 1 << FEATURES["xsavec"].bit else 0, **bits)
+        for n, part in parts:
+            self._leaf(0xD, n, eax=part.eax, ebx=part.ebx, ecx=part.ecx)
+
+    def _amd_caches(self) -> None:
+        """Leaf 80000005h for AMD, 80000006h for both (Intel has the L2 cache there)."""
+
+        def first_level(cache: _Cache) -> int:
+            return cache.size >> 10 << 24 | cache.ways << 16 | 1 << 8 | LINE
+
+        if self.amd:
+            self._leaf(0x80000005, ecx=first_level(L1D), edx=first_level(L1I))
+        l2 = L2.size >> 10 << 16 | AMD_WAYS[L2.ways] << 12 | (1 << 8 if self.amd else 0) | LINE
+        l3 = L3.size >> 19 << 18 | AMD_WAYS[L3.ways] << 12 | 1 << 8 | LINE
+        self._leaf(0x80000006, ecx=l2, edx=l3 if self.amd else 0)
+
+    def _widths(self) -> None:
+        """Leaf 80000008h: address widths, and with AMD the threads of the package."""
+        place = self.topology
+        linear = 57 if "la57" in self.features else 48 if "lm" in self.features else 32
+        ecx = place.per_package - 1 | place.package_bits << 12 if self.amd else 0
+        self._leaf(0x80000008, eax=self.identity.phys_bits | linear << 8, ecx=ecx, **self._bits(0x80000008))
+
+    def _amd_place(self) -> None:
+        """Leaf 8000001Eh: APIC id, core and node."""
+        place = self.topology
+        core = place.apic_id >> place.thread_bits & (1 << place.package_bits - place.thread_bits) - 1
+        node = place.apic_id >> place.package_bits
+        self._leaf(0x8000001E, None, eax=place.apic_id, ebx=core | (place.threads - 1) << 8, ecx=node)
+
+
+def _text(value: str, size: int) -> bytes:
+    return value.encode("latin-1")[:size].ljust(size, b"\0")

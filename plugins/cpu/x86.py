@@ -1,7 +1,9 @@
-"""x86 processors as devices: topology, CPUID, the local APIC, and the thread that realizing one creates.
+"""x86 processors as devices: features, CPUID, topology, the local APIC, and the thread that realizing one creates.
 
-Modelled: identity and features (plugins/cpu/cpuid.py), place in sockets, cores and threads, a local APIC where the accelerator
-brings none.  Registers and execution are the accelerator's.
+Modelled: models as types (plugins/cpu/models.py), a property for every feature (plugins/cpu/features.py) and for what
+identifies a processor, place in sockets, cores and threads, a local APIC where the accelerator brings none.  What the
+accelerator cannot give is left out with a warning; `enforce` makes it an error.  Registers and execution are the
+accelerator's.
 Not modelled: hot-unplug, microcode, per-model MSRs.
 
 SEED.md row 8: `X86Cpu.realize` is `x86_cpu_realizefn`, which ends in `init_vcpu`.
@@ -9,33 +11,95 @@ SEED.md row 8: `X86Cpu.realize` is `x86_cpu_realizefn`, which ends in `init_vcpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import attrs
 
-from plugins.cpu.cpuid import FEATURES, MODELS, CpuidEntry, CpuModel, Topology, build_cpuid, missing_features
-from qom import AddressSpace, Cpu, PropertyError, Region, SystemBus, did_you_mean, prop, type_init
+from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features
+from plugins.cpu.features import ALIASES, FEATURES, unmet
+from plugins.cpu.models import MODELS, CpuModel
+from qom import (
+    AccelError,
+    AddressSpace,
+    Cpu,
+    PropertyError,
+    Region,
+    SystemBus,
+    TypeInfo,
+    alias,
+    hookimpl,
+    prop,
+    type_init,
+)
 from qom.vm import init_vcpu
 
-__all__ = ["MaxCpu", "Qemu32Cpu", "Qemu64Cpu", "X86Cpu"]
+__all__ = ["X86Cpu"]
+
+VENDOR_LENGTH, BRAND_LENGTH = 12, 48
+IDENTITY = ("vendor", "family", "model", "stepping", "level", "xlevel", "model-id", "phys-bits")
 
 
-def _check_features(cpu: X86Cpu, value: dict[str, Any]) -> None:
-    for name in value:
-        if name not in FEATURES:
-            hint = did_you_mean(name, FEATURES)
-            raise PropertyError(cpu.path, "features", name, f"names of CPUID features{hint}")
+def _with_features(cls: type[X86Cpu]) -> type[X86Cpu]:
+    """Declare a property for every feature and for every other spelling of one, as the class body would."""
+    for feature in FEATURES.values():
+        _declare(
+            cls,
+            _attribute(feature.name),
+            prop(False, f"{feature.desc} ({feature.place})", type="bool", name=feature.name),
+        )
+    for name, meant in ALIASES.items():
+        _declare(cls, f"also_{name.replace('-', '_')}", alias("", meant, f"Same as {meant}", name=name, mutable=False))
+    return cls
+
+
+def _attribute(name: str) -> str:
+    return f"feature_{name.replace('-', '_').replace('.', '_')}"
+
+
+def _declare(cls: type, attribute: str, declared: Any) -> None:
+    declared.__set_name__(cls, attribute)
+    setattr(cls, attribute, declared)
+
+
+def _check_text(cpu: X86Cpu, name: str, value: str | None, length: int, *, exact: bool) -> None:
+    if value is None or (value.isascii() and (len(value) == length or (not exact and len(value) < length))):
+        return
+    expected = f"{'' if exact else 'at most '}{length} ASCII characters"
+    raise PropertyError(cpu.path, name, value, expected)
+
+
+def _check_vendor(cpu: X86Cpu, value: str | None) -> None:
+    _check_text(cpu, "vendor", value, VENDOR_LENGTH, exact=True)
+
+
+def _check_brand(cpu: X86Cpu, value: str | None) -> None:
+    _check_text(cpu, "model-id", value, BRAND_LENGTH, exact=False)
 
 
 @type_init("x86_64-cpu", abstract=True)
+@_with_features
 class X86Cpu(Cpu):
     """Base of the x86 models.  A child `lapic` is the local APIC where it is modelled in user space."""
 
-    model: ClassVar[CpuModel]
-    feature_names = FEATURES
+    cpu_model: ClassVar[CpuModel]
+    options = frozenset((*FEATURES, *ALIASES, *IDENTITY, "check", "enforce"))
 
-    features: dict[str, bool] = prop({}, "CPUID features to add (on) or leave out (off)", set=_check_features)
+    vendor: str | None = prop(None, "Vendor, 12 characters; unset: the accelerator's", set=_check_vendor)
+    family: int | None = prop(None, "Family, extended part included; unset: the accelerator's", type="uint32", max=270)
+    model: int | None = prop(None, "Model number; unset: the accelerator's", type="uint32", max=255)
+    stepping: int | None = prop(None, "Stepping; unset: the accelerator's", type="uint32", max=15)
+    level: int | None = prop(None, "Highest basic CPUID leaf; unset: what the features need", type="uint32", base=16)
+    xlevel: int | None = prop(
+        None, "Highest extended CPUID leaf; unset: what the features need", type="uint32", base=16
+    )
+    model_id: str | None = prop(None, "Brand string, at most 48 characters; unset: the accelerator's", set=_check_brand)
+    phys_bits: int | None = prop(
+        None, "Width of physical addresses; unset: the accelerator's", type="uint32", min=32, max=52, unit="bits"
+    )
+    check: bool = prop(True, "Warn of features that the accelerator cannot give")
+    enforce: bool = prop(False, "Refuse to start without features that the accelerator cannot give")
+
     socket_id: int = prop(0, "Socket the processor is in", type="uint32")
     core_id: int = prop(0, "Core within the socket", type="uint32")
     thread_id: int = prop(0, "Thread within the core", type="uint32")
@@ -44,18 +108,25 @@ class X86Cpu(Cpu):
     threads: int = prop(1, "Threads of a core, for CPUID", type="uint32", min=1)
 
     # Handed by the board before realize
+    chosen: bool  # somebody asked for this model: worth a warning when the accelerator cannot give all of it
     system_bus: SystemBus
     apic_type: str | None  # None: the local APIC is inside the accelerator
     apic_bus: Any
 
     def instance_init(self) -> None:
         """No local APIC until realize makes one."""
+        self.chosen = True
         self.apic: Any = None
         self.apic_type = None
         self.apic_bus = None
 
     def x86_cpu_realizefn(self) -> None:
-        """QEMU's `x86_cpu_realizefn`: check the features, make the local APIC, then the vCPU and its thread."""
+        """QEMU's `x86_cpu_realizefn`: check the model, make the local APIC, then the vCPU and its thread."""
+        if self.cpu_model.native and not getattr(self.accel, "native", False):
+            raise AccelError(
+                f"{self.path}: model '{self.cpu_model.name}' is the host's own processor, which only KVM gives:"
+                " expected -accel kvm, or -cpu max for all that this accelerator has"
+            )
         super().realize()
         self.memory, self.io = self.system_bus.memory_space, self.system_bus.io_space
         if self.apic_type is not None:
@@ -86,44 +157,70 @@ class X86Cpu(Cpu):
         self.on_unrealize(self.memory.close)
         return root
 
+    def wanted_features(self) -> frozenset[str]:
+        """What the model, the user and the machine's defaults together ask for, by QEMU's names."""
+        return frozenset(name for name in FEATURES if self.get(name))
+
     def cpuid(self, supported: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """The leaves this processor shows; warns of features asked for that the accelerator cannot give."""
-        leaves = [CpuidEntry(*entry) for entry in supported]
-        missing = missing_features(self.model, self.features, leaves)
-        if missing and self.index == 0:
-            self.system.log("warning", f"{self.path}: the accelerator does not offer: {', '.join(missing)}")
+        """The leaves this processor shows.
+
+        Raises:
+            AccelError: the accelerator lacks something, and `enforce` is set.
+        """
+        entries = [CpuidEntry(*entry) for entry in supported]
+        wanted, offered = self.wanted_features(), offered_features(entries)
+        missing = {name: "the accelerator does not offer it" for name in wanted - offered}
+        missing |= {name: f"it needs '{need}'" for name, need in unmet(wanted - missing.keys()).items()}
+        if self.index == 0:
+            self._tell(missing)
+        given = wanted - missing.keys()
+        own = {name: self.get(name) for name in IDENTITY if name in self.user_set}
+        if "model-id" in own:
+            own["brand"] = own.pop("model-id")
+        identity = Identity.of(self.cpu_model, given, entries, **{n.replace("-", "_"): v for n, v in own.items()})
         topology = Topology(self.apic_id, self.cores, self.threads)
-        return [attrs.astuple(leaf) for leaf in build_cpuid(self.model, self.features, leaves, topology)]
+        return [attrs.astuple(leaf) for leaf in build_cpuid(identity, given, entries, topology)]
+
+    def _tell(self, missing: dict[str, str]) -> None:
+        """Warn of features that are not given, or refuse; nothing is said of what nobody would miss."""
+        everything = self.cpu_model.features is None
+        silent = frozenset(FEATURES) if everything else self.cpu_model.optional
+        told = [
+            f"feature '{name}' ({FEATURES[name].place}) is left out: {reason}"
+            for name, reason in sorted(missing.items())
+            if name in self.user_set or name not in silent
+        ]
+        if told and self.enforce:
+            raise AccelError(f"{self.path}: model '{self.cpu_model.name}': {'; '.join(told)}")
+        if self.check:
+            for text in told:
+                self.system.log("warning" if self.chosen else "cpu", f"{self.path}: {text}")
 
 
-@type_init("qemu64-x86_64-cpu")
-class Qemu64Cpu(X86Cpu):
-    """x86-64 baseline."""
-
-    @classmethod
-    def class_init(cls) -> None:
-        """Class facts."""
-        cls.model = MODELS["qemu64"]
-        cls.desc, cls.category = cls.model.desc, "cpu"
+def _class_init(cls: type[X86Cpu], model: CpuModel) -> None:
+    cls.cpu_model = model
+    cls.desc, cls.category = model.desc, "cpu"
 
 
-@type_init("qemu32-x86_64-cpu")
-class Qemu32Cpu(X86Cpu):
-    """i686 class."""
+def _record(model: CpuModel) -> TypeInfo:
+    """The type of a model: its features and its identity are the defaults of the properties."""
+    features = FEATURES if model.features is None else model.features
+    defaults: dict[str, Any] = {_attribute(name): True for name in features}
+    own = {"vendor": model.vendor, "family": model.family, "model": model.model, "stepping": model.stepping,
+           "level": model.level, "xlevel": model.xlevel, "model_id": model.brand}  # fmt: skip
+    if model.features is not None:
+        defaults |= {name: value for name, value in own.items() if value is not None}
+    return TypeInfo(
+        name=f"{model.name}-x86_64-cpu",
+        parent="x86_64-cpu",
+        class_init=_class_init,
+        class_data=model,
+        attributes=defaults,
+        desc=model.desc,
+    )
 
-    @classmethod
-    def class_init(cls) -> None:
-        """Class facts."""
-        cls.model = MODELS["qemu32"]
-        cls.desc, cls.category = cls.model.desc, "cpu"
 
-
-@type_init("max-x86_64-cpu")
-class MaxCpu(X86Cpu):
-    """Everything the accelerator can do."""
-
-    @classmethod
-    def class_init(cls) -> None:
-        """Class facts."""
-        cls.model = MODELS["max"]
-        cls.desc, cls.category = cls.model.desc, "cpu"
+@hookimpl
+def qom_types() -> Iterable[TypeInfo]:
+    """The models."""
+    return [_record(model) for model in MODELS.values()]

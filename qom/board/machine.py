@@ -10,7 +10,7 @@ configuration put over that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -18,7 +18,7 @@ from qom.board.assembly import Assembly
 from qom.board.changes import change
 from qom.board.parts import EMPTY, Board, BoardCpus, BoardRegion
 from qom.board.statics import board_buses, changed, misfits
-from qom.config.check import unreadable
+from qom.config.check import all_models, unreadable, wrong_with_cpu_option
 from qom.errors import ConfigError, QomError, did_you_mean
 from qom.options import Report, at, placed
 from qom.registry import GlobalProperty, type_init
@@ -48,13 +48,13 @@ class BoardMachine(Machine):
     takes_kernel: ClassVar[bool] = False
 
     board: Board
-    cpu_features: dict[str, bool]
+    cpu_options: dict[str, bool | int | str]
     assembly: Assembly | None  # while the machine is realized: how it came together
 
     def instance_init(self) -> None:
         """Give the parts what this version says; what the user says comes later and wins."""
         self.board = type(self).described
-        self.cpu_features = {}
+        self.cpu_options = {}
         self.assembly = None
         changes = [
             GlobalProperty(driver, name, value, origin, optional=True)
@@ -93,7 +93,7 @@ class BoardMachine(Machine):
         choice, cpus = config.cpu, self.board.cpus
         if choice is not None and cpus is not None:
             self.set("cpu-type", f"{choice.model}-{cpus.of}")
-            self.cpu_features.update({name: bool(value) for name, value in choice.features.items()})
+            self.cpu_options.update(choice.features)
 
     def check_config(self, config: MachineConfig, report: Report) -> None:
         """Also what is changed of the board, and what the board has no place for."""
@@ -161,13 +161,12 @@ class BoardMachine(Machine):
         if model is None:
             short = [n.removesuffix(f"-{cpus.of}") for n in known]
             hint = did_you_mean(choice.model, short)
-            text = f"unknown processor model {choice.model!r}{hint}; there are: {', '.join(sorted(short))}"
+            text = f"unknown processor model {choice.model!r}{hint}; {all_models(short)}"
             yield ConfigError(text, at(choice.origin, "model"))
-        features: Collection[str] = getattr(model.cls, "feature_names", ()) if model is not None else ()
-        for feature, value in choice.features.items():
-            if not isinstance(value, bool) and (not features or feature in features):
-                text = f"processor feature {feature!r} cannot be {value!r}: expected on or off"
-                yield ConfigError(text, at(at(choice.origin, "features"), feature))
+            return
+        for name, value in choice.features.items():
+            if (wrong := wrong_with_cpu_option(model, name, value)) is not None:
+                yield ConfigError(wrong, at(at(choice.origin, "features"), name))
 
     @property
     def changeable_parts(self) -> frozenset[str]:
@@ -229,13 +228,14 @@ class BoardMachine(Machine):
             self.add_child(cpus.name.replace("{index}", str(index)), cpu)
         facts = {"socket-id": socket, "core-id": core, "thread-id": thread, "cores": cores, "threads": threads}
         known = cpu.properties()
-        for name, value in facts.items():
+        for name, fact in facts.items():
             if name in known:
-                cpu.set(name, value)
+                cpu.set(name, fact)
         choice = self.vm.config.cpu
         with placed(choice.origin if choice is not None else ""):
-            for feature, on in self.cpu_features.items():
-                cpu.set("features", {**cpu.features, feature: on})
+            for name, value in self.cpu_options.items():
+                cpu.set(name, value)
+        cpu.chosen = choice is not None
         vm = self.vm
         cpu.accel, cpu.lock, cpu.cond = self.accel, vm.lock, vm.cpu_cond
         cpu.system, cpu.clock, cpu.system_bus = vm, vm.clock, self.system_bus

@@ -77,7 +77,7 @@ def parse_cpu(text: str, origin: str = "") -> CpuChoice:
     model, _, rest = text.partition(",")
     if not model or "=" in model:
         raise ConfigError(f"cpu: no model in '{text}': expected MODEL[,+feature][,-feature][,feature=value]", origin)
-    features: dict[str, bool | str] = {}
+    features: dict[str, bool | int | str] = {}
     for key, value in parse_options(rest, origin=origin).items():
         if key[:1] in "+-":
             if value != "on" or len(key) == 1:

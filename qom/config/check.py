@@ -111,6 +111,33 @@ def _is_board(path: str | Path) -> bool:
         return False
 
 
+def all_models(names: Collection[str]) -> str:
+    """The processor models there are, for an error message; where they are found when they are too many for one."""
+    few = len(names) <= 8
+    return f"there are: {', '.join(sorted(names))}" if few else f"-cpu help lists all {len(names)}"
+
+
+def wrong_with_cpu_option(model: Type, name: str, value: object) -> str | None:
+    """What is wrong with `-cpu MODEL,name=value`, or None; `model`: the type of the processor.
+
+    A processor that says nothing of its options is asked when it is made.
+    """
+    options: Collection[str] = getattr(model.cls, "options", ())
+    outer = name.replace("_", "-")
+    declared = model.properties.get(name) or model.properties.get(outer)
+    if options and (declared is None or declared.name not in options):
+        return f"unknown processor feature '{name}'{did_you_mean(outer, options)}"
+    if declared is not None and declared.kind == "alias":
+        declared = model.properties.get(declared.target.removeprefix("."))
+    if declared is None:
+        return None
+    try:
+        checked(declared, value)
+    except ValueError as error:
+        return f"processor feature {name!r} cannot be {value!r}: expected {error}"
+    return None
+
+
 class _Checker:
     """Holds a configuration against a registry.
 
@@ -228,17 +255,12 @@ class _Checker:
         if found is None:
             known = [name.removesuffix(CPU_SUFFIX) for name in self.registry.names(CPU_PARENT)]
             text = f"unknown processor model {choice.model!r}{did_you_mean(choice.model, known)}"
-            self.report(f"{text}; there are: {', '.join(known)}", choice.origin, "model")
+            self.report(f"{text}; {all_models(known)}", choice.origin, "model")
             return
         with self._placed(choice.origin):
-            features: Collection[str] = found.cls.feature_names
             for name, value in choice.features.items():
-                if features and name not in features:
-                    text = f"unknown processor feature '{name}'{did_you_mean(name, features)}"
-                    self.report(text, choice.origin, "features", name)
-                elif not isinstance(value, bool):
-                    text = f"processor feature {name!r} cannot be {value!r}: expected on or off"
-                    self.report(text, choice.origin, "features", name)
+                if (wrong := wrong_with_cpu_option(found, name, value)) is not None:
+                    self.report(wrong, choice.origin, "features", name)
 
     def _files(self) -> None:
         config = self.config

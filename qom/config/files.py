@@ -170,8 +170,9 @@ def _cpu(builder: ConfigBuilder, node: Node) -> None:
     take = Taker(value, "cpu", node.origin, builder.report)
     model, features = take.needed("model"), take.raw("features") or {}
     take.done()
-    if not isinstance(features, dict) or not all(isinstance(f, bool | str) for f in features.values()):
-        raise take.error(f"'features' cannot be {features!r}: expected a table of feature = true or false", "features")
+    if not isinstance(features, dict) or not all(isinstance(f, bool | int | str) for f in features.values()):
+        text = f"'features' cannot be {features!r}: expected a table of feature = true or false, or of property = value"
+        raise take.error(text, "features")
     builder.cpu(model, node.origin)
     assert builder.config.cpu is not None
     builder.config.cpu.features.update(features)

@@ -56,7 +56,7 @@ class CpuChoice:
     """A processor model and the features switched on or off (or set to a value) on top of it."""
 
     model: str
-    features: dict[str, bool | str] = attrs.field(factory=dict)
+    features: dict[str, bool | int | str] = attrs.field(factory=dict)
     origin: str = ""
 
 

@@ -471,8 +471,8 @@ class _Maker:
         }
         features = {
             "type": "object",
-            "additionalProperties": {"type": ["boolean", "string"]},
-            "description": "Features switched on or off",
+            "additionalProperties": {"type": ["boolean", "integer", "string"]},
+            "description": "Features switched on or off, and other properties of the model",
         }
         return {**table_or(name, {"model": name, "features": features}), "description": "Processor model and features"}
 

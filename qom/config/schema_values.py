@@ -215,7 +215,7 @@ def declared_schema(registry: TypeRegistry, found: Type, declared: Property) -> 
     """What a property of the type `found` takes in a file; an alias takes what the property behind it does."""
     if declared.kind != "alias":
         return property_schema(declared)
-    path, _, name = declared.target.rpartition(".")
+    path, _, name = ("", "", declared.target[1:]) if declared.target[:1] == "." else declared.target.rpartition(".")
     here: Type | None = found
     for part in filter(None, path.split("/")):
         held = here.properties.get(part) if here is not None else None

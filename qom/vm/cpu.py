@@ -66,11 +66,11 @@ class CpuAccelerator(Protocol):
 class Cpu(Device):
     """A processor; see the module.
 
-    Class fact: `feature_names`, what its `features` may name; empty when only an object can tell.
+    Class fact: `options`, the properties that `-cpu MODEL,name=value` may set; empty when only an object can tell.
     """
 
     user_creatable: ClassVar[bool] = False
-    feature_names: ClassVar[Collection[str]] = ()
+    options: ClassVar[Collection[str]] = ()
 
     index: int = prop(0, "Number of the processor in its machine; the first one starts the machine", type="uint32")
     apic_id: int = prop(0, "Local APIC id of the processor", type="uint32")

@@ -691,10 +691,10 @@ class VirtualMachine:
     # -- log and events ---------------------------------------------------------------------------------------------
 
     def log(self, category: str, text: str) -> None:
-        """Note something; shown when the category is on (`-d`), kept in `log_lines` either way."""
+        """Note something; shown when the category is on (`-d`) or "warning", kept in `log_lines` either way."""
         line = f"{category}: {text}"
         self.log_lines.append(line)
-        if category in self._categories:
+        if category == "warning" or category in self._categories:
             print(line, file=self._log_file or sys.stderr, flush=True)
 
     def emit(self, event: str, **data: Any) -> None:

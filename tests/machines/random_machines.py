@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from hypothesis import strategies as st
 
-from plugins.cpu.cpuid import FEATURES
+from plugins.cpu.features import FEATURES
 from qom import Object, QomError, TypeRegistry, UserCreatable, alias, child, default_registry, link, prop, type_init
 from qom.config import ConfigBuilder, DeviceEntry, MachineConfig, ObjectEntry
 from qom.config.probe import Probe

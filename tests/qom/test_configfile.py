@@ -185,7 +185,7 @@ def test_every_entry_knows_its_place(write: Write) -> None:
         ('serial = ["null", "modem"]\n', "1:19", "unknown character device 'modem': expected stdio, null, none, pty,"
          " ringbuf, console, file:PATH, unix:PATH, tcp:HOST:PORT or chardev:ID"),
         ('[cpu]\nmodel = "max"\nfeatures = ["a"]\n', "3:1", "cpu: 'features' cannot be ['a']: expected a table of"
-         " feature = true or false"),
+         " feature = true or false, or of property = value"),
         ('machine = { type = "pc", accel = "" }\n', "1:26", "accelerator: cannot be '': expected NAME or NAME:NAME, such as"
          " kvm:simulated"),
     ],

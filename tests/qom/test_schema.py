@@ -204,7 +204,7 @@ WRONG = [
     ("accel = [{ }]", "$.accel[0]"),
     ('cpu = "qemu46"', "$.cpu"),
     ('cpu = { model = "max", featurs = {} }', "$.cpu"),
-    ('cpu = { model = "max", features = { sse = 1 } }', "$.cpu.features.sse"),
+    ('cpu = { model = "max", features = { sse = [1] } }', "$.cpu.features.sse"),
     ("smp = 0", "$.smp"),
     ("smp = { cpus = 2, core = 2 }", "$.smp"),
     ("smp = { dies = 2 }", "$.smp.dies"),

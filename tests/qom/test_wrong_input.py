@@ -118,7 +118,7 @@ WRONG = {
     "-M pc,ram=1": "-M pc,ram=1: /machine: 'pc-i440fx-0.1-machine' has no property 'ram'",
     "-accel kwm": "-accel kwm: unknown accelerator 'kwm'; did you mean 'kvm'?; there are: ",
     "-cpu qemu65": "-cpu qemu65: unknown processor model 'qemu65'; did you mean 'qemu64'",
-    "-cpu qemu64,+see2": "-cpu qemu64,+see2: /machine/cpu0: property 'features' cannot be 'see2': expected names of",
+    "-cpu qemu64,+see2": "-cpu qemu64,+see2: unknown processor feature 'see2'; did you mean 'sse2' or 'sse4.2'",
     "-bios /no/such": "-bios /no/such: ",
     "-kernel /no/such": "-kernel /no/such: ",
     "-m 100k": "-m 100k: /machine: ram-size is 102400 bytes: ",
