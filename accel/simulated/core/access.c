@@ -38,8 +38,7 @@ static u64 linear(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
             raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
         lin = (u32)(s->base + ea);
     }
-    if (unlikely((cpu->eflags & FL_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3 && size <= 8 &&
-                 (size & (size - 1)) == 0 && (lin & (size - 1))))
+    if (alignment_checked(cpu) && unlikely(size <= 8 && (size & (size - 1)) == 0 && (lin & (size - 1))))
         raise_fault(cpu, EXC_AC, 0);
     return lin;
 }
@@ -306,7 +305,7 @@ void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
 unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write, u8 **host) {
     const struct seg *s = &cpu->seg[seg];
     u64 lin;
-    if (sys_state(cpu)->data_breakpoints || ((cpu->eflags & FL_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3))
+    if (sys_state(cpu)->data_breakpoints || alignment_checked(cpu))
         return 0;
     if (cpu->mode == MODE64) {
         lin = s->fbase + ea;

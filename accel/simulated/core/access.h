@@ -25,6 +25,25 @@ static inline u8 *hit_write(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) 
     return likely(ea + size <= s->wmax) ? tlb_hit_write(cpu, s->fbase + ea, size) : NULL;
 }
 
+/* 64-bit code and a segment without a base: nothing but the TLB stands between an address and its memory.  (The checks
+ * that remain, #AC and breakpoints, keep the TLB's tags away.) */
+static inline u8 *flat_read(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
+    (void)seg;
+    return tlb_hit_read(cpu, ea, size);
+}
+static inline u8 *flat_write(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
+    (void)seg;
+    return tlb_hit_write(cpu, ea, size);
+}
+static inline u64 flat_ea(const sim_vcpu *cpu, const struct insn *i) {
+    u64 ea = cpu->regs[i->base] + (cpu->regs[i->index] << i->scale) + (u64)(s64)i->disp;
+    return likely(!(i->flags & IF_RIPREL)) ? ea : ea + insn_next_ip(i);
+}
+static inline u64 based_ea(const sim_vcpu *cpu, const struct insn *i) { return cpu->regs[i->base] + (u64)(s64)i->disp; }
+/* A stack pointer of 64 bits is one of 64-bit code. */
+#define STACK_READ(cpu, sp, W)  (W == 64 ? flat_read(cpu, SS, sp, 8) : hit_read(cpu, SS, sp, W / 8))
+#define STACK_WRITE(cpu, sp, W) (W == 64 ? flat_write(cpu, SS, sp, 8) : hit_write(cpu, SS, sp, W / 8))
+
 #define ACCESSORS(BITS)                                                                                                \
     static inline u##BITS ld##BITS(sim_vcpu *cpu, const struct insn *i, unsigned seg, u64 ea) {                        \
         const u8 *p = hit_read(cpu, seg, ea, BITS / 8);                                                                \

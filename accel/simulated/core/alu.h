@@ -16,7 +16,28 @@
 #define GEN_RMW_FN(name, W)                                                                                            \
     static u64 fn_##name##W(sim_vcpu *cpu, u64 a, u64 b) { return do_##name##W(cpu, (u##W)a, (u##W)b); }
 
+/* A memory form comes three times: plain, with any segment and address size; _f for 64-bit code without FS and GS,
+ * where an address needs no check of a segment; _b for an address there that has a base and a displacement only.
+ * special.c chooses. */
+#define FORMS(G, fullname, ...)                                                                                        \
+    G(fullname, hit, i->seg, insn_ea(cpu, i), __VA_ARGS__)                                                             \
+    G(fullname##_f, flat, 0, flat_ea(cpu, i), __VA_ARGS__)                                                             \
+    G(fullname##_b, flat, 0, based_ea(cpu, i), __VA_ARGS__)
+
 /* E is memory, read and written */
+#define RMW_FORM(fullname, HIT, seg, ea, slow, name, W, B)                                                             \
+    OP(fullname) {                                                                                                     \
+        u8 *p = HIT##_write(cpu, seg, ea, W / 8);                                                                      \
+        u##W a;                                                                                                        \
+        if (unlikely(p == NULL || (i->flags & IF_LOCK))) {                                                             \
+            slow(cpu, i);                                                                                              \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(&a, p, W / 8);                                                                                          \
+        a = do_##name##W(cpu, a, (u##W)(B));                                                                           \
+        memcpy(p, &a, W / 8);                                                                                          \
+        NEXT(cpu, i);                                                                                                  \
+    }
 #define GEN_RMW(fullname, name, W, B)                                                                                  \
     static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
         u64 ea = insn_ea(cpu, i);                                                                                      \
@@ -30,54 +51,47 @@
             rmw_slow(cpu, i, ea, W / 8, p, (u##W)(B), fn_##name##W);                                                   \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
-    OP(fullname) {                                                                                                     \
-        u8 *p = hit_write(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                        \
-        u##W a;                                                                                                        \
-        if (unlikely(p == NULL || (i->flags & IF_LOCK))) {                                                             \
-            slow_##fullname(cpu, i);                                                                                   \
-            return;                                                                                                    \
-        }                                                                                                              \
-        memcpy(&a, p, W / 8);                                                                                          \
-        a = do_##name##W(cpu, a, (u##W)(B));                                                                           \
-        memcpy(p, &a, W / 8);                                                                                          \
-        NEXT(cpu, i);                                                                                                  \
-    }
+    FORMS(RMW_FORM, fullname, slow_##fullname, name, W, B)
 
 /* E is memory, read only: USE is a statement with the value in v */
-#define GEN_LOAD(fullname, W, USE)                                                                                     \
-    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
-        u##W v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        USE;                                                                                                           \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
+#define LOAD_FORM(fullname, HIT, seg, ea, slow, W, USE)                                                                \
     OP(fullname) {                                                                                                     \
-        const u8 *p = hit_read(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                   \
+        const u8 *p = HIT##_read(cpu, seg, ea, W / 8);                                                                 \
         u##W v;                                                                                                        \
         if (unlikely(p == NULL)) {                                                                                     \
-            slow_##fullname(cpu, i);                                                                                   \
+            slow(cpu, i);                                                                                              \
             return;                                                                                                    \
         }                                                                                                              \
         memcpy(&v, p, W / 8);                                                                                          \
         USE;                                                                                                           \
         NEXT(cpu, i);                                                                                                  \
     }
-
-/* E is memory, written only */
-#define GEN_STORE(fullname, W, VALUE)                                                                                  \
+#define GEN_LOAD(fullname, W, USE)                                                                                     \
     static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
-        st##W(cpu, i, i->seg, insn_ea(cpu, i), (u##W)(VALUE));                                                         \
+        u##W v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
+        USE;                                                                                                           \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
+    FORMS(LOAD_FORM, fullname, slow_##fullname, W, USE)
+
+/* E is memory, written only */
+#define STORE_FORM(fullname, HIT, seg, ea, slow, W, VALUE)                                                             \
     OP(fullname) {                                                                                                     \
-        u8 *p = hit_write(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                        \
+        u8 *p = HIT##_write(cpu, seg, ea, W / 8);                                                                      \
         u##W v = (u##W)(VALUE);                                                                                        \
         if (unlikely(p == NULL)) {                                                                                     \
-            slow_##fullname(cpu, i);                                                                                   \
+            slow(cpu, i);                                                                                              \
             return;                                                                                                    \
         }                                                                                                              \
         memcpy(p, &v, W / 8);                                                                                          \
         NEXT(cpu, i);                                                                                                  \
     }
+#define GEN_STORE(fullname, W, VALUE)                                                                                  \
+    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
+        st##W(cpu, i, i->seg, insn_ea(cpu, i), (u##W)(VALUE));                                                         \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    FORMS(STORE_FORM, fullname, slow_##fullname, W, VALUE)
 
 #define GEN_ALU(name, W)                                                                                               \
     GEN_RMW_FN(name, W)                                                                                                \

@@ -21,6 +21,7 @@
 #include "access.h"
 #include "chain.h"
 #include "ops.h"
+#include "special.h"
 
 #define ARENA_SIZE   (48u << 20)
 #define HASH_SIZE    16384
@@ -35,6 +36,7 @@ struct code_cache {
     size_t used;
     struct block *hash[HASH_SIZE];
     struct block *pages[PAGE_BUCKETS];
+    struct specials specials;
     /* from other threads, under vm->code_lock */
     struct {
         u64 gpa, size;
@@ -50,6 +52,8 @@ struct code_cache *code_cache_new(void) {
         free(cache);
         cache = NULL;
     }
+    if (cache)
+        specials_fill(&cache->specials);
     return cache;
 }
 void code_cache_free(struct code_cache *cache) {
@@ -391,6 +395,7 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     b->insns[n].idx = (u8)n;
     memset(&b->insns[n + 1], 0, sizeof(struct insn)); /* the links */
     drop_dead_flags(b->insns, all, n);
+    specialise(&cache->specials, b->insns, n, cpu->rip, cpu->mode);
     b->ip = cpu->rip;
     b->gpa = gpa;
     b->key = cpu->code_key;

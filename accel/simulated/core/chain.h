@@ -47,4 +47,30 @@ static inline struct block_link *branch_links(const struct insn *i) { return (st
         return;                                                                                                        \
     } while (0)
 
+/* The branch `i` is taken: over its link, or, with no link yet, to where it leads. */
+void take_unlinked(sim_vcpu *cpu, const struct insn *i);
+#define TAKE(cpu, i)                                                                                                   \
+    do {                                                                                                               \
+        struct block_link *l_ = &branch_links(i)[0];                                                                   \
+        if (likely(l_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                     \
+            const struct insn *first_ = l_->to->insns;                                                                 \
+            (cpu)->icount += (i)->idx + 1u;                                                                            \
+            first_->fn(cpu, first_);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        take_unlinked(cpu, i);                                                                                         \
+        return;                                                                                                        \
+    } while (0)
+#define FALL_THROUGH(cpu, i) FOLLOW(cpu, i, 1, insn_next_ip(i))
+
+/* Conditions by their names, on the flags as they are. */
+#define COND_o               get_of(cpu)
+#define COND_b               get_cf(cpu)
+#define COND_z               get_zf(cpu)
+#define COND_be              (get_cf(cpu) || get_zf(cpu))
+#define COND_s               get_sf(cpu)
+#define COND_p               get_pf(cpu)
+#define COND_l               (get_sf(cpu) != get_of(cpu))
+#define COND_le              (get_zf(cpu) || get_sf(cpu) != get_of(cpu))
+
 #endif

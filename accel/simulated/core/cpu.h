@@ -476,7 +476,7 @@ struct sim_vcpu {
     u64 xcr0;
     u64 features[2]; /* a bit for each FEAT_* that CPUID announces; cpuid.c */
 
-    struct tlb_entry tlb_set[3][TLB_SIZE]; /* by LEVEL_* */
+    struct tlb_entry tlb_set[4][TLB_SIZE]; /* by LEVEL_*; the last stays empty */
     struct tlb_info tlb_info[3][TLB_SIZE];
     struct jc_entry jc[JC_SIZE];
 
@@ -745,6 +745,11 @@ static inline unsigned level_of(const sim_vcpu *cpu, unsigned cpl) {
     return cpl == 3 ? LEVEL_USER : (cpu->cr4 & CR4_SMAP) && (cpu->eflags & FL_AC) ? LEVEL_AC : LEVEL_SYSTEM;
 }
 static inline unsigned access_level(const sim_vcpu *cpu) { return level_of(cpu, cpu->cpl); }
+
+/* Does #AC watch the program's accesses? */
+static inline bool alignment_checked(const sim_vcpu *cpu) {
+    return unlikely(cpu->eflags & FL_AC) && (cpu->cr0 & CR0_AM) && cpu->cpl == 3;
+}
 
 static inline u8 *reg8(sim_vcpu *cpu, unsigned offset) { return (u8 *)cpu->regs + offset; }
 static inline u16 *reg16(sim_vcpu *cpu, unsigned n) { return (u16 *)&cpu->regs[n]; }

@@ -17,34 +17,12 @@ static inline void check_target(sim_vcpu *cpu, const struct insn *i, u64 ip) {
 }
 static inline u64 target(const struct insn *i) { return (insn_next_ip(i) + i->imm) & width_mask(i->osz); }
 
-/* Taken, with no link yet. */
-static NOINLINE void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
+void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
     u64 ip = target(i);
     check_target(cpu, i, ip);
     FOLLOW(cpu, i, 0, ip);
 }
-#define TAKE(cpu, i)                                                                                                   \
-    do {                                                                                                               \
-        struct block_link *l_ = &branch_links(i)[0];                                                                   \
-        if (likely(l_->gen == (cpu)->map_gen) && may_chain(cpu)) {                                                     \
-            const struct insn *first_ = l_->to->insns;                                                                 \
-            (cpu)->icount += (i)->idx + 1u;                                                                            \
-            first_->fn(cpu, first_);                                                                                   \
-            return;                                                                                                    \
-        }                                                                                                              \
-        take_unlinked(cpu, i);                                                                                         \
-        return;                                                                                                        \
-    } while (0)
-#define FALL_THROUGH(cpu, i) FOLLOW(cpu, i, 1, insn_next_ip(i))
 
-#define COND_o  get_of(cpu)
-#define COND_b  get_cf(cpu)
-#define COND_z  get_zf(cpu)
-#define COND_be (get_cf(cpu) || get_zf(cpu))
-#define COND_s  get_sf(cpu)
-#define COND_p  get_pf(cpu)
-#define COND_l  (get_sf(cpu) != get_of(cpu))
-#define COND_le (get_zf(cpu) || get_sf(cpu) != get_of(cpu))
 #define GEN_JCC(cc)                                                                                                    \
     OP(j##cc) {                                                                                                        \
         if (COND_##cc)                                                                                                 \
@@ -149,7 +127,7 @@ WORD_WIDTHS(GEN_BRANCH, _)
 #define GEN_SAME(_, W)                                                                                                 \
     OP(call_J_s##W) {                                                                                                  \
         u##W sp = (u##W)(RD##W(RSP) - W / 8), next = (u##W)insn_next_ip(i);                                            \
-        u8 *p = hit_write(cpu, SS, sp, W / 8);                                                                         \
+        u8 *p = STACK_WRITE(cpu, sp, W);                                                                               \
         u64 ip = target(i);                                                                                            \
         if (unlikely(p == NULL || !ip_ok(cpu, ip))) {                                                                  \
             op_call_J##W(cpu, i);                                                                                      \
@@ -161,7 +139,7 @@ WORD_WIDTHS(GEN_BRANCH, _)
     }                                                                                                                  \
     OP(ret_s##W) {                                                                                                     \
         u##W sp = RD##W(RSP), ip;                                                                                      \
-        const u8 *p = hit_read(cpu, SS, sp, W / 8);                                                                    \
+        const u8 *p = STACK_READ(cpu, sp, W);                                                                          \
         if (unlikely(p == NULL)) {                                                                                     \
             op_ret##W(cpu, i);                                                                                         \
             return;                                                                                                    \

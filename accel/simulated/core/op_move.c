@@ -83,6 +83,14 @@ ALL_WIDTHS(GEN_MOV, _)
         WR##W(i->reg, insn_ea(cpu, i));                                                                                \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
+    OP(lea##W##_f) {                                                                                                   \
+        WR##W(i->reg, flat_ea(cpu, i));                                                                                \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(lea##W##_b) {                                                                                                   \
+        WR##W(i->reg, based_ea(cpu, i));                                                                               \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
     /* the source is read, and a 32-bit destination zero-extended, whether or not the condition holds */               \
     OP(cmov_r##W) {                                                                                                    \
         u##W v = RD##W(i->rm);                                                                                         \

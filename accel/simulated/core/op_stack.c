@@ -49,7 +49,7 @@ WORD_WIDTHS(GEN_STACK, _)
 #define GEN_SAME(_, W)                                                                                                 \
     static inline void push_same##W(sim_vcpu *cpu, const struct insn *i, u##W v, op_fn general) {                      \
         u##W sp = (u##W)(RD##W(RSP) - W / 8);                                                                          \
-        u8 *p = hit_write(cpu, SS, sp, W / 8);                                                                         \
+        u8 *p = STACK_WRITE(cpu, sp, W);                                                                               \
         if (unlikely(p == NULL)) {                                                                                     \
             general(cpu, i);                                                                                           \
             return;                                                                                                    \
@@ -62,7 +62,7 @@ WORD_WIDTHS(GEN_STACK, _)
     OP(push_I_s##W) { push_same##W(cpu, i, (u##W)i->imm, op_push_I##W); }                                              \
     OP(pop_s##W) {                                                                                                     \
         u##W sp = RD##W(RSP), v;                                                                                       \
-        const u8 *p = hit_read(cpu, SS, sp, W / 8);                                                                    \
+        const u8 *p = STACK_READ(cpu, sp, W);                                                                          \
         if (unlikely(p == NULL)) {                                                                                     \
             op_pop_r##W(cpu, i);                                                                                       \
             return;                                                                                                    \

@@ -32,7 +32,7 @@ void seg_update(sim_vcpu *cpu, struct seg *s) {
     u64 end = (u64)s->limit + 1;
     s->rmax = s->wmax = 0;
     s->fbase = cpu->mode != MODE64 || s >= &cpu->seg[FS] ? s->base : 0;
-    if ((cpu->cr0 & CR0_AM) && (cpu->eflags & FL_AC) && cpu->cpl == 3)
+    if (alignment_checked(cpu))
         return;                /* #AC is the slow path's business */
     if (cpu->mode == MODE64) { /* neither limits nor rights; a TLB tag is never of a non-canonical page */
         s->rmax = s->wmax = ~(u64)0;
@@ -65,7 +65,8 @@ void cpu_mode_changed(sim_vcpu *cpu) {
               ((~cpu->xcr0 & (XCR0_SSE | XCR0_AVX)) == 0 ? KEY_AVX : 0) |
               (real_mode(cpu) || v86_mode(cpu) ? KEY_REAL : 0);
     cpu->code_key = key | (cpu->step_flags ? KEY_STEP : 0);
-    cpu->tlb = cpu->tlb_set[access_level(cpu)];
+    /* where alignment is checked, the slow path does all */
+    cpu->tlb = cpu->tlb_set[alignment_checked(cpu) ? NLEVELS : access_level(cpu)];
     for (unsigned k = 0; k < NSEGS; k++)
         seg_update(cpu, &cpu->seg[k]);
     /* With a flat code segment the context says all: links of the kernel outlive a visit to the user, and the other way

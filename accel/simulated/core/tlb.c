@@ -28,6 +28,7 @@ void tlb_init(sim_vcpu *cpu) {
     for (unsigned set = 0; set < NLEVELS; set++)
         for (unsigned n = 0; n < TLB_SIZE; n++)
             drop_entry(cpu, set, n);
+    memset(cpu->tlb_set[NLEVELS], 0xff, sizeof cpu->tlb_set[NLEVELS]); /* TLB_NONE everywhere */
 }
 
 void tlb_flush(sim_vcpu *cpu, bool global_too) {
