@@ -16,7 +16,7 @@ import attrs
 
 from accel import loop, x86_state
 from accel._kvmabi import lib
-from accel.handles import CpuidEntry, SystemHandle, VcpuHandle, VmHandle
+from accel.handles import IA32_TSC, CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 from accel.memory_slots import MemorySlots
 from qom import AccelError, Clock, ConfigError, Object, QomError, RunningClock, did_you_mean, type_init
 
@@ -27,6 +27,9 @@ SUFFIX = "-accel"
 DEFAULT = "simulated"
 
 IrqChip = Literal["off", "split", "on"]
+
+IA32_TSC_DEADLINE = 0x6E0
+TSC_DEADLINE = 1 << 24  # CPUID 1 ECX
 
 
 @attrs.define
@@ -71,6 +74,8 @@ class Accel(Object):
         self._given: dict[int, list[CpuidEntry]] = {}  # CPUID of each vCPU by its id
         self._cpuid: list[CpuidEntry] = []
         self._msrs: frozenset[int] = frozenset()
+        self._tsc_offset = 0  # of a processor just reset
+        self._tsc_stopped_at: int | None = None  # what the TSC showed when guest time stopped; None while it runs
 
     @staticmethod
     def configure_accelerator(machine: Any, choices: Sequence[Any]) -> "Accel":
@@ -96,6 +101,14 @@ class Accel(Object):
         machine.system_bus.memory_space.add_listener(self.slots)
         return self.vm
 
+    def serve_msrs(self) -> None:
+        """Take over the MSRs of the local APICs, which are in user space; called by init_machine, before any vCPU."""
+        assert self.vm is not None
+        if self.vm.serve_msrs([IA32_TSC_DEADLINE]):
+            self._cpuid = [
+                attrs.evolve(leaf, ecx=leaf.ecx | TSC_DEADLINE) if leaf.function == 1 else leaf for leaf in self._cpuid
+            ]
+
     @contextmanager
     def held_outside(self) -> Iterator[None]:
         """Inside the `with`, no vCPU is in guest mode; the caller holds the machine lock."""
@@ -115,6 +128,7 @@ class Accel(Object):
         system, self.system = self.system, None
         self._parked.clear()
         self._vcpus.clear()
+        self._tsc_stopped_at = None
         self._given.clear()
         self.vm = None
         if system is None:
@@ -146,12 +160,50 @@ class Accel(Object):
             for number, vcpu in sorted(self._vcpus.items())
         }
 
+    # -- guest time, for VirtualMachine; the vCPUs stand still
+
+    def time_stops(self) -> None:
+        """The machine's clock was stopped: remember what the TSC shows."""
+        clock = self._tsc_of_all()
+        if clock is not None and self._tsc_stopped_at is None:
+            self._tsc_stopped_at = clock.read_tsc()
+
+    def time_starts(self) -> None:
+        """The machine's clock runs again: every TSC goes on from where it was, all moved by the same amount."""
+        clock, stopped_at = self._tsc_of_all(), self._tsc_stopped_at
+        self._tsc_stopped_at = None
+        if clock is not None and stopped_at is not None:
+            gone = clock.read_tsc() - stopped_at
+            self._tsc_offset -= gone
+            for vcpu in self._vcpus.values():
+                vcpu.set_tsc_offset(vcpu.tsc_offset() - gone)
+
+    def _reset_tsc(self, cpu: "Cpu") -> None:
+        """The first processor's begins at 0, the others' are in step with it."""
+        vcpu = cpu.vcpu
+        if not vcpu.has_tsc_offset():
+            vcpu.set_msrs({IA32_TSC: 0})
+        elif cpu.is_bootstrap:
+            self._tsc_offset = vcpu.tsc_offset() - vcpu.read_tsc()
+            vcpu.set_tsc_offset(self._tsc_offset)
+            if self._tsc_stopped_at is not None:
+                self._tsc_stopped_at = 0
+        else:
+            vcpu.set_tsc_offset(self._tsc_offset)
+
+    def _tsc_of_all(self) -> VcpuHandle | None:
+        """The vCPU by whose TSC stops are measured; None where TSCs cannot be moved."""
+        first = next(iter(self._vcpus.values()), None)
+        return first if first is not None and first.has_tsc_offset() else None
+
     # -- for processors (qom.vm.cpu.CpuAccelerator)
 
     def create_vcpu(self, cpu: "Cpu") -> VcpuHandle:
         """Make the processor's vCPU, with its CPUID; on the vCPU's thread."""
         assert self.vm is not None
         number = cpu.apic_id
+        if not self._vcpus:
+            self._tsc_stopped_at = 0  # guest time has not begun
         vcpu = self._parked.pop(number, None) or self.vm.create_vcpu(number)
         try:
             table = [CpuidEntry(*row) for row in cpu.cpuid([attrs.astuple(entry) for entry in self._cpuid])]
@@ -187,6 +239,7 @@ class Accel(Object):
         refused = x86_state.load_power_up(cpu.vcpu, bootstrap=cpu.is_bootstrap, listed_msrs=self._msrs)
         for line in refused:
             cpu.guest_error(line, f"at reset: {line}")
+        self._reset_tsc(cpu)
         inside = self.irqchip != "off"
         cpu.halted = cpu.waits_for_sipi = not cpu.is_bootstrap and not inside
         if inside:

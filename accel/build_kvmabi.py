@@ -26,7 +26,7 @@ HERE = "accel"
 FAMILIES = re.compile(
     r"KVM_(CAP|EXIT|MP_STATE|INTERNAL_ERROR|SYSTEM_EVENT|MEM|GUESTDBG|VCPUEVENT|X86_SHADOW_INT|IRQCHIP|IRQ_ROUTING"
     r"|CPUID_FLAG|RUN_X86|SYNC_X86|MSR_EXIT_REASON|MSR_FILTER|CLOCK|STATS|PIT|X86_QUIRK|X86_DISABLE_EXITS"
-    r"|IOEVENTFD_FLAG|IRQFD_FLAG)_[A-Z0-9_]+$"
+    r"|IOEVENTFD_FLAG|IRQFD_FLAG|VCPU_TSC)_[A-Z0-9_]+$"
 )
 FOREIGN = re.compile(r"S390|PPC|ARM|RISCV|MIPS|SPAPR|_MAX$|XEN|HYPERV_SYN|HYPERV_HCALL|SIZE_BYTES")
 SINGLE_TEXT = """
@@ -46,7 +46,7 @@ IOCTL_TEXT = """
     KVM_GET_MP_STATE KVM_SET_MP_STATE KVM_SET_GUEST_DEBUG KVM_GET_VCPU_EVENTS KVM_SET_VCPU_EVENTS
     KVM_GET_DEBUGREGS KVM_SET_DEBUGREGS KVM_GET_XSAVE KVM_SET_XSAVE KVM_GET_XSAVE2 KVM_GET_XCRS KVM_SET_XCRS
     KVM_GET_TSC_KHZ KVM_SET_TSC_KHZ KVM_KVMCLOCK_CTRL KVM_GET_STATS_FD
-    KVM_X86_SETUP_MCE KVM_X86_GET_MCE_CAP_SUPPORTED
+    KVM_HAS_DEVICE_ATTR KVM_GET_DEVICE_ATTR KVM_SET_DEVICE_ATTR KVM_X86_SETUP_MCE KVM_X86_GET_MCE_CAP_SUPPORTED
 """
 SINGLE, IOCTLS = SINGLE_TEXT.split(), IOCTL_TEXT.split()
 
@@ -78,6 +78,9 @@ struct kvm_pit_config { __u32 flags; ...; };
 struct kvm_msi { __u32 address_lo; __u32 address_hi; __u32 data; __u32 flags; __u32 devid; ...; };
 struct kvm_signal_mask { __u32 len; __u8 sigset[]; ...; };
 struct kvm_enable_cap { __u32 cap; __u32 flags; __u64 args[4]; ...; };
+struct kvm_device_attr { __u32 flags; __u32 group; __u64 attr; __u64 addr; ...; };
+struct kvm_msr_filter_range { __u32 flags; __u32 nmsrs; __u32 base; __u8 *bitmap; ...; };
+struct kvm_msr_filter { __u32 flags; struct kvm_msr_filter_range ranges[...]; ...; };
 struct kvm_clock_data { __u64 clock; __u32 flags; __u64 realtime; __u64 host_tsc; ...; };
 struct kvm_interrupt { __u32 irq; ...; };
 struct kvm_translation {

@@ -259,6 +259,29 @@ class VmHandle(Handle):
         request = ffi.new("struct kvm_enable_cap *", {"cap": getattr(lib, capability), "args": list(arguments)})
         self.call("KVM_ENABLE_CAP", request)
 
+    # -- model-specific registers
+
+    def serve_msrs(self, indices: Iterable[int]) -> bool:
+        """Have MSRs come to user space: those that the accelerator does not know, refuses, and all of `indices`.
+
+        The exits are KVM_EXIT_X86_RDMSR and KVM_EXIT_X86_WRMSR.  False: the accelerator cannot do that.
+        """
+        reasons = self.check_extension("KVM_CAP_X86_USER_SPACE_MSR")
+        if not reasons or not self.check_extension("KVM_CAP_ENABLE_CAP_VM"):
+            return False
+        wanted = lib.KVM_MSR_EXIT_REASON_UNKNOWN | lib.KVM_MSR_EXIT_REASON_INVAL
+        if not self.check_extension("KVM_CAP_X86_MSR_FILTER"):
+            self.enable_cap("KVM_CAP_X86_USER_SPACE_MSR", wanted)
+            return True
+        self.enable_cap("KVM_CAP_X86_USER_SPACE_MSR", wanted | lib.KVM_MSR_EXIT_REASON_FILTER)
+        table = ffi.new("struct kvm_msr_filter *", {"flags": lib.KVM_MSR_FILTER_DEFAULT_ALLOW})
+        nothing = ffi.new("__u8[]", 1)  # a clear bit denies, and what is denied exits
+        for entry, index in zip(table.ranges, indices, strict=False):
+            entry.flags = lib.KVM_MSR_FILTER_READ | lib.KVM_MSR_FILTER_WRITE
+            entry.nmsrs, entry.base, entry.bitmap = 1, index, nothing
+        self.call("KVM_X86_SET_MSR_FILTER", table)
+        return True
+
     # -- interrupt controllers in the accelerator
 
     def create_irqchip(self) -> None:
@@ -353,6 +376,11 @@ class VcpuHandle(Handle):
         self.run_page = c_vcpu.run
         #: enter(self.c, value) is what `run(value)` does; the vCPU loop calls it directly.
         self.enter: Callable[[CData, int], int] = lib.abi_run
+        self._interrupt = ffi.new("struct kvm_interrupt *")
+        self._interrupt_address = int(ffi.cast("uintptr_t", self._interrupt))
+        self._tsc = _msrs([(IA32_TSC, 0)])
+        self._tsc_address = int(ffi.cast("uintptr_t", self._tsc))
+        self._tsc_entry = ffi.addressof(self._tsc.entries[0])
 
     # -- running
 
@@ -490,8 +518,10 @@ class VcpuHandle(Handle):
 
     def interrupt(self, vector: int) -> None:
         """Queue an external interrupt; only when run_page.ready_for_interrupt_injection says so."""
-        request = ffi.new("struct kvm_interrupt *", {"irq": vector})
-        self.call("KVM_INTERRUPT", request)
+        self._interrupt.irq = vector
+        result = self.ioctl(lib.KVM_INTERRUPT, self._interrupt_address)
+        if result < 0:
+            raise HandleError(self.where, "KVM_INTERRUPT", -result)
 
     def nmi(self) -> None:
         """Raise a non-maskable interrupt."""
@@ -563,6 +593,36 @@ class VcpuHandle(Handle):
         self.need("KVM_GET_TSC_KHZ", "KVM_CAP_GET_TSC_KHZ")
         return self.call("KVM_GET_TSC_KHZ")
 
+    def set_tsc_khz(self, khz: int) -> None:
+        """Set the frequency of the guest's TSC; 0 is the accelerator's own."""
+        self.need("KVM_SET_TSC_KHZ", "KVM_CAP_TSC_CONTROL")
+        self.call("KVM_SET_TSC_KHZ", khz)
+
+    def read_tsc(self) -> int:
+        """The guest's TSC now."""
+        result = self.ioctl(lib.KVM_GET_MSRS, self._tsc_address)
+        if result != 1:
+            raise HandleError(self.where, "KVM_GET_MSRS", max(-result, 0))
+        return int(self._tsc_entry.data)
+
+    def has_tsc_offset(self) -> bool:
+        """Whether `tsc_offset` and `set_tsc_offset` work."""
+        if not self.check_extension("KVM_CAP_VCPU_ATTRIBUTES"):
+            return False
+        return self.ioctl(lib.KVM_HAS_DEVICE_ATTR, int(ffi.cast("uintptr_t", _tsc_offset(ffi.NULL)))) == 0
+
+    def tsc_offset(self) -> int:
+        """What the guest's TSC is ahead of the host's, modulo 2^64 (the host's scaled to the guest's frequency)."""
+        self.need("KVM_GET_DEVICE_ATTR", "KVM_CAP_VCPU_ATTRIBUTES")
+        value = ffi.new("uint64_t *")
+        self.call("KVM_GET_DEVICE_ATTR", _tsc_offset(value))
+        return int(value[0])
+
+    def set_tsc_offset(self, offset: int) -> None:
+        """Set it; taken modulo 2^64."""
+        self.need("KVM_SET_DEVICE_ATTR", "KVM_CAP_VCPU_ATTRIBUTES")
+        self.call("KVM_SET_DEVICE_ATTR", _tsc_offset(ffi.new("uint64_t *", offset & 0xFFFFFFFF_FFFFFFFF)))
+
     # -- for reports and comparisons
 
     def registers(self) -> dict[str, int]:
@@ -611,6 +671,13 @@ class VcpuHandle(Handle):
 
 
 _EINVAL = 22
+IA32_TSC = 0x10
+
+
+def _tsc_offset(value: CData) -> CData:
+    """The attribute of a vCPU that is its TSC's offset (KVM's Documentation/virt/kvm/devices/vcpu.rst)."""
+    facts = {"group": lib.KVM_VCPU_TSC_CTRL, "attr": lib.KVM_VCPU_TSC_OFFSET, "addr": int(ffi.cast("uintptr_t", value))}
+    return ffi.new("struct kvm_device_attr *", facts)
 
 
 def _msrs(pairs: list[tuple[int, int]]) -> CData:

@@ -141,11 +141,31 @@ static uint32_t describe_mmio(struct abi_vcpu *vcpu, struct kvm_run *run) {
     return word;
 }
 
+static uint32_t describe_msr(struct abi_vcpu *vcpu, struct kvm_run *run, uint32_t reason) {
+    vcpu->address = run->msr.index;
+    if (reason == KVM_EXIT_X86_WRMSR) {
+        vcpu->data = run->msr.data;
+        return reason | ABI_WRITE;
+    }
+    vcpu->pending = sizeof run->msr.data;
+    return reason;
+}
+
+static void *place_of_read(struct kvm_run *run) {
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        return (char *)run + run->io.data_offset;
+    case KVM_EXIT_MMIO:
+        return run->mmio.data;
+    default:
+        return &run->msr.data;
+    }
+}
+
 uint32_t abi_run(struct abi_vcpu *vcpu, uint64_t value) {
     struct kvm_run *run = vcpu->run;
     if (vcpu->pending) {
-        void *place = run->exit_reason == KVM_EXIT_IO ? (char *)run + run->io.data_offset : (char *)run->mmio.data;
-        memcpy(place, &value, vcpu->pending);
+        memcpy(place_of_read(run), &value, vcpu->pending);
         vcpu->pending = 0;
     }
     enter(vcpu);
@@ -164,5 +184,7 @@ uint32_t abi_run(struct abi_vcpu *vcpu, uint64_t value) {
         return describe_io(vcpu, run);
     if (reason == KVM_EXIT_MMIO)
         return describe_mmio(vcpu, run);
+    if (reason == KVM_EXIT_X86_RDMSR || reason == KVM_EXIT_X86_WRMSR)
+        return describe_msr(vcpu, run, reason);
     return reason;
 }

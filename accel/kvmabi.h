@@ -22,7 +22,7 @@ typedef void (*abi_kick_fn)(void *handle);
  * but for its data, so that it can be the key of a table of handlers. */
 #define ABI_REASON_MASK 0xff
 #define ABI_SIZE_SHIFT  8      /* I/O, MMIO: bytes of the access, 4 bits */
-#define ABI_WRITE       0x1000 /* I/O, MMIO: direction is out / write */
+#define ABI_WRITE       0x1000 /* I/O, MMIO, MSR: direction is out / write */
 #define ABI_STRING      0x2000 /* I/O: count != 1, the data is in the run page */
 #define ABI_PORT_SHIFT  14     /* I/O: port, 16 bits */
 
@@ -33,8 +33,8 @@ struct abi_vcpu {
     abi_kick_fn kick; /* interrupts KVM_RUN; called only while `running` */
     void *handle;
     struct kvm_run *run;
-    uint64_t address;                 /* of the last MMIO exit */
-    uint64_t data;                    /* of the last MMIO or single port write; errno of ABI_EXIT_ERROR */
+    uint64_t address;                 /* of the last MMIO exit; of the last MSR exit the MSR */
+    uint64_t data;                    /* of the last MMIO, MSR or single port write; errno of ABI_EXIT_ERROR */
     uint32_t pending;                 /* bytes of a read that the next abi_run() hands in */
     int32_t thread;                   /* kernel id of the thread that calls abi_run(), 0 if none yet */
     uint32_t running;                 /* 1 while KVM_RUN may be in the guest; atomic */

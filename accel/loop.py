@@ -48,6 +48,9 @@ class LoopState(MemoryListener):
         self._mmio = {MMIO | size << SIZE_SHIFT: _mmio_reader(self, size) for size in range(1, 9)}
         self._mmio |= {MMIO | WRITE | size << SIZE_SHIFT: _mmio_writer(self, size) for size in range(1, 9)}
         cpu.io.add_listener(self)
+        controller: Any = cpu.interrupt_controller
+        if hasattr(controller, "set_base"):
+            controller.sync = partial(sync_apic, self, controller)
 
     def commit(self) -> None:
         """The port map changed: forget what was resolved."""
@@ -332,18 +335,30 @@ def handle_system_event(state: LoopState, word: int) -> int:
 
 
 def handle_rdmsr(state: LoopState, word: int) -> int:
-    """KVM_EXIT_X86_RDMSR: an MSR the accelerator does not know raises #GP in the guest."""
-    msr = state.page.msr
-    state.cpu.guest_error(f"rdmsr-{msr.index:x}", f"read of unknown MSR {msr.index:x}h")
-    msr.error = 1
+    """KVM_EXIT_X86_RDMSR: an MSR the accelerator leaves to us is the local APIC's, or raises #GP in the guest."""
+    index = state.vcpu.c.address
+    apic: Any = state.cpu.interrupt_controller
+    if hasattr(apic, "read_msr"):
+        state.look_at_apic_base()
+        value: int | None = apic.read_msr(index)
+        if value is not None:
+            return value
+    state.cpu.guest_error(f"rdmsr-{index:x}", f"read of unknown MSR {index:x}h")
+    state.page.msr.error = 1
     return 0
 
 
 def handle_wrmsr(state: LoopState, word: int) -> int:
     """KVM_EXIT_X86_WRMSR: likewise."""
-    msr = state.page.msr
-    state.cpu.guest_error(f"wrmsr-{msr.index:x}", f"write of {msr.data:#x} to unknown MSR {msr.index:x}h")
-    msr.error = 1
+    c_vcpu = state.vcpu.c
+    index, value = c_vcpu.address, c_vcpu.data
+    apic: Any = state.cpu.interrupt_controller
+    if hasattr(apic, "write_msr"):
+        state.look_at_apic_base()
+        if apic.write_msr(index, value):
+            return 0
+    state.cpu.guest_error(f"wrmsr-{index:x}", f"write of {value:#x} to unknown MSR {index:x}h")
+    state.page.msr.error = 1
     return 0
 
 

@@ -27,9 +27,9 @@ LAPIC_ID, LAPIC_VERSION, LAPIC_DFR, LAPIC_SVR = 0x20, 0x30, 0xE0, 0xF0
 LAPIC_LVT_FIRST, LAPIC_LVT_LAST, LAPIC_LVT_LINT0 = 0x320, 0x370, 0x350
 LVT_MASKED, LVT_EXTINT = 1 << 16, 7 << 8
 
-# MSRs with a defined value after power-up; those the accelerator does not list are left out.
+# MSRs with a defined value after power-up, but for the TSC; those the accelerator does not list are left out.
 MSRS_POWER_UP = {
-    0x10: 0,  # TIME_STAMP_COUNTER
+    0x3B: 0,  # TSC_ADJUST
     0x174: 0,  # SYSENTER_CS
     0x175: 0,  # SYSENTER_ESP
     0x176: 0,  # SYSENTER_EIP

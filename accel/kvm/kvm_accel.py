@@ -99,6 +99,8 @@ def kvm_init(accel: KvmAccel, machine: Any) -> None:
             vm.set_gsi_routing(accel.default_routes())
         elif accel.kernel_irqchip == "split":
             vm.split_irqchip(IOAPIC_PINS)
+        else:
+            accel.serve_msrs()
         accel.irqchip = cast("IrqChip", accel.kernel_irqchip)
     except BaseException:
         accel.stop()

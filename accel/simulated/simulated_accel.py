@@ -34,6 +34,7 @@ def simulated_init(accel: SimulatedAccel, machine: Any) -> None:
         if version != lib.KVM_API_VERSION:
             raise AccelError(f"simulated: the core answers interface version {version}, need {lib.KVM_API_VERSION}")
         accel.start(machine, system, wants_writes=True)
+        accel.serve_msrs()
     except BaseException:
         accel.stop()
         system.close()

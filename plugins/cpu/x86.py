@@ -119,6 +119,7 @@ class X86Cpu(Cpu):
         self.apic: Any = None
         self.apic_type = None
         self.apic_bus = None
+        self._tsc_khz = 0  # not asked yet
 
     def x86_cpu_realizefn(self) -> None:
         """QEMU's `x86_cpu_realizefn`: check the model, make the local APIC, then the vCPU and its thread."""
@@ -179,7 +180,15 @@ class X86Cpu(Cpu):
             own["brand"] = own.pop("model-id")
         identity = Identity.of(self.cpu_model, given, entries, **{n.replace("-", "_"): v for n, v in own.items()})
         topology = Topology(self.apic_id, self.cores, self.threads)
+        if self.apic is not None:
+            self.apic.read_tsc = self._read_tsc if "tsc-deadline" in given else None
         return [attrs.astuple(leaf) for leaf in build_cpuid(identity, given, entries, topology)]
+
+    def _read_tsc(self) -> tuple[int, int]:
+        """The TSC now and its frequency in kHz, for the local APIC's timer."""
+        if not self._tsc_khz:
+            self._tsc_khz = self.vcpu.tsc_khz()
+        return self.vcpu.read_tsc(), self._tsc_khz
 
     def _tell(self, missing: dict[str, str]) -> None:
         """Warn of features that are not given, or refuse; nothing is said of what nobody would miss."""

@@ -1,13 +1,18 @@
 """Local APIC of one processor, and the bus that local APICs, I/O APICs and messages of one machine share.
 
-Modelled: the xAPIC register page, task and processor priority, IRR/ISR/TMR, EOI with broadcast, LVT entries for timer, LINT0,
-LINT1, error, thermal and performance counters, the timer one-shot and periodic with its divider, interrupt commands with every
-shorthand, physical and logical destinations in flat and cluster model, fixed, lowest-priority, SMI, NMI, INIT and start-up
-delivery, the error status register, messages written by devices (MSI).
-Not modelled: x2APIC, TSC-deadline timer, CMCI, arbitration by ID, bus-clock rates other than 1 GHz.
+Modelled: xAPIC register page and x2APIC registers with the ways between them, task and processor priority (and CR8),
+IRR/ISR/TMR, EOI with broadcast, LVT entries for timer, LINT0, LINT1, error, thermal and performance counters, the timer
+one-shot, periodic with its divider and by TSC deadline, interrupt commands with every shorthand, physical and logical
+destinations in flat, cluster and x2APIC model, fixed, lowest-priority, SMI, NMI, INIT and start-up delivery, the error status
+register, messages written by devices (MSI).
+Not modelled: CMCI, arbitration by ID, suppression of EOI broadcasts, bus-clock rates other than 1 GHz.
 
-Guest view: 4 KiB at FEE00000h, or where IA32_APIC_BASE says, each processor its own; FEE00000h-FEEFFFFFh for writes by devices.
+Guest view: 4 KiB at FEE00000h, or where IA32_APIC_BASE says, each processor its own; in x2APIC mode MSRs 800h-83Fh instead;
+IA32_TSC_DEADLINE; FEE00000h-FEEFFFFFh for writes by devices.
 Source: Intel SDM Vol. 3A, chapter 11 ("Advanced Programmable Interrupt Controller"), as of 2023.
+
+Every access is an exit of the processor into this file, and a timer tick or an IPI is three of them.  So registers are served
+through two tables, by offset, and nothing is worked out that cannot have changed.
 """
 
 from __future__ import annotations
@@ -24,19 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["Apic", "ApicBus"]
 
 APIC_BASE, PAGE, MSI_SIZE = 0xFEE00000, 0x1000, 0x100000
-BASE_ENABLE, BASE_BOOTSTRAP = 0x800, 0x100  # IA32_APIC_BASE
+BASE_ENABLE, BASE_X2APIC, BASE_BOOTSTRAP = 0x800, 0x400, 0x100  # IA32_APIC_BASE
+BASE_MODE: Final = BASE_ENABLE | BASE_X2APIC
 
 # Registers (table 11-1)
 ID, VERSION, TPR, APR, PPR, EOI, LDR, DFR, SVR = 0x20, 0x30, 0x80, 0x90, 0xA0, 0xB0, 0xD0, 0xE0, 0xF0
 ISR, TMR, IRR, ESR, ICR_LOW, ICR_HIGH = 0x100, 0x180, 0x200, 0x280, 0x300, 0x310
 LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR = 0x320, 0x330, 0x340, 0x350, 0x360, 0x370
 INITIAL_COUNT, CURRENT_COUNT, DIVIDE = 0x380, 0x390, 0x3E0
+SELF_IPI: Final = 0x3F0  # x2APIC only
+X2APIC_MSR, X2APIC_MSRS, TSC_DEADLINE_MSR = 0x800, 0x100, 0x6E0  # MSR 800h + n is the register at n * 16
 
 VERSION_VALUE: Final = 0x00050014  # version 14h, six LVT entries
 SVR_ENABLE = 0x100
-LVT_MASKED, LVT_LEVEL, LVT_PENDING, LVT_PERIODIC = 1 << 16, 1 << 15, 1 << 12, 1 << 17
+LVT_MASKED, LVT_LEVEL, LVT_REMOTE, LVT_PENDING = 1 << 16, 1 << 15, 1 << 14, 1 << 12
+TIMER_MODE, LVT_PERIODIC, LVT_DEADLINE = 3 << 17, 1 << 17, 2 << 17
 LVT_WRITABLE: Final = {
-    LVT_TIMER: 0x300FF, LVT_THERMAL: 0x107FF, LVT_PERF: 0x107FF,
+    LVT_TIMER: 0x700FF, LVT_THERMAL: 0x107FF, LVT_PERF: 0x107FF,
     LVT_LINT0: 0x1A7FF, LVT_LINT1: 0x1A7FF, LVT_ERROR: 0x100FF,
 }  # fmt: skip
 
@@ -44,13 +53,21 @@ LVT_WRITABLE: Final = {
 FIXED, LOWEST, SMI, NMI, INIT, STARTUP, EXTINT = 0, 1, 2, 4, 5, 6, 7
 EXTINT_LVT: Final = EXTINT << 8
 ICR_LOGICAL, ICR_ASSERT, ICR_LEVEL = 1 << 11, 1 << 14, 1 << 15
-SELF, ALL, OTHERS = 1, 2, 3  # destination shorthands
-BROADCAST = 0xFF
+ICR_WRITABLE: Final = 0x000CCFFF
+SHORTHAND_SHIFT, SELF, ALL, OTHERS = 18, 1, 2, 3  # destination shorthands
+BROADCAST, X2_BROADCAST = 0xFF, 0xFFFFFFFF
 FLAT_MODEL = 0xF
 
 ERR_SEND_VECTOR, ERR_RECEIVE_VECTOR, ERR_REGISTER = 0x20, 0x40, 0x80
 LOWEST_VECTOR: Final = 16  # vectors 0-15 are illegal
 DIVISORS: Final = (2, 4, 8, 16, 32, 64, 128, 1)  # by bits 3, 1, 0 of DIVIDE (figure 11-10)
+
+# Bits that an x2APIC register takes; others raise #GP (11.12.1.2).  What is missing cannot be written.
+X2_WRITABLE: Final = {
+    TPR: 0xFF, EOI: 0, SVR: 0x1FF, ESR: 0, ICR_LOW: 0xFFFFFFFF_000CCFFF, INITIAL_COUNT: 0xFFFFFFFF, DIVIDE: 0xB,
+    SELF_IPI: 0xFF, **{entry: bits | LVT_PENDING | LVT_REMOTE for entry, bits in LVT_WRITABLE.items()},
+}  # fmt: skip
+X2_UNREADABLE: Final = frozenset((APR, EOI, DFR, ICR_HIGH, SELF_IPI))
 
 
 class ExternalController(Protocol):
@@ -138,17 +155,22 @@ class ApicBus(SysBusDevice):
                 vector | mode << 8 | (ICR_ASSERT | ICR_LEVEL if level else 0),
             )
             return
+        if destination == BROADCAST:
+            destination = X2_BROADCAST
         self.deliver_to(self.targets(destination, logical), mode, vector, level)
 
     def targets(self, destination: int, logical: bool) -> list[Apic]:
-        """The local APICs that a destination names (11.6.2)."""
+        """The local APICs that a destination names (11.6.2); FFFFFFFFh names all of them."""
+        if destination == X2_BROADCAST:
+            return self.apics
         return [apic for apic in self.apics if apic.matches(destination, logical)]
 
     def deliver_to(self, apics: Iterable[Apic], mode: int, vector: int, level: bool) -> None:
         """Deliver to these."""
-        apics = [apic for apic in apics if apic.hears]
-        if mode == LOWEST and apics:
-            apics = [min(apics, key=lambda apic: (apic.processor_priority(), apic.apic_id))]
+        apics = [apic for apic in apics if apic.base & BASE_ENABLE and apic.realized]
+        if mode == LOWEST and len(apics) > 1:
+            ready = [apic for apic in apics if apic.svr & SVR_ENABLE] or apics
+            apics = [min(ready, key=lambda apic: (apic.processor_priority(), apic.apic_id))]
         for apic in apics:
             apic.receive(mode, vector, level)
 
@@ -162,9 +184,9 @@ class ApicBus(SysBusDevice):
 class Apic(SysBusDevice):
     """One processor's local APIC; also that processor's `interrupt_controller`."""
 
-    apic_id: int = prop(0, "APIC ID at reset", type="uint8")
+    apic_id: int = prop(0, "APIC ID at reset, and in x2APIC mode", type="uint32")
 
-    id_register: int = state(desc="APIC ID as the guest set it")
+    id_register: int = state(desc="APIC ID as the guest set it, 8 bits")
     tpr: int = state(desc="Task priority")
     ldr: int = state(desc="Logical destination, 8 bits")
     dfr: int = state(reset=FLAT_MODEL, desc="Destination model, 4 bits")
@@ -174,12 +196,14 @@ class Apic(SysBusDevice):
     tmr: int = state(desc="Trigger-mode bits")
     esr: int = state(desc="Error status as last latched")
     errors: int = state(desc="Errors since")
-    icr: int = state(desc="Interrupt command, 64 bits")
+    icr: int = state(desc="Interrupt command, 64 bits; the destination in the upper half as the mode has it")
     external: bool = state(reset=False, desc="An ExtINT message came: the 8259 has the vector")
     lvt: dict[int, int] = state(factory=lambda: dict.fromkeys(LVT_WRITABLE, LVT_MASKED), desc="LVT entries")
     initial_count: int = state(desc="Timer: initial count")
     divide: int = state(desc="Timer: divide configuration")
     started: int = state(desc="Timer: guest time the count began at, ns")
+    deadline: int = state(desc="Timer: IA32_TSC_DEADLINE, 0 while not armed")
+    deadline_at: int = state(desc="Timer: guest time of the deadline, ns")
     base: int = state(reset=APIC_BASE | BASE_ENABLE, desc="IA32_APIC_BASE, but for the bootstrap bit")
     lint: list[int] = state(factory=lambda: [0, 0], keep=True, desc="Levels of LINT0 and LINT1")
 
@@ -187,6 +211,10 @@ class Apic(SysBusDevice):
     cpu: Cpu
     apic_bus: ApicBus
     view: Region  # the processor's own view of memory
+    read_tsc: Callable[[], tuple[int, int]] | None
+    """The processor's TSC now and its frequency in kHz; None: there is no deadline mode."""
+    sync: Callable[[], None] | None
+    """Carries the task priority from and to CR8; set by the processor's loop."""
 
     @classmethod
     def class_init(cls) -> None:
@@ -195,11 +223,13 @@ class Apic(SysBusDevice):
 
     def instance_init(self) -> None:
         """Declare the second local interrupt pin; the first is the bus's."""
+        self.read_tsc = self.sync = None
         self.gpio_in("lint1", 1, lambda n, level: self.set_lint1(level))
 
     def realize(self) -> None:
         """Show the register page to the processor, and join the bus."""
         self._timer = self.clock.timer(self._timer_fires)
+        self._make_tables()
         self._page = Region("apic", PAGE, self._read, self._write, (4, 4), owner=self)
         self.map(self.view, APIC_BASE, self._page)
         self.apic_bus.apics.append(self)
@@ -212,15 +242,15 @@ class Apic(SysBusDevice):
     def reset_hold(self, kind: Reset) -> None:
         """Power-up state (11.4.7.1); LINT0 of the first processor passes the 8259 on, as firmware expects of a PC."""
         super().reset_hold(kind)
-        self.id_register = self.apic_id
         self._start()
 
     def init_reset(self) -> None:
         """INIT: as after power-up, but the APIC ID and IA32_APIC_BASE stay (11.4.7.3)."""
         apic_id, base = self.id_register, self.base
         self.reset_state()
-        self.id_register, self.base = apic_id, base
+        self.base = base
         self._start()
+        self.id_register = apic_id
 
     def state_loaded(self) -> None:
         """Page, timer and the processor's interrupt line follow the registers."""
@@ -230,12 +260,26 @@ class Apic(SysBusDevice):
         self._update()
 
     def set_base(self, value: int) -> None:
-        """The processor's IA32_APIC_BASE was written (11.4.4): the page moves; without its enable bit it is gone."""
+        """The processor's IA32_APIC_BASE was written (11.4.3, 11.12.5): the page moves, or makes room for MSRs.
+
+        Without its enable bit the APIC is gone, and what it held is forgotten.
+        """
         value &= ~BASE_BOOTSTRAP
-        if value != self.base:
-            self.base = value
-            self._place_page()
-            self._update()
+        before = self.base
+        if value == before:
+            return
+        self.base = value
+        if before & BASE_ENABLE and not value & BASE_ENABLE:
+            self.init_reset()
+        elif value & BASE_X2APIC and not before & BASE_X2APIC:
+            self.icr = 0
+        self._place_page()
+        self._update()
+
+    @property
+    def x2apic(self) -> bool:
+        """Whether it is in x2APIC mode."""
+        return self.base & BASE_MODE == BASE_MODE
 
     @property
     def cr8(self) -> int:
@@ -251,9 +295,10 @@ class Apic(SysBusDevice):
     def _place_page(self) -> None:
         with self.view.transaction():
             self._page.set_offset(self.base & ~(PAGE - 1))
-            self._page.set_enabled(bool(self.base & BASE_ENABLE))
+            self._page.set_enabled(self.base & BASE_MODE == BASE_ENABLE)
 
     def _start(self) -> None:
+        self.id_register = self.apic_id & 0xFF
         self._place_page()
         self._timer.cancel()
         if self.cpu.is_bootstrap:
@@ -284,13 +329,14 @@ class Apic(SysBusDevice):
 
     def _deliverable(self) -> int:
         """The highest requested vector above the processor priority, or -1 (11.8.3)."""
-        vector = self.irr.bit_length() - 1
-        if (
-            vector < 0
-            or not self.svr & SVR_ENABLE
-            or not self.base & BASE_ENABLE
-            or vector >> 4 <= self.processor_priority() >> 4
-        ):
+        irr = self.irr
+        if not irr:
+            return -1
+        vector = irr.bit_length() - 1
+        group = vector >> 4
+        if group <= self.tpr >> 4 or (self.isr and group <= self.isr.bit_length() - 1 >> 4):
+            return -1
+        if not self.svr & SVR_ENABLE or not self.base & BASE_ENABLE:
             return -1
         return vector
 
@@ -320,17 +366,17 @@ class Apic(SysBusDevice):
 
     # -- messages -------------------------------------------------------------------------------------------------
 
-    @property
-    def hears(self) -> bool:
-        """Whether it takes part in the bus: it does not while IA32_APIC_BASE disables it."""
-        return self.realized and bool(self.base & BASE_ENABLE)
-
     def matches(self, destination: int, logical: bool) -> bool:
-        """Whether a destination means this APIC (11.6.2)."""
-        if not logical:
-            return destination in (self.id_register, BROADCAST)
+        """Whether a destination, other than a broadcast to all, means this APIC (11.6.2, 11.12.10)."""
+        if self.base & BASE_X2APIC:
+            if not logical:
+                return destination == self.apic_id
+            own = self._logical_x2apic_id()
+            return destination >> 16 == own >> 16 and bool(destination & own & 0xFFFF)
         if destination == BROADCAST:
             return True
+        if not logical:
+            return destination == self.id_register
         if self.dfr == FLAT_MODEL:
             return bool(destination & self.ldr)
         return destination >> 4 == self.ldr >> 4 and bool(destination & self.ldr & 0xF)
@@ -359,34 +405,49 @@ class Apic(SysBusDevice):
         if not self.svr & SVR_ENABLE:
             return
         bit = 1 << vector
+        if self.irr & bit and bool(self.tmr & bit) == level:
+            return  # asked for already
         self.irr |= bit
         if level:
             self.tmr |= bit
         else:
             self.tmr &= ~bit
-        self._update()
+        if self._deliverable() >= 0:
+            self.cpu.raise_interrupt()
 
     def _error(self, bit: int) -> None:
-        self.errors |= bit
-        self._local(LVT_ERROR)
+        if not self.errors & bit:  # one interrupt for each kind of error until software looks (11.5.3)
+            self.errors |= bit
+            self._local(LVT_ERROR)
 
     # -- local sources --------------------------------------------------------------------------------------------
 
     def set_lint0(self, level: int) -> None:
         """LINT0, the 8259's output."""
-        rising = level and not self.lint[0]
-        self.lint[0] = 1 if level else 0
         if self.lvt[LVT_LINT0] & EXTINT_LVT == EXTINT_LVT or not self.base & BASE_ENABLE:
+            self.lint[0] = 1 if level else 0
             self._update()
-        elif rising:
-            self._local(LVT_LINT0)
+        else:
+            self._set_lint(0, LVT_LINT0, level)
 
     def set_lint1(self, level: int) -> None:
         """LINT1, the NMI pin of a PC."""
-        rising = level and not self.lint[1]
-        self.lint[1] = 1 if level else 0
+        self._set_lint(1, LVT_LINT1, level)
+
+    def _set_lint(self, n: int, entry: int, level: int) -> None:
+        rising = level and not self.lint[n]
+        self.lint[n] = 1 if level else 0
         if rising:
-            self._local(LVT_LINT1)
+            self._lint(entry)
+
+    def _lint(self, entry: int) -> None:
+        """The pin of `entry` is asserted."""
+        lvt = self.lvt[entry]
+        if lvt & LVT_LEVEL and lvt >> 8 & 7 == FIXED:
+            if lvt & (LVT_REMOTE | LVT_MASKED):
+                return
+            self.lvt[entry] = lvt | LVT_REMOTE  # until its EOI
+        self._local(entry)
 
     def _local(self, entry: int) -> None:
         """A local source fires: deliver as its LVT entry says."""
@@ -402,17 +463,23 @@ class Apic(SysBusDevice):
         return DIVISORS[self.divide >> 1 & 4 | self.divide & 3]
 
     def _start_timer(self) -> None:
-        self.started = self.clock.now()
+        self.started = now = self.clock.now()
         if self.initial_count:
-            self._timer.arm_at(self.started + self.initial_count * self._divisor())
+            self._timer.arm_at(now + self.initial_count * self._divisor())
         else:
             self._timer.cancel()
 
     def _resume_timer(self) -> None:
         """After saved state was loaded: wait for the end of the count that is under way."""
+        mode = self.lvt[LVT_TIMER] & TIMER_MODE
         period = self.initial_count * self._divisor()
         now = self.clock.now()
-        if period and self.lvt[LVT_TIMER] & LVT_PERIODIC:
+        if mode == LVT_DEADLINE:
+            if self.deadline:
+                self._timer.arm_at(self.deadline_at)
+            else:
+                self._timer.cancel()
+        elif period and mode == LVT_PERIODIC:
             self._timer.arm_at(self.started + ((now - self.started) // period + 1) * period)
         elif period and now < self.started + period:
             self._timer.arm_at(self.started + period)
@@ -420,98 +487,198 @@ class Apic(SysBusDevice):
             self._timer.cancel()
 
     def _current_count(self) -> int:
-        if not self.initial_count:
+        mode = self.lvt[LVT_TIMER] & TIMER_MODE
+        if not self.initial_count or mode == LVT_DEADLINE:
             return 0
         gone = (self.clock.now() - self.started) // self._divisor()
-        if self.lvt[LVT_TIMER] & LVT_PERIODIC:
+        if mode == LVT_PERIODIC:
             return self.initial_count - gone % self.initial_count
         return max(0, self.initial_count - gone)
 
     def _timer_fires(self) -> None:
-        if self.lvt[LVT_TIMER] & LVT_PERIODIC and self.initial_count:
+        lvt = self.lvt[LVT_TIMER]
+        mode = lvt & TIMER_MODE
+        if mode == LVT_DEADLINE:
+            self.deadline = 0
+        elif mode == LVT_PERIODIC and self.initial_count:
             period = self.initial_count * self._divisor()
             # Catch up with lost periods in one step: a late host must not make a storm of interrupts.
             self.started += (self.clock.now() - self.started) // period * period or period
             self._timer.arm_at(self.started + period)
-        self._local(LVT_TIMER)
+        if not lvt & LVT_MASKED:
+            self._request(lvt & 0xFF, False)
 
-    # -- register page --------------------------------------------------------------------------------------------
+    def _set_deadline(self, value: int) -> None:
+        """IA32_TSC_DEADLINE is written (11.5.4.1): the timer fires when the TSC reaches it, at once if it has already."""
+        if self.lvt[LVT_TIMER] & TIMER_MODE != LVT_DEADLINE or self.read_tsc is None:
+            return
+        self.deadline = value
+        if not value:
+            self._timer.cancel()
+            return
+        tsc, khz = self.read_tsc()
+        left = value - tsc
+        if left <= 0:
+            self._timer.cancel()
+            self._timer_fires()
+            return
+        self.deadline_at = self.clock.now() + -(-left * 1_000_000 // khz)
+        self._timer.arm_at(self.deadline_at)
+
+    # -- registers ------------------------------------------------------------------------------------------------
+
+    def _make_tables(self) -> None:
+        """What serves each register, by its offset; a write gets the value."""
+        readers: dict[int, Callable[[], int]] = {
+            ID: lambda: self.apic_id if self.base & BASE_X2APIC else self.id_register << 24,
+            VERSION: lambda: VERSION_VALUE,
+            TPR: self._read_tpr,
+            APR: self._read_ppr,
+            PPR: self._read_ppr,
+            EOI: lambda: 0,
+            LDR: lambda: self._logical_x2apic_id() if self.base & BASE_X2APIC else self.ldr << 24,
+            DFR: lambda: self.dfr << 28 | 0x0FFFFFFF,
+            SVR: lambda: self.svr,
+            ESR: lambda: self.esr,
+            ICR_LOW: lambda: self.icr if self.base & BASE_X2APIC else self.icr & 0xFFFFFFFF,
+            ICR_HIGH: lambda: self.icr >> 32,
+            INITIAL_COUNT: lambda: 0 if self.lvt[LVT_TIMER] & TIMER_MODE == LVT_DEADLINE else self.initial_count,
+            CURRENT_COUNT: self._current_count,
+            DIVIDE: lambda: self.divide,
+        }
+        writers: dict[int, Callable[[int], None]] = {
+            EOI: self._write_eoi,
+            TPR: self._write_tpr,
+            ICR_LOW: self._write_icr_low,
+            ICR_HIGH: self._write_icr_high,
+            INITIAL_COUNT: self._write_initial_count,
+            DIVIDE: self._write_divide,
+            SVR: self._write_svr,
+            ID: self._write_id,
+            LDR: self._write_ldr,
+            DFR: self._write_dfr,
+            ESR: self._write_esr,
+        }
+        for entry in LVT_WRITABLE:
+            readers[entry] = self._lvt_reader(entry)
+            writers[entry] = self._lvt_writer(entry)
+        for first, field in ((ISR, "isr"), (TMR, "tmr"), (IRR, "irr")):
+            for n in range(8):
+                readers[first + 16 * n] = self._bits_reader(field, 32 * n)
+        for offset in (VERSION, APR, PPR, CURRENT_COUNT, *(o for o in readers if ISR <= o < ESR)):
+            writers[offset] = self._write_nothing
+        self._readers, self._writers = readers, writers
+
+    def _lvt_reader(self, entry: int) -> Callable[[], int]:
+        return lambda: self.lvt[entry]
+
+    def _lvt_writer(self, entry: int) -> Callable[[int], None]:
+        return lambda value: self._write_lvt(entry, value)
+
+    def _bits_reader(self, field: str, shift: int) -> Callable[[], int]:
+        return lambda: int(getattr(self, field)) >> shift & 0xFFFFFFFF
 
     def _read(self, offset: int, size: int) -> int:
-        if offset & 0xF:
-            return 0
-        if offset == TPR:
-            return self.tpr
-        if offset == CURRENT_COUNT:
-            return self._current_count()
-        for base, bits in ((ISR, self.isr), (TMR, self.tmr), (IRR, self.irr)):
-            if base <= offset < base + 0x80:
-                return bits >> (offset - base) * 2 & 0xFFFFFFFF
-        if offset in self.lvt:
-            return self.lvt[offset]
-        if offset == APR:
-            return self.processor_priority()
-        values = {
-            ID: self.id_register << 24,
-            VERSION: VERSION_VALUE,
-            PPR: self.processor_priority(),
-            EOI: 0,
-            LDR: self.ldr << 24,
-            DFR: self.dfr << 28 | 0x0FFFFFFF,
-            SVR: self.svr,
-            ESR: self.esr,
-            ICR_LOW: self.icr & 0xFFFFFFFF,
-            ICR_HIGH: self.icr >> 32,
-            INITIAL_COUNT: self.initial_count,
-            DIVIDE: self.divide,
-        }
-        value = values.get(offset)
-        if value is None:
+        reader = self._readers.get(offset)
+        if reader is not None:
+            return reader()
+        if not offset & 0xF:
             self._error(ERR_REGISTER)
-            return 0
-        return value
+        return 0
 
     def _write(self, offset: int, value: int, size: int) -> None:
-        if offset & 0xF:
-            return
-        if offset == EOI:
-            self._end_of_interrupt()
-        elif offset == TPR:
-            self.tpr = value & 0xFF
-            self._update()
-        elif offset == ICR_LOW:
-            self.icr = self.icr & ~0xFFFFFFFF | value & 0x000CCFFF
-            self._send()
-        elif offset == ICR_HIGH:
-            self.icr = self.icr & 0xFFFFFFFF | (value & 0xFF000000) << 32
-        elif offset in self.lvt:
-            self._write_lvt(offset, value)
-        elif offset == INITIAL_COUNT:
-            self.initial_count = value
-            self._start_timer()
-        elif offset == DIVIDE:
-            self.divide = value & 0xB
-            if self._timer.pending:
-                self._start_timer()
-        elif offset == SVR:
-            self._write_svr(value)
-        elif offset == ID:
-            self.id_register = value >> 24
-        elif offset == LDR:
-            self.ldr = value >> 24
-        elif offset == DFR:
-            self.dfr = value >> 28
-        elif offset == ESR:
-            self.esr, self.errors = self.errors, 0
-        elif not (ISR <= offset < ESR or offset in (VERSION, APR, PPR, CURRENT_COUNT)):
+        writer = self._writers.get(offset)
+        if writer is not None:
+            writer(value)
+        elif not offset & 0xF:
             self._error(ERR_REGISTER)
 
-    def _write_lvt(self, offset: int, value: int) -> None:
-        value &= LVT_WRITABLE[offset]
+    def read_msr(self, index: int) -> int | None:
+        """RDMSR of an MSR that is the APIC's; None: there is none of this number now, which raises #GP."""
+        if index == TSC_DEADLINE_MSR:
+            return self.deadline if self.read_tsc is not None else None
+        offset = (index - X2APIC_MSR) << 4
+        if self.base & BASE_MODE != BASE_MODE or offset in X2_UNREADABLE:
+            return None
+        reader = self._readers.get(offset)
+        return reader() if reader is not None else None
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """WRMSR; False: no such MSR now, or a value it does not take, which raises #GP."""
+        if index == TSC_DEADLINE_MSR:
+            if self.read_tsc is None:
+                return False
+            self._set_deadline(value)
+            return True
+        offset = (index - X2APIC_MSR) << 4
+        taken = X2_WRITABLE.get(offset)
+        if taken is None or value & ~taken or self.base & BASE_MODE != BASE_MODE:
+            return False
+        if offset == ICR_LOW:
+            self.icr = value
+            self._send(value & 0xFFFFFFFF, value >> 32)
+        elif offset == SELF_IPI:
+            if value < LOWEST_VECTOR:
+                self._error(ERR_SEND_VECTOR)
+            else:
+                self._request(value, False)
+        else:
+            self._writers[offset](value)
+        return True
+
+    def _logical_x2apic_id(self) -> int:
+        """LDR in x2APIC mode (11.12.10.2)."""
+        return (self.apic_id >> 4) << 16 | 1 << (self.apic_id & 0xF)
+
+    def _read_tpr(self) -> int:
+        if self.sync is not None:
+            self.sync()
+        return self.tpr
+
+    def _read_ppr(self) -> int:
+        if self.sync is not None:
+            self.sync()
+        return self.processor_priority()
+
+    def _write_tpr(self, value: int) -> None:
+        if self.sync is not None:
+            self.sync()
+        self.tpr = value & 0xFF
+        self._update()
+        if self.sync is not None:
+            self.sync()
+
+    def _write_icr_low(self, value: int) -> None:
+        value &= ICR_WRITABLE
+        self.icr = self.icr & ~0xFFFFFFFF | value
+        self._send(value, self.icr >> 56)
+
+    def _write_icr_high(self, value: int) -> None:
+        self.icr = self.icr & 0xFFFFFFFF | (value & 0xFF000000) << 32
+
+    def _write_initial_count(self, value: int) -> None:
+        if self.lvt[LVT_TIMER] & TIMER_MODE != LVT_DEADLINE:
+            self.initial_count = value
+            self._start_timer()
+
+    def _write_divide(self, value: int) -> None:
+        self.divide = value & 0xB
+        if self._timer.pending and self.lvt[LVT_TIMER] & TIMER_MODE != LVT_DEADLINE:
+            self._start_timer()
+
+    def _write_lvt(self, entry: int, value: int) -> None:
+        before = self.lvt[entry]
+        value = value & LVT_WRITABLE[entry] | before & LVT_REMOTE
         if not self.svr & SVR_ENABLE:
             value |= LVT_MASKED  # while disabled, the mask bits are stuck (11.4.7.2)
-        self.lvt[offset] = value
-        if offset == LVT_LINT0:
+        self.lvt[entry] = value
+        if entry == LVT_TIMER:
+            if (before ^ value) & LVT_DEADLINE:  # to or from deadline mode: disarmed (11.5.4.1)
+                self._timer.cancel()
+                self.initial_count = self.deadline = 0
+        elif entry in (LVT_LINT0, LVT_LINT1):
+            if self.lint[entry == LVT_LINT1] and value & LVT_LEVEL:
+                self._lint(entry)
             self._update()
 
     def _write_svr(self, value: int) -> None:
@@ -521,31 +688,57 @@ class Apic(SysBusDevice):
                 self.lvt[entry] |= LVT_MASKED
         self._update()
 
-    def _end_of_interrupt(self) -> None:
-        if not self.isr:
-            return
-        vector = self.isr.bit_length() - 1
-        bit = 1 << vector
-        self.isr &= ~bit
-        if self.tmr & bit:
-            self.apic_bus.end_of_interrupt(vector)
-        self._update()
+    def _write_id(self, value: int) -> None:
+        self.id_register = value >> 24
 
-    def _send(self) -> None:
-        """An interrupt command was written (11.6.1)."""
-        low = self.icr & 0xFFFFFFFF
-        mode, vector, shorthand = low >> 8 & 7, low & 0xFF, low >> 18 & 3
-        level = bool(low & ICR_LEVEL)
-        if mode == INIT and level and not low & ICR_ASSERT:
+    def _write_ldr(self, value: int) -> None:
+        self.ldr = value >> 24
+
+    def _write_dfr(self, value: int) -> None:
+        self.dfr = value >> 28
+
+    def _write_esr(self, value: int) -> None:
+        self.esr, self.errors = self.errors, 0
+
+    def _write_nothing(self, value: int) -> None:
+        """Read-only."""
+
+    def _write_eoi(self, value: int) -> None:
+        isr = self.isr
+        if not isr:
+            return
+        vector = isr.bit_length() - 1
+        bit = 1 << vector
+        self.isr = isr ^ bit
+        if self.tmr & bit:
+            self._end_of_level(vector)
+        if self.irr:  # nothing else can have become deliverable
+            self._update()
+
+    def _end_of_level(self, vector: int) -> None:
+        self.apic_bus.end_of_interrupt(vector)
+        for n, entry in enumerate((LVT_LINT0, LVT_LINT1)):
+            if self.lvt[entry] & LVT_REMOTE and self.lvt[entry] & 0xFF == vector:
+                self.lvt[entry] &= ~LVT_REMOTE
+                if self.lint[n]:
+                    self._lint(entry)
+
+    def _send(self, low: int, destination: int) -> None:
+        """An interrupt command was written (11.6.1); destination: 8 bits, in x2APIC mode 32."""
+        mode, vector, shorthand = low >> 8 & 7, low & 0xFF, low >> SHORTHAND_SHIFT & 3
+        if mode == INIT and low & ICR_LEVEL and not low & ICR_ASSERT:
             return  # INIT level de-assert: arbitration IDs, which newer parts do not have
         if mode in (FIXED, LOWEST) and vector < LOWEST_VECTOR:
             self._error(ERR_SEND_VECTOR)
             return
         bus = self.apic_bus
+        targets: list[Apic]
         if shorthand == SELF:
             targets = [self]
-        elif shorthand in (ALL, OTHERS):
+        elif shorthand:
             targets = [apic for apic in bus.apics if shorthand == ALL or apic is not self]
         else:
-            targets = bus.targets(self.icr >> 56, bool(low & ICR_LOGICAL))
+            if destination == BROADCAST and not self.base & BASE_X2APIC:
+                destination = X2_BROADCAST
+            targets = bus.targets(destination, bool(low & ICR_LOGICAL))
         bus.deliver_to(targets, mode, vector, False)

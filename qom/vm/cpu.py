@@ -61,6 +61,12 @@ class CpuAccelerator(Protocol):
     def reset_vcpu(self, cpu: Cpu) -> None:
         """Load the power-up state; the vCPU stands still, or the caller is its thread."""
 
+    def time_starts(self) -> None:
+        """The machine's clock was started: what counts time inside the accelerator goes on from where it was."""
+
+    def time_stops(self) -> None:
+        """The machine's clock was stopped; the vCPUs stand still."""
+
 
 @type_init("cpu", abstract=True)
 class Cpu(Device):

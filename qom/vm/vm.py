@@ -542,6 +542,9 @@ class VirtualMachine:
                 return
             self.set_run_state(RunState.RUNNING)
             self.clock.start()
+            accel: Any = self.machine.accel
+            if accel is not None:
+                accel.time_starts()
             self.emit("RESUME")
             resume_all_vcpus(self.cpus)
 
@@ -555,6 +558,9 @@ class VirtualMachine:
                     self.set_run_state(state)
                 return
             self.clock.stop()
+            accel: Any = self.machine.accel
+            if accel is not None:
+                accel.time_stops()
             self.set_run_state(state)
             self.emit("STOP")
 

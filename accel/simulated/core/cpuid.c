@@ -26,8 +26,12 @@
 #define MODEL_EDX                                                                                                      \
     (ID_DE | ID_PSE | ID_TSC | ID_MSR | ID_PAE | ID_MCE | ID_CX8 | ID_APIC | ID_SEP | ID_MTRR | ID_PGE | ID_MCA |      \
      ID_CMOV | ID_PAT | ID_PSE36)
-#define ID_HYPERVISOR (1u << 31) /* leaf 1 ECX */
-#define SIGNATURE     0x00000663 /* family 6 model 6 stepping 3, as QEMU's qemu32 */
+#define ID_X2APIC       (1u << 21)
+#define ID_TSC_DEADLINE (1u << 24) /* leaf 1 ECX; served by a local APIC in user space, as is x2APIC */
+#define ID_HYPERVISOR   (1u << 31)
+#define ID_TSC_ADJUST   (1u << 1)  /* leaf 7 EBX */
+#define ID_INVTSC       (1u << 8)  /* leaf 80000007h EDX */
+#define SIGNATURE       0x00000663 /* family 6 model 6 stepping 3, as QEMU's qemu32 */
 /* Leaf 80000001h EDX; ECX bit 0: LAHF and SAHF in 64-bit code */
 #define ID_SYSCALL   (1u << 11)
 #define ID_NX        (1u << 20)
@@ -54,7 +58,7 @@ static u32 text(const char *s) {
 unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
     const struct kvm_cpuid_entry2 all[] = {
         {.function = 0, .eax = 7, .ebx = text("Genu"), .edx = text("ineI"), .ecx = text("ntel")},
-        {.function = 1, .eax = SIGNATURE, .ecx = ID_HYPERVISOR, .edx = MODEL_EDX},
+        {.function = 1, .eax = SIGNATURE, .ecx = ID_X2APIC | ID_TSC_DEADLINE | ID_HYPERVISOR, .edx = MODEL_EDX},
         {.function = 2, .eax = 1},
         {.function = 3},
         {.function = 4, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
@@ -62,7 +66,7 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
         {.function = 6},
         {.function = 7,
          .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-         .ebx = ID_FSGSBASE | ID_SMEP | ID_SMAP,
+         .ebx = ID_FSGSBASE | ID_TSC_ADJUST | ID_SMEP | ID_SMAP,
          .ecx = ID_UMIP},
         {.function = 0x80000000, .eax = 0x80000008},
         {.function = 0x80000001, .ecx = ID_LAHF64, .edx = EXTENDED_EDX},
@@ -83,7 +87,7 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
          .edx = text(brand + 44)},
         {.function = 0x80000005},
         {.function = 0x80000006},
-        {.function = 0x80000007},
+        {.function = 0x80000007, .edx = ID_INVTSC},
         {.function = 0x80000008, .eax = PHYS_BITS | LINEAR_BITS << 8},
     };
     unsigned n = sizeof all / sizeof all[0];

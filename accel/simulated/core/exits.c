@@ -117,6 +117,18 @@ void complete_user_exit(sim_vcpu *cpu) {
         cpu->replay.pio_done = 1;
         cpu->replay.pio_count = cpu->exit.io.count;
         break;
+    case PENDING_MSR:
+        if (cpu->run->msr.error) {
+            queue_fault(cpu, EXC_GP, 0);
+        } else {
+            if (cpu->exit.reason == EXIT_REASON_MSR_READ) {
+                cpu->regs[RAX] = (u32)cpu->run->msr.data;
+                cpu->regs[RDX] = cpu->run->msr.data >> 32;
+            }
+            advance(cpu);
+        }
+        replay_iteration_done(cpu);
+        break;
     default: {
         u64 v = 0;
         if (!cpu->exit.write)
@@ -195,10 +207,29 @@ static int handle_cpuid(sim_vcpu *cpu) {
     return gp_or_advance(cpu, true);
 }
 
+/* An MSR that the core cannot serve: to user space where it wants it (KVM_CAP_X86_USER_SPACE_MSR), else #GP. */
+static int refused_msr(sim_vcpu *cpu, u32 exit_reason, u64 value) {
+    struct kvm_run *run = cpu->run;
+    u64 known;
+    u32 index = get32(cpu, RCX), why = KVM_MSR_EXIT_REASON_UNKNOWN;
+    if (exit_reason == KVM_EXIT_X86_WRMSR && !msr_read(cpu, index, &known))
+        why = KVM_MSR_EXIT_REASON_INVAL;
+    if (!(atomic_load_explicit(&vm_state(cpu->vm)->user_msr, memory_order_relaxed) & why))
+        return gp_or_advance(cpu, false);
+    run->exit_reason = exit_reason;
+    memset(&run->msr, 0, sizeof run->msr);
+    run->msr.reason = why;
+    run->msr.index = index;
+    run->msr.data = value;
+    sys_state(cpu)->pending = PENDING_MSR;
+    sys_state(cpu)->pending_lin = linear_rip(cpu);
+    return 0;
+}
+
 static int handle_rdmsr(sim_vcpu *cpu) {
     u64 v;
     if (msr_read(cpu, get32(cpu, RCX), &v))
-        return gp_or_advance(cpu, false);
+        return refused_msr(cpu, KVM_EXIT_X86_RDMSR, 0);
     cpu->regs[RAX] = (u32)v;
     cpu->regs[RDX] = v >> 32;
     return gp_or_advance(cpu, true);
@@ -206,7 +237,9 @@ static int handle_rdmsr(sim_vcpu *cpu) {
 
 static int handle_wrmsr(sim_vcpu *cpu) {
     u64 v = (u64)get32(cpu, RDX) << 32 | get32(cpu, RAX);
-    return gp_or_advance(cpu, msr_write(cpu, get32(cpu, RCX), v, false) == 0);
+    if (msr_write(cpu, get32(cpu, RCX), v, false))
+        return refused_msr(cpu, KVM_EXIT_X86_WRMSR, v);
+    return gp_or_advance(cpu, true);
 }
 
 static int handle_cr(sim_vcpu *cpu) {

@@ -15,7 +15,7 @@
     F(CMOV, 1, 0, EDX, 15) F(CLFSH, 1, 0, EDX, 19) F(MMX, 1, 0, EDX, 23) F(FXSR, 1, 0, EDX, 24)                        \
     F(SSE, 1, 0, EDX, 25) F(SSE2, 1, 0, EDX, 26)                                                                       \
     F(SSE3, 1, 0, ECX, 0) F(PCLMULQDQ, 1, 0, ECX, 1) F(MONITOR, 1, 0, ECX, 3) F(SSSE3, 1, 0, ECX, 9)                   \
-    F(FMA, 1, 0, ECX, 12) F(CX16, 1, 0, ECX, 13) F(SSE41, 1, 0, ECX, 19) F(SSE42, 1, 0, ECX, 20)                       \
+    F(FMA, 1, 0, ECX, 12) F(CX16, 1, 0, ECX, 13) F(SSE41, 1, 0, ECX, 19) F(SSE42, 1, 0, ECX, 20) F(X2APIC, 1, 0, ECX, 21) \
     F(MOVBE, 1, 0, ECX, 22) F(POPCNT, 1, 0, ECX, 23) F(AES, 1, 0, ECX, 25) F(XSAVE, 1, 0, ECX, 26)                     \
     F(AVX, 1, 0, ECX, 28) F(F16C, 1, 0, ECX, 29) F(RDRAND, 1, 0, ECX, 30)                                              \
     F(FSGSBASE, 7, 0, EBX, 0) F(BMI1, 7, 0, EBX, 3) F(AVX2, 7, 0, EBX, 5) F(BMI2, 7, 0, EBX, 8)                        \

@@ -4,7 +4,6 @@
  * TSC_AUX, machine-check banks (no error is ever found).  Read as zero: microcode revision, and what the kernels for
  * AMD's K8 look at without asking first.  Anything else does not exist: #GP(0), as on KVM.
  */
-#include <x86intrin.h>
 #include "system.h"
 
 #define MSR_P5_MC_ADDR      0x000
@@ -14,6 +13,7 @@
 #define MSR_APIC_BASE       0x01b
 #define MSR_EBL_CR_POWERON  0x02a
 #define MSR_FEATURE_CONTROL 0x03a
+#define MSR_TSC_ADJUST      0x03b
 #define MSR_BIOS_SIGN       0x08b
 #define MSR_MTRRCAP         0x0fe
 #define MSR_SYSENTER_CS     0x174
@@ -53,6 +53,7 @@
 const u32 msr_index_list[] = {
     MSR_TSC,
     MSR_APIC_BASE,
+    MSR_TSC_ADJUST,
     MSR_SYSENTER_CS,
     MSR_SYSENTER_ESP,
     MSR_SYSENTER_EIP,
@@ -96,8 +97,6 @@ const u32 msr_index_list[] = {
     0x26f,
 };
 const unsigned msr_index_count = sizeof msr_index_list / sizeof msr_index_list[0];
-
-u64 guest_tsc(sim_vcpu *cpu) { return __rdtsc() + cpu->tsc_offset; }
 
 /* Where an MTRR is kept, NULL when the number is none. */
 static u64 *mtrr(sim_vcpu *cpu, u32 index) {
@@ -206,6 +205,9 @@ int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
     case MSR_APIC_BASE:
         *value = cpu->apic_base;
         return 0;
+    case MSR_TSC_ADJUST:
+        *value = sys_state(cpu)->tsc_adjust;
+        return 0;
     case MSR_MTRRCAP:
         *value = 0x500 | MTRR_VARIABLE;
         return 0;
@@ -258,16 +260,17 @@ int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
     }
 }
 
-/* KVM_SET_MSRS of the TSC on several vCPUs one after the other means: the same time on all. */
-static void host_sets_tsc(sim_vcpu *cpu, u64 value) {
-    u64 offset = value - __rdtsc();
-    struct vm_state *vm = vm_state(cpu->vm);
-    s64 apart = (s64)(offset - vm->tsc_last_offset);
-    if (vm->tsc_written && apart > -TSC_SYNC_CYCLES && apart < TSC_SYNC_CYCLES)
-        offset = vm->tsc_last_offset;
-    vm->tsc_written = true;
-    vm->tsc_last_offset = offset;
-    cpu->tsc_offset = offset;
+/* IA32_APIC_BASE: reserved bits, and the ways between disabled, xAPIC and x2APIC that are open (SDM volume 3, 11.12.5:
+ * x2APIC is entered from xAPIC and left only by disabling). */
+bool apic_base_ok(sim_vcpu *cpu, u64 value, bool host) {
+    if (value & (~PHYS_MASK | 0x2ff | (has_feature(cpu, FEAT_X2APIC) ? 0 : APIC_X2)))
+        return false;
+    u64 from = cpu->apic_base & (APIC_ON | APIC_X2), to = value & (APIC_ON | APIC_X2);
+    if (to == APIC_X2)
+        return false;
+    if (host || from == to)
+        return true;
+    return from == (APIC_ON | APIC_X2) ? !to : from || to == APIC_ON;
 }
 
 int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
@@ -301,13 +304,16 @@ int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
     switch (index) {
     case MSR_TSC:
         if (host)
-            host_sets_tsc(cpu, value);
+            tsc_write_host(cpu, value);
         else
-            cpu->tsc_offset = value - __rdtsc();
+            tsc_write_guest(cpu, value);
+        return 0;
+    case MSR_TSC_ADJUST:
+        tsc_adjust_write(cpu, value, host);
         return 0;
     case MSR_APIC_BASE:
-        if (value & (~PHYS_MASK | 0x6ff))
-            return -1; /* x2APIC is not announced */
+        if (!apic_base_ok(cpu, value, host))
+            return -1;
         cpu->apic_base = value;
         return 0;
     case MSR_SYSENTER_CS:

@@ -138,7 +138,19 @@ extern const unsigned msr_index_count;
 /* 0, or -1: no such MSR, or a value it does not take (the guest gets #GP).  `host`: from KVM_SET_MSRS. */
 int msr_read(sim_vcpu *cpu, u32 index, u64 *value);
 int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host);
+#define APIC_ON 0x800u /* IA32_APIC_BASE */
+#define APIC_X2 0x400u
+bool apic_base_ok(sim_vcpu *cpu, u64 value, bool host);
+
+/* ---- tsc.c ---- */
+#define TSC_KHZ_DEFAULT 1000000u
 u64 guest_tsc(sim_vcpu *cpu);
+void tsc_init(sim_vcpu *cpu);             /* a new vCPU, before it is one of the VM's */
+bool tsc_set_khz(sim_vcpu *cpu, u64 khz); /* false: out of range */
+u32 tsc_khz(sim_vcpu *cpu);
+void tsc_write_guest(sim_vcpu *cpu, u64 value);
+void tsc_write_host(sim_vcpu *cpu, u64 value);
+void tsc_adjust_write(sim_vcpu *cpu, u64 value, bool host);
 
 /* ---- op_system.c ---- */
 /* What CR0, CR3, CR4, EFER take; false: #GP(0).  Used by the exit handlers; KVM_SET_SREGS has its own, looser checks.
@@ -178,7 +190,7 @@ void complete_user_exit(sim_vcpu *cpu);
 
 /* ---- the private part of a vCPU ---- */
 #define MC_BANKS 10 /* machine-check banks, as many as QEMU gives */
-enum user_pending { PENDING_NONE, PENDING_PIO, PENDING_PIO_STRING, PENDING_MMIO };
+enum user_pending { PENDING_NONE, PENDING_PIO, PENDING_PIO_STRING, PENDING_MMIO, PENDING_MSR };
 struct system_state {
     enum user_pending pending;            /* what the last exit to user space asked for */
     u64 pending_lin;                      /* and of which instruction: dropped when user space moved rip */
@@ -198,6 +210,9 @@ struct system_state {
     u64 debug_icount;      /* single step for user space: instructions at entry */
     bool amd;              /* the vendor that CPUID names: a few instructions differ */
     u64 mcg_status, mcg_ctl, mc[4 * MC_BANKS], bios_sign;
+    u64 tsc_mult; /* ticks a nanosecond, 32.32 */
+    u64 tsc_adjust;
+    u32 tsc_khz;
 };
 static inline struct system_state *sys_state(sim_vcpu *cpu) { return cpu->system_private; }
 /* The debug registers in force: the guest's, or those of KVM_SET_GUEST_DEBUG. */
@@ -210,9 +225,9 @@ static inline u64 *active_dr(sim_vcpu *cpu) {
 struct vm_state { /* the private part of a VM */
     u64 tsc_last_offset;
     bool tsc_written;
+    _Atomic u32 user_msr; /* KVM_MSR_EXIT_REASON_*: MSR accesses that user space wants to serve */
 };
 static inline struct vm_state *vm_state(sim_vm *vm) { return vm->system_private; }
-#define TSC_SYNC_CYCLES ((s64)1 << 31) /* about a second */
 /* All vCPUs out of guest code until vm_resume(); vm->lock is held between. */
 void vm_pause(sim_vm *vm);
 void vm_resume(sim_vm *vm);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <x86intrin.h>
 #include "system.h"
 
 #define MAX_CPUID_ENTRIES 256
@@ -66,11 +65,7 @@ sim_vcpu *sim_create_vcpu(sim_vm *vm, unsigned id, int *error) {
     if (!*error && at == MAX_VCPUS)
         *error = EINVAL;
     if (!*error) {
-        /* one time for all vCPUs of the VM */
-        struct vm_state *state = vm_state(vm);
-        if (!vm->nvcpus && !state->tsc_written)
-            state->tsc_last_offset = (u64)0 - __rdtsc();
-        cpu->tsc_offset = state->tsc_last_offset;
+        tsc_init(cpu);
         vm->vcpus[at] = cpu;
         vm->nvcpus++;
         /* another vCPU may hold direct write rights to pages this one is going to decode from: they learn by messages
@@ -225,7 +220,7 @@ static long set_sregs(sim_vcpu *cpu, const struct kvm_sregs *r) {
             return -EINVAL;
     } else if ((r->efer & EFER_LMA) || r->cs.l)
         return -EINVAL;
-    if (r->apic_base & (~PHYS_MASK | 0x6ff))
+    if (!apic_base_ok(cpu, r->apic_base, true))
         return -EINVAL;
     if (!efer_allowed(cpu, r->efer))
         return -EINVAL;
@@ -355,6 +350,25 @@ static long set_msrs(sim_vcpu *cpu, const struct kvm_msrs *m) {
     return (long)n;
 }
 
+/* ---- TSC
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+/* KVM_HAS/GET/SET_DEVICE_ATTR on a vCPU: the TSC's offset is the one attribute there is. */
+static long device_attr(sim_vcpu *cpu, unsigned long request, const struct kvm_device_attr *a) {
+    if (a->flags || a->group != KVM_VCPU_TSC_CTRL || a->attr != KVM_VCPU_TSC_OFFSET)
+        return -ENXIO;
+    if (request == KVM_HAS_DEVICE_ATTR)
+        return 0;
+    u64 *offset = (u64 *)(uintptr_t)a->addr;
+    if (!offset)
+        return -EFAULT;
+    if (request == KVM_GET_DEVICE_ATTR)
+        *offset = cpu->tsc_offset;
+    else
+        cpu->tsc_offset = *offset;
+    return 0;
+}
+
 /* ---- events
  * ------------------------------------------------------------------------------------------------------------- */
 
@@ -474,6 +488,10 @@ long sim_vcpu_ioctl(sim_vcpu *cpu, unsigned long request, uintptr_t arg) {
             cpu->ev.nmi_pending++;
         post_event(cpu, EV_IRQ);
         return 0;
+    case KVM_GET_TSC_KHZ:
+        return (long)tsc_khz(cpu);
+    case KVM_SET_TSC_KHZ:
+        return tsc_set_khz(cpu, arg) ? 0 : -EINVAL;
     default:
         break;
     }
@@ -497,6 +515,9 @@ long sim_vcpu_ioctl(sim_vcpu *cpu, unsigned long request, uintptr_t arg) {
         case KVM_GET_DEBUGREGS:
         case KVM_SET_DEBUGREGS:
         case KVM_SET_GUEST_DEBUG:
+        case KVM_HAS_DEVICE_ATTR:
+        case KVM_GET_DEVICE_ATTR:
+        case KVM_SET_DEVICE_ATTR:
             return -EFAULT;
         default:
             return -EINVAL;
@@ -540,6 +561,10 @@ long sim_vcpu_ioctl(sim_vcpu *cpu, unsigned long request, uintptr_t arg) {
         return set_debugregs(cpu, p);
     case KVM_SET_GUEST_DEBUG:
         return set_guest_debug(cpu, p);
+    case KVM_HAS_DEVICE_ATTR:
+    case KVM_GET_DEVICE_ATTR:
+    case KVM_SET_DEVICE_ATTR:
+        return device_attr(cpu, request, p);
     default:
         return -EINVAL;
     }

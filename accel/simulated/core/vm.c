@@ -18,6 +18,10 @@ struct sim_system {
 sim_system *sim_open(void) { return calloc(1, sizeof(sim_system)); }
 void sim_system_close(sim_system *system) { free(system); }
 
+/* MSRs that are not known here, or whose value is wrong, may go to user space; there is no filter that asks for others.
+ */
+#define USER_MSR_REASONS (KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL)
+
 long check_extension(long capability) {
     switch (capability) {
     case KVM_CAP_HLT:
@@ -35,7 +39,14 @@ long check_extension(long capability) {
     case KVM_CAP_X86_ROBUST_SINGLESTEP:
     case KVM_CAP_READONLY_MEM:
     case KVM_CAP_IMMEDIATE_EXIT:
+    case KVM_CAP_ENABLE_CAP_VM:
+    case KVM_CAP_CHECK_EXTENSION_VM:
+    case KVM_CAP_TSC_CONTROL:
+    case KVM_CAP_GET_TSC_KHZ:
+    case KVM_CAP_VCPU_ATTRIBUTES:
         return 1;
+    case KVM_CAP_X86_USER_SPACE_MSR:
+        return USER_MSR_REASONS;
     case KVM_CAP_NR_VCPUS:
     case KVM_CAP_MAX_VCPUS:
         return MAX_VCPUS;
@@ -290,12 +301,21 @@ static long get_dirty_log(sim_vm *vm, const struct kvm_dirty_log *log) {
 
 void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size) { code_invalidate_all(vm, gpa, size); }
 
+static long enable_cap(sim_vm *vm, const struct kvm_enable_cap *c) {
+    if (c->flags || c->cap != KVM_CAP_X86_USER_SPACE_MSR || (c->args[0] & ~(u64)USER_MSR_REASONS))
+        return -EINVAL;
+    atomic_store(&vm_state(vm)->user_msr, (u32)c->args[0]);
+    return 0;
+}
+
 long sim_vm_ioctl(sim_vm *vm, unsigned long request, uintptr_t arg) {
     switch (request) {
     case KVM_CHECK_EXTENSION:
         return check_extension((long)arg);
     case KVM_SET_USER_MEMORY_REGION:
         return arg ? set_user_memory_region(vm, (const struct kvm_userspace_memory_region *)arg) : -EFAULT;
+    case KVM_ENABLE_CAP:
+        return arg ? enable_cap(vm, (const struct kvm_enable_cap *)arg) : -EFAULT;
     case KVM_GET_DIRTY_LOG:
         return arg ? get_dirty_log(vm, (const struct kvm_dirty_log *)arg) : -EFAULT;
     default:
