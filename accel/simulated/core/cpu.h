@@ -419,6 +419,7 @@ struct fpu {
     u16 fcs, fds;
 };
 #define FPU_TOP_SHIFT 11
+#define FSW_B         0x8000u /* as ES */
 #define FSW_ES        0x0080u /* an unmasked exception is pending: #MF at the next waiting instruction */
 #define FCW_INIT      0x037fu
 #define MXCSR_INIT    0x1f80u
@@ -470,7 +471,9 @@ struct sim_vcpu {
     u8 shadow_new; /* set by STI, MOV SS, POP SS; becomes `shadow` when the instruction is complete */
     u8 mode;       /* MODE16.. of the code segment */
     struct seg seg[NSEGS];
-    u32 mxcsr;
+    u32 mxcsr;      /* inside engine_run() by guest_mxcsr() and set_guest_mxcsr() only: fpu.h */
+    u32 host_mxcsr; /* the process's own while the guest's are in force */
+    u16 host_fcw;
     union vreg ymm[16];
     struct fpu fpu;
     u64 xcr0;
@@ -720,7 +723,8 @@ void step_trap(sim_vcpu *cpu);
 /* op_io.c asks: may CPL/IOPL/TSS bitmap/VM86 use these ports?  Else #GP(0). */
 void io_check(sim_vcpu *cpu, u16 port, unsigned size);
 
-/* A pending unmasked x87 exception meets a waiting instruction: #MF, or FERR# when CR0.NE is clear. */
+/* A pending unmasked x87 exception meets a waiting instruction: #MF.  So it is with CR0.NE clear, too: KVM has NE set
+ * behind the guest's back and no FERR# line to an interrupt controller, so user space never hears of IRQ 13. */
 _Noreturn void raise_mf(sim_vcpu *cpu);
 static inline _Noreturn void raise_ud(sim_vcpu *cpu) { raise_fault(cpu, EXC_UD, 0); }
 static inline _Noreturn void raise_gp0(sim_vcpu *cpu) { raise_fault(cpu, EXC_GP, 0); }

@@ -1,12 +1,13 @@
 /* CPUID: what the simulated processor can do, and the leaves user space chose from that with KVM_SET_CPUID2.
  *
- * Only what works is announced.  Not announced, because not modelled: x87, MMX, SSE, VME (virtual-8086 extensions),
+ * Only what works is announced.  Not announced, because not modelled: MMX, SSE, VME (virtual-8086 extensions),
  * performance counters, MONITOR/MWAIT, thermal control.
  */
 #include <string.h>
 #include "system.h"
 
 /* Leaf 1 EDX */
+#define ID_FPU   (1u << 0)
 #define ID_DE    (1u << 2)
 #define ID_PSE   (1u << 3)
 #define ID_TSC   (1u << 4)
@@ -24,8 +25,8 @@
 #define ID_PSE36 (1u << 17)
 #define ID_CLFSH (1u << 19)
 #define MODEL_EDX                                                                                                      \
-    (ID_DE | ID_PSE | ID_TSC | ID_MSR | ID_PAE | ID_MCE | ID_CX8 | ID_APIC | ID_SEP | ID_MTRR | ID_PGE | ID_MCA |      \
-     ID_CMOV | ID_PAT | ID_PSE36)
+    (ID_FPU | ID_DE | ID_PSE | ID_TSC | ID_MSR | ID_PAE | ID_MCE | ID_CX8 | ID_APIC | ID_SEP | ID_MTRR | ID_PGE |      \
+     ID_MCA | ID_CMOV | ID_PAT | ID_PSE36)
 #define ID_X2APIC       (1u << 21)
 #define ID_TSC_DEADLINE (1u << 24) /* leaf 1 ECX; served by a local APIC in user space, as is x2APIC */
 #define ID_HYPERVISOR   (1u << 31)

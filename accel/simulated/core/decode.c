@@ -207,7 +207,7 @@ static const struct row map1[256] = {
     [0x8f] = {.attr = A_GRP, .sub = group1a},
     EIGHT(0x90, F(xchg), Zv, rAX, .attr = A_NEUT),
     [0x98] = {FVW(cbw), Xv, .attr = A_NEUT}, [0x99] = {FVW(cwd), Xv, .attr = A_NEUT}, [0x9a] = {F1(call_far_imm), Ap, .attr = A_I64 | A_END},
-    [0x9b] = {F1(fpu), __, .unit = UNIT_WAIT}, [0x9c] = {F1(pushf), Xv, .attr = A_D64}, [0x9d] = {F1(popf), Xv, .attr = A_D64 | A_END},
+    [0x9b] = {F1(wait), __, .unit = UNIT_WAIT}, [0x9c] = {F1(pushf), Xv, .attr = A_D64}, [0x9d] = {F1(popf), Xv, .attr = A_D64 | A_END},
     [0x9e] = {F1(sahf), __}, [0x9f] = {F1(lahf), __},
     [0xa0] = {FMEM(mov_AO), Ob, AL}, [0xa1] = {FMEM(mov_AO), Ov, rAX}, [0xa2] = {FMEM(mov_OA), Ob, AL}, [0xa3] = {FMEM(mov_OA), Ov, rAX},
     [0xa4] = {FW(movs), Xb}, [0xa5] = {FW(movs), Xv}, [0xa6] = {FW(cmps), Xb}, [0xa7] = {FW(cmps), Xv},
@@ -481,12 +481,12 @@ static unsigned decode_x87(struct cursor *c, unsigned avail, const struct prefix
     if (c->short_of)
         return more(avail, out, info);
     out->len = (u8)c->pos;
+    info->feature = FEAT_FPU;
+    info->absent = op_fpu;
     out->fn = x87_handler(op, (unsigned)out->imm, info);
     if (!out->fn || (out->flags & IF_LOCK))
         return finish(out, op_ud, c->pos, info);
     info->unit = UNIT_X87;
-    info->feature = FEAT_FPU;
-    info->absent = op_fpu;
     return c->pos;
 }
 

@@ -31,8 +31,9 @@ const struct vrow *vector_row(bool vex, unsigned map, unsigned pp, unsigned op, 
 /* Does the row depend on ModRM.reg? */
 bool vector_group(unsigned map, unsigned op);
 
-/* decode_x87.c: the handler for escape D8..DF with this ModRM byte, or NULL (#UD).  It may set info->effect and
- * info->end.  The handler finds the opcode in i->opcode, ModRM in i->imm, ModRM.rm in i->rm; memory forms have IF_MEM.
+/* decode_x87.c: the handler for escape D8..DF with this ModRM byte, or NULL (#UD).  It may set info->effect,
+ * info->end, and info->feature.  The handler finds the opcode in i->opcode, ModRM in i->imm, ModRM.rm in i->rm; memory
+ * forms have IF_MEM.
  */
 op_fn x87_handler(unsigned op, unsigned modrm, struct decode_info *info);
 

@@ -463,16 +463,9 @@ void op_mwait(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_xgetbv(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_xsetbv(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 
-/* x87 escapes and WAIT.  There is no FPU: #NM when CR0 says so (an emulator may be installed), else an escape is #UD.
- */
+/* x87 escapes where CPUID announces no FPU: #NM when CR0 says so (an emulator may be installed), else #UD. */
 void op_fpu(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
-    if (i->opcode == 0x9b) {
-        if ((cpu->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
-            raise_fault(cpu, EXC_NM, 0);
-        RETIRE(cpu, i, insn_next_ip(i));
-        return;
-    }
     if (cpu->cr0 & (CR0_EM | CR0_TS))
         raise_fault(cpu, EXC_NM, 0);
     raise_ud(cpu);

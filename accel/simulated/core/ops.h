@@ -37,7 +37,7 @@
     X(clts) X(lmsw) X(smsw) /* (NEXT) */ X(lgdt) X(lidt) X(sgdt) /* (NEXT) */ X(sidt) /* (NEXT) */                          \
     X(mov_Rd_Cd) X(mov_Cd_Rd) X(mov_Rd_Dd) X(mov_Dd_Rd) /* i->reg = CRn/DRn, i->rm = general register; always registers */  \
     X(rsm) X(swapgs) X(rdsegbase) X(wrsegbase) X(clac) X(stac) X(vmcall) X(monitor) X(mwait) X(xgetbv) X(xsetbv)                                                      \
-    X(fpu)  /* D8..DF, 9B (WAIT), MMX/SSE: #NM or #UD by CR0 and CPUID; i->opcode tells */                                  \
+    X(fpu)  /* an x87 escape where there is no FPU: #NM or #UD, by CR0 */                                                    \
     X(ud)   /* illegal encoding, UD2: BEGIN, raise_ud */                                                                     \
     X(nm)   /* the unit is switched off by CR0: BEGIN, #NM */                                                               \
     X(gp0)  /* instruction longer than 15 bytes: BEGIN, raise_gp0 */
@@ -67,6 +67,9 @@ SYSTEM_OPS(X)
 #define OPS_S(X, n)   OPS_V(X, n##_s)   /* stack pointer as wide as the operand */
 #define OPS_SHIFT(X, n) OPS_RM(X, n##_EI) OPS_RM(X, n##_EC)
 
+#define OPS_X87M(X, n) X(n##_m32) X(n##_m64) X(n##_i16) X(n##_i32)
+#define OPS_X87(X, n)  X(n##_0i) X(n##_i0) X(n##p) OPS_X87M(X, n)
+
 #define ENGINE_OPS(X)                                                                                                       \
     /* op_arith.c */ OPS_ALUQ(X, add) OPS_ALU(X, adc) OPS_ALUQ(X, sub) OPS_ALU(X, sbb) OPS_ALU(X, cmp)                        \
     OPS_RM(X, inc) OPS_RM(X, dec) OPS_Q(X, inc) OPS_Q(X, dec) OPS_RM(X, neg) OPS_RM(X, xadd) OPS_RM(X, cmpxchg) X(cmpxchg8b) X(cmpxchg16b)              \
@@ -86,7 +89,19 @@ SYSTEM_OPS(X)
     OPS_RMV(X, bts_I) OPS_RMV(X, btr_I) OPS_RMV(X, btc_I) OPS_RMV(X, bsf) OPS_RMV(X, bsr)                                   \
     /* op_bcd.c */ X(daa) X(das) X(aaa) X(aas) X(aam) X(aad)                                                                \
     /* op_muldiv.c */ OPS_RM(X, mul) OPS_RM(X, imul) OPS_RM(X, div) OPS_RM(X, idiv) OPS_RMV(X, imul_GE) OPS_RMV(X, imul_GEI) \
-    /* op_io.c */ OPS_W(X, in) OPS_W(X, out) OPS_W(X, ins) OPS_W(X, outs)
+    /* op_io.c */ OPS_W(X, in) OPS_W(X, out) OPS_W(X, ins) OPS_W(X, outs)                                                    \
+    /* op_x87_arith.c */ OPS_X87(X, fadd) OPS_X87(X, fmul) OPS_X87(X, fsub) OPS_X87(X, fsubr) OPS_X87(X, fdiv)                 \
+    OPS_X87(X, fdivr) X(fsqrt) X(frndint) X(f2xm1) X(fsin) X(fcos) X(fscale) X(fprem) X(fprem1) X(fabs) X(fchs) X(fpatan)    \
+    X(fyl2x) X(fyl2xp1) X(fptan) X(fsincos) X(fxtract)                                                                       \
+    /* op_x87_compare.c */ X(fcom) X(fcomp) X(fcompp) X(fucom) X(fucomp) X(fucompp) X(ftst) X(fxam) OPS_X87M(X, fcom)          \
+    OPS_X87M(X, fcomp) X(fcomi) X(fcomip) X(fucomi) X(fucomip) X(fcmovb) X(fcmove) X(fcmovbe) X(fcmovu) X(fcmovnb)           \
+    X(fcmovne) X(fcmovnbe) X(fcmovnu)                                                                                        \
+    /* op_x87_move.c */ X(fld_m32) X(fld_m64) X(fld_m80) X(fild_m16) X(fild_m32) X(fild_m64) X(fbld) X(fld) X(fld1) X(fldl2t)  \
+    X(fldl2e) X(fldpi) X(fldlg2) X(fldln2) X(fldz) X(fst) X(fstp) X(fstp1) X(fxch) X(fst_m32) X(fstp_m32) X(fst_m64)           \
+    X(fstp_m64) X(fist_m16) X(fistp_m16) X(fist_m32) X(fistp_m32) X(fistp_m64) X(fbstp) X(fstp_m80) X(fisttp_m16)            \
+    X(fisttp_m32) X(fisttp_m64)                                                                                              \
+    /* op_x87_control.c */ X(wait) X(fldcw) X(fnstcw) X(fnstsw) X(fnstsw_ax) X(fnclex) X(fninit) X(fnop) X(fpu_ignored)        \
+    X(fincstp) X(fdecstp) X(ffree) X(ffreep) X(fnstenv) X(fldenv) X(fnsave) X(frstor)
 
 #define X(name) void op_##name(sim_vcpu *cpu, const struct insn *i);
 ENGINE_OPS(X)

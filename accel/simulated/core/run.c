@@ -5,6 +5,7 @@
  */
 #include "chain.h"
 #include "flags.h"
+#include "fpu.h"
 #include "ops.h"
 
 /* map_gen's context, besides bits of code_key */
@@ -153,9 +154,11 @@ static void step(sim_vcpu *cpu) {
 
 void engine_run(sim_vcpu *cpu) {
     cpu->cur = NULL;
+    fpu_enter(cpu);
     switch (setjmp(cpu->jmp)) {
     case JMP_EXIT:
         rewind_insn(cpu);
+        fpu_leave(cpu);
         return;
     case JMP_FAULT:
         rewind_insn(cpu);

@@ -99,8 +99,8 @@ def decode() -> Decoder:
         ("c40418", MODE32, "load_far", 3),  # VEX has a register in this place
         ("66c5f81000", MODE64, "ud", 2),  # prefixes before VEX
         ("48c5f81000", MODE64, "ud", 2),
-        ("d9c0", MODE32, "fpu", 2),
-        ("d98011223344", MODE32, "fpu", 6),
+        ("d9c0", MODE32, "fld", 2),
+        ("d98011223344", MODE32, "fld_m32", 6),
     ],
 )
 def test_known(decode: Decoder, code: str, mode: int, name: str, length: int) -> None:
