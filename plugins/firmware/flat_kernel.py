@@ -110,6 +110,11 @@ class FlatKernel(Kernel):
     def direct(self, request: Request, memory: Memory, *, long_mode: bool) -> DirectStart:
         """In flat 32-bit mode, which every processor has; see Kernel."""
         modules = self._place(request, memory.below, memory.top)
+        for segment in self.segments:
+            if not any(start <= segment.physical and segment.end <= start + size for start, size in memory.ram()):
+                raise self.error(
+                    f"lies from {segment.physical:#x} to {segment.end - 1:#x}, where there is not only RAM"
+                )
         area = BootArea()
         start = Start(self.cmdline(request), modules, memory.map, memory.rsdp)
         address = area.add(self.info(area.next_address(), start), "kernel's information")

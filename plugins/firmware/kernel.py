@@ -73,7 +73,11 @@ class Memory:
     @property
     def top(self) -> int:
         """Where the RAM ends in which a kernel and what belongs to it may lie."""
-        return max((start + size for start, size, kind in self.map if kind == E820_RAM and start <= MIB), default=0)
+        return max((start + size for start, size in self.ram() if start <= MIB), default=0)
+
+    def ram(self) -> list[tuple[int, int]]:
+        """(start, size) of each range of RAM."""
+        return [(start, size) for start, size, kind in self.map if kind == E820_RAM]
 
 
 @attrs.frozen(kw_only=True)
