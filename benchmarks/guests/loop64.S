@@ -56,9 +56,13 @@
         add eax, 0x1000
         cmp edi, PTS + 0x4000
         jb 1b
-        mov eax, cr4
-        or eax, 0x6A0                   # PAE, PGE, OSFXSR, OSXMMEXCPT
-        mov cr4, eax
+        mov eax, 1
+        cpuid
+        mov eax, 0x0A0                  # PAE, PGE
+        test edx, 1 << 24
+        jz 1f
+        mov eax, 0x6A0                  # and OSFXSR, OSXMMEXCPT
+1:      mov cr4, eax
         mov eax, PML4
         mov cr3, eax
         mov ecx, 0xC0000080             # EFER: LME, SCE
@@ -91,7 +95,6 @@ long_mode:
         mov dword ptr [IDT + 128 * 16 + 4], 0x8E00
         lidt [idtr64]
         mov esp, STACK32
-        fninit
         mov ecx, dword ptr [ROUNDS]
         mov eax, dword ptr [WHICH]
         mov rbx, 0x123456789ABCDEF0
@@ -294,6 +297,7 @@ sse_arithmetic: # 12
 
         .balign 16
 x87: # 9
+        fninit
         fld1
         fstp qword ptr [TABLE]
         fldpi
