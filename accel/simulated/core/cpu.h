@@ -327,7 +327,7 @@ struct seg {
 #define PAGE_SHIFT 12
 #define PAGE_SIZE  4096u
 #define PAGE_MASK  (~(u64)0xfff)
-#define TLB_SIZE   512
+#define TLB_SIZE   2048
 #define TLB_NONE   (~(u64)0) /* no address masked to a page compares equal to this */
 
 /* Direct-mapped by linear page.  A tag is the linear page address when that kind of access needs no slow path.
@@ -343,6 +343,12 @@ struct tlb_info {
     u64 gpa;
     struct slot *slot; /* NULL: no RAM there (MMIO) */
     u32 flags;         /* TI_* */
+};
+/* A table of the upper levels that a page walk came to (the manual's paging-structure caches), by walk_memo_index(). */
+struct walk_memo {
+    u64 tag;    /* linear address over what the table spans, with its level; 0: none */
+    u64 table;  /* where the table lies */
+    u64 rights; /* W, U and NX of the entries on the way to it */
 };
 #define TI_WRITE  0x1 /* page tables allow writes now (dirty bit set) */
 #define TI_EXEC   0x2
@@ -489,9 +495,10 @@ struct sim_vcpu {
     u32 epoch;                /* bumped at every KVM_RUN: blocks compare their bytes before the next use */
     u64 code_pages[16];       /* filter: linear pages that links and jump cache entries of this map_gen lead to */
     u64 code_regions;         /* the same for GiBs that hold such pages within large ones */
-    u64 slow_writes;          /* page_bit() of pages written off the inline path since code_messages() */
-    u32 pauses;               /* PAUSE instructions */
-    u32 step_flags;           /* why EV_STEP is set: STEP_* */
+    struct walk_memo walk_memo[64];
+    u64 slow_writes; /* page_bit() of pages written off the inline path since code_messages() */
+    u32 pauses;      /* PAUSE instructions */
+    u32 step_flags;  /* why EV_STEP is set: STEP_* */
     struct replay replay;
     struct exit_info exit;
 
@@ -570,6 +577,7 @@ struct sim_vm {
     u32 pause;       /* threads that want all vCPUs out of the guest */
     unsigned nslots; /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
     struct slot *slots[MAX_SLOTS];
+    struct slot *_Atomic last_slot; /* the last that vm_slot() found */
     unsigned nvcpus;
     sim_vcpu *vcpus[MAX_VCPUS];
     pthread_mutex_t code_lock;  /* cache.c: messages between code caches */

@@ -63,6 +63,13 @@ struct level {
     u64 gpa, entry;
 };
 
+/* The memo for the table whose entries span 1 << shift, on the way to `lin`. */
+static struct walk_memo *walk_memo(sim_vcpu *cpu, u64 lin, unsigned shift, u64 *tag) {
+    u64 over = lin >> (shift + 9);
+    *tag = over << 6 | shift;
+    return &cpu->walk_memo[(over ^ over >> 6 ^ (shift == PAGE_SHIFT ? 0 : 32)) % 64];
+}
+
 bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struct walk *w) {
     if (!(cpu->cr0 & CR0_PG)) {
         w->gpa = lin & PAGE_MASK;
@@ -75,11 +82,25 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
     u32 error = (access == ACCESS_WRITE ? PF_WRITE : 0) | (user ? PF_USER : 0) |
                 (access == ACCESS_EXEC && (nxe || smep) ? PF_FETCH : 0);
     struct level lv[4];
+    u64 tables[4], table_rights[4]; /* what lv[n]'s entry was found in and by, but for the first */
+    bool use_memo = wide;           /* a walk from a memo that ends in a fault is made again from the top */
     for (;;) {
-        unsigned n = 0, shift;
-        u64 table, rights = PTE_W | PTE_U, nx = 0, entry;
-        bool large = false;
-        if (lm) {
+        unsigned n = 0, shift = PAGE_SHIFT;
+        u64 table = 0, rights = PTE_W | PTE_U, nx = 0, entry, tag;
+        bool large = false, from_memo = false;
+        for (; use_memo && shift <= (lm ? 21 : PAGE_SHIFT); shift += 9) {
+            const struct walk_memo *m = walk_memo(cpu, lin, shift, &tag);
+            if (m->tag == tag) {
+                table = m->table;
+                rights = m->rights;
+                nx = m->rights & PTE_NX;
+                from_memo = true;
+                break;
+            }
+        }
+        use_memo = false;
+        if (from_memo) {
+        } else if (lm) {
             table = cpu->cr3 & PHYS_MASK & PAGE_MASK;
             shift = 39;
         } else if (wide) {
@@ -94,8 +115,10 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
         }
         for (;;) {
             u64 gpa = table + (wide ? ((lin >> shift) & 0x1ff) * 8 : ((lin >> shift) & 0x3ff) * 4);
-            if (!table_read(cpu, gpa, wide, &entry) || !(entry & PTE_P))
-                return w->error = error, false;
+            if (!table_read(cpu, gpa, wide, &entry) || !(entry & PTE_P)) {
+                w->error = error;
+                goto fault;
+            }
             u64 rsvd = 0;
             if (wide)
                 rsvd = RSVD_HI | (nxe ? 0 : PTE_NX) | (lm ? 0 : ((u64)0x7ff << 52));
@@ -110,8 +133,10 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
                     rsvd |= ((u64)1 << shift) - 0x2000;
                 }
             }
-            if (entry & rsvd)
-                return w->error = error | PF_RSVD | PF_PRESENT, false;
+            if (entry & rsvd) {
+                w->error = error | PF_RSVD | PF_PRESENT;
+                goto fault;
+            }
             lv[n].gpa = gpa;
             lv[n++].entry = entry;
             rights &= entry;
@@ -120,14 +145,19 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
                 break;
             table = entry & (wide ? PHYS_MASK & PAGE_MASK : 0xfffff000);
             shift -= wide ? 9 : 10;
+            tables[n] = table;
+            table_rights[n] = (rights & (PTE_W | PTE_U)) | nx;
         }
         if (!nxe)
             nx = 0;
         bool user_page = (rights & PTE_U) != 0, writable = (rights & PTE_W) || (!user && !(cpu->cr0 & CR0_WP)),
              exec = !nx && (user || !user_page || !smep);
         bool readable = !(user_page && level == LEVEL_SYSTEM && (cpu->cr4 & CR4_SMAP));
-        if ((user && !user_page) || (access == ACCESS_WRITE && !writable) || !(access == ACCESS_EXEC ? exec : readable))
-            return w->error = error | PF_PRESENT, false;
+        if ((user && !user_page) || (access == ACCESS_WRITE && !writable) ||
+            !(access == ACCESS_EXEC ? exec : readable)) {
+            w->error = error | PF_PRESENT;
+            goto fault;
+        }
 
         bool again = false;
         for (unsigned k = 0; k < n && !again; k++) {
@@ -139,6 +169,10 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
         }
         if (again)
             continue;
+        for (unsigned k = n - 1, over = shift; wide && k > 0 && over <= 21; k--, over += 9) {
+            struct walk_memo *m = walk_memo(cpu, lin, over, &tag); /* accessed bits on the way are set */
+            *m = (struct walk_memo){tag, tables[k], table_rights[k]};
+        }
 
         entry = lv[n - 1].entry;
         if (!large)
@@ -153,5 +187,8 @@ bool page_walk(sim_vcpu *cpu, u64 lin, enum access access, unsigned level, struc
                    ((entry & PTE_G) && (cpu->cr4 & CR4_PGE) ? TI_GLOBAL : 0);
         w->error = 0;
         return true;
+    fault:
+        if (!from_memo)
+            return false;
     }
 }

@@ -32,6 +32,7 @@ void tlb_init(sim_vcpu *cpu) {
 }
 
 void tlb_flush(sim_vcpu *cpu, bool global_too) {
+    memset(cpu->walk_memo, 0, sizeof cpu->walk_memo);
     if (!(cpu->cr4 & CR4_PGE))
         global_too = true;
     EACH_USED(cpu, set, n) {
@@ -53,6 +54,7 @@ static void drop_page(sim_vcpu *cpu, u64 lin) {
 }
 
 void tlb_flush_page(sim_vcpu *cpu, u64 lin) {
+    memset(cpu->walk_memo, 0, sizeof cpu->walk_memo); /* as INVLPG does, whatever the address */
     drop_page(cpu, lin);
     if (sys_state(cpu)->large_pages &
         code_region_bit(lin & lin_mask(cpu))) { /* the address may be any one inside a large page */

@@ -172,6 +172,9 @@ static void flush_all_tlbs(sim_vm *vm) {
 
 struct slot *vm_slot(sim_vm *vm, u64 gpa) {
     unsigned low = 0, high = vm->nslots;
+    struct slot *last = atomic_load_explicit(&vm->last_slot, memory_order_relaxed);
+    if (likely(last && gpa - last->gpa < last->size))
+        return last;
     while (low < high) {
         unsigned mid = (low + high) / 2;
         struct slot *s = vm->slots[mid];
@@ -179,8 +182,10 @@ struct slot *vm_slot(sim_vm *vm, u64 gpa) {
             high = mid;
         else if (gpa - s->gpa >= s->size)
             low = mid + 1;
-        else
+        else {
+            atomic_store_explicit(&vm->last_slot, s, memory_order_relaxed);
             return s;
+        }
     }
     return NULL;
 }
@@ -267,6 +272,7 @@ static long set_user_memory_region(sim_vm *vm, const struct kvm_userspace_memory
     }
     vm_pause(vm);
     long result = change_slot(vm, r, fresh, &old);
+    atomic_store_explicit(&vm->last_slot, NULL, memory_order_relaxed);
     if (old || result == 1)
         flush_all_tlbs(vm);
     vm_resume(vm);
