@@ -274,6 +274,10 @@ static u64 linear_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, un
     return lin;
 }
 
+void mem_probe_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write) {
+    linear_aligned(cpu, seg, ea, size, align, write);
+}
+
 void mem_read_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, void *to) {
     u64 lin = linear_aligned(cpu, seg, ea, size, align, false);
     u8 *at = to;

@@ -694,6 +694,7 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
  * linear address must be a multiple of, else #GP(0).  Everything is probed before the first byte moves. */
 void mem_read_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, void *to);
 void mem_write_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, const void *from);
+void mem_probe_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write);
 /* Raise whatever fault an access of size bytes (1 .. 4096) would raise; do nothing else.  write: bool. */
 void mem_probe(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write);
 /* For bulk string operations: how many bytes from ea on, at most size and at most to the end of the page, are plain RAM

@@ -1,32 +1,37 @@
 /* CPUID: what the simulated processor can do, and the leaves user space chose from that with KVM_SET_CPUID2.
  *
- * Only what works is announced.  Not announced, because not modelled: MMX, SSE, VME (virtual-8086 extensions),
+ * Only what works is announced.  Not announced, because not modelled: VME (virtual-8086 extensions),
  * performance counters, MONITOR/MWAIT, thermal control.
  */
 #include <string.h>
 #include "system.h"
 
 /* Leaf 1 EDX */
-#define ID_FPU   (1u << 0)
-#define ID_DE    (1u << 2)
-#define ID_PSE   (1u << 3)
-#define ID_TSC   (1u << 4)
-#define ID_MSR   (1u << 5)
-#define ID_PAE   (1u << 6)
-#define ID_MCE   (1u << 7)
-#define ID_CX8   (1u << 8)
-#define ID_APIC  (1u << 9)
-#define ID_SEP   (1u << 11)
-#define ID_MTRR  (1u << 12)
-#define ID_PGE   (1u << 13)
-#define ID_MCA   (1u << 14)
-#define ID_CMOV  (1u << 15)
-#define ID_PAT   (1u << 16)
-#define ID_PSE36 (1u << 17)
-#define ID_CLFSH (1u << 19)
+#define ID_FPU     (1u << 0)
+#define ID_DE      (1u << 2)
+#define ID_PSE     (1u << 3)
+#define ID_TSC     (1u << 4)
+#define ID_MSR     (1u << 5)
+#define ID_PAE     (1u << 6)
+#define ID_MCE     (1u << 7)
+#define ID_CX8     (1u << 8)
+#define ID_APIC    (1u << 9)
+#define ID_SEP     (1u << 11)
+#define ID_MTRR    (1u << 12)
+#define ID_PGE     (1u << 13)
+#define ID_MCA     (1u << 14)
+#define ID_CMOV    (1u << 15)
+#define ID_PAT     (1u << 16)
+#define ID_PSE36   (1u << 17)
+#define ID_CLFSH   (1u << 19)
+#define ID_MMX     (1u << 23)
+#define ID_FXSR    (1u << 24)
+#define ID_SSE     (1u << 25)
+#define ID_SSE2    (1u << 26)
+#define ID_OSXSAVE (1u << 27) /* leaf 1 ECX: CR4.OSXSAVE */
 #define MODEL_EDX                                                                                                      \
     (ID_FPU | ID_DE | ID_PSE | ID_TSC | ID_MSR | ID_PAE | ID_MCE | ID_CX8 | ID_APIC | ID_SEP | ID_MTRR | ID_PGE |      \
-     ID_MCA | ID_CMOV | ID_PAT | ID_PSE36)
+     ID_MCA | ID_CMOV | ID_PAT | ID_PSE36 | ID_MMX | ID_FXSR | ID_SSE | ID_SSE2)
 #define ID_X2APIC       (1u << 21)
 #define ID_TSC_DEADLINE (1u << 24) /* leaf 1 ECX; served by a local APIC in user space, as is x2APIC */
 #define ID_HYPERVISOR   (1u << 31)
@@ -131,6 +136,10 @@ void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]) {
     out[3] = e->edx;
     if (e->function == 1 && !(cpu->apic_base & 0x800))
         out[3] &= ~ID_APIC; /* the APIC is switched off */
+    if (e->function == 1)
+        out[2] = (out[2] & ~ID_OSXSAVE) | (cpu->cr4 & CR4_OSXSAVE ? ID_OSXSAVE : 0);
+    if (e->function == 13 && e->index <= 1 && out[0])
+        out[1] = xsave_size(cpu->xcr0); /* an area for what is enabled; the compacted form is no other */
 }
 
 enum { REG_EAX, REG_EBX, REG_ECX, REG_EDX };

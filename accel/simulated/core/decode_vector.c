@@ -4,6 +4,7 @@
  *   LEG(pp, map, op, reg, mem, unit, feature, attr...)          legacy encoding, whatever REX.W says
  *   LEGW(pp, map, op, w, reg, mem, unit, feature, attr...)      only with this REX.W
  *   GRP(pp, group, digit, reg, mem, unit, feature, attr...)     legacy, digit is ModRM.reg; groups: see GROUPS
+ *   GRPR(pp, group, digit, reg, unit...)  GRPM(pp, group, digit, mem, unit...)   where the two forms differ in more
  *   VEX(pp, map, op, wl, reg, mem, unit, feature, attr...)      wl: W0L0 W0L1 W1L0 W1L1 W0LIG W1LIG WIGL0 WIGL1 WIGLIG
  *   VGRP(pp, group, digit, wl, reg, mem, unit, feature, attr...)
  *
@@ -31,6 +32,8 @@ enum {
 #define LEG(pp, map, op, reg, mem, ...) DECLARE(reg, mem)
 #define LEGW(pp, map, op, w, reg, mem, ...) DECLARE(reg, mem)
 #define GRP(pp, group, digit, reg, mem, ...) DECLARE(reg, mem)
+#define GRPR(pp, group, digit, reg, ...) DECLARE(reg, none)
+#define GRPM(pp, group, digit, mem, ...) DECLARE(none, mem)
 #define VEX(pp, map, op, wl, reg, mem, ...) DECLARE(reg, mem)
 #define VGRP(pp, group, digit, wl, reg, mem, ...) DECLARE(reg, mem)
 #include "rows_float.h"
@@ -39,6 +42,8 @@ enum {
 #undef LEG
 #undef LEGW
 #undef GRP
+#undef GRPR
+#undef GRPM
 #undef VEX
 #undef VGRP
 
@@ -65,6 +70,8 @@ static const struct vrow *const legacy_rows[3 * 4 * 256 * 2] = {
 #define LEG(pp, map, op, ...)     [PLACE(pp, map, op) * 2] = ROW(__VA_ARGS__), [PLACE(pp, map, op) * 2 + 1] = ROW(__VA_ARGS__),
 #define LEGW(pp, map, op, w, ...) FILL_##w(PLACE(pp, map, op) * 2, ROW(__VA_ARGS__))
 #define GRP(...)
+#define GRPR(...)
+#define GRPM(...)
 #define VEX(...)
 #define VGRP(...)
 #include "rows_float.h"
@@ -73,26 +80,36 @@ static const struct vrow *const legacy_rows[3 * 4 * 256 * 2] = {
 #undef LEG
 #undef LEGW
 #undef GRP
+#undef GRPR
+#undef GRPM
 #undef VEX
 #undef VGRP
 };
 
-static const struct vrow *const legacy_groups[GROUP_COUNT * 4 * 8] = {
+/* two places each: memory, register */
+static const struct vrow *const legacy_groups[GROUP_COUNT * 4 * 8 * 2] = {
 #define LEG(...)
 #define LEGW(...)
-#define GRP(pp, group, digit, ...) [GPLACE(pp, group, digit)] = ROW(__VA_ARGS__),
+#define GRP(pp, group, digit, ...)                                                                                     \
+    [GPLACE(pp, group, digit) * 2] = ROW(__VA_ARGS__), [GPLACE(pp, group, digit) * 2 + 1] = ROW(__VA_ARGS__),
+#define GRPR(pp, group, digit, reg, ...) [GPLACE(pp, group, digit) * 2 + 1] = ROW(reg, none, __VA_ARGS__),
+#define GRPM(pp, group, digit, mem, ...) [GPLACE(pp, group, digit) * 2] = ROW(none, mem, __VA_ARGS__),
 #define VEX(...)
 #define VGRP(...)
 #include "rows_float.h"
 #include "rows_integer.h"
 #include "rows_vector.h"
 #undef GRP
+#undef GRPR
+#undef GRPM
 #undef VEX
 #undef VGRP
 };
 
 static const struct vrow *const vex_rows[3 * 4 * 256 * 4] = {
 #define GRP(...)
+#define GRPR(...)
+#define GRPM(...)
 #define VEX(pp, map, op, wl, ...) FILL_##wl(PLACE(pp, map, op) * 4, ROW(__VA_ARGS__))
 #define VGRP(...)
 #include "rows_float.h"
@@ -130,7 +147,7 @@ const struct vrow *vector_row(bool vex, unsigned map, unsigned pp, unsigned op, 
     int group = group_of(map, op);
     if (group >= 0) {
         unsigned place = ((unsigned)group * 4 + pp) * 8 + (modrm >> 3 & 7);
-        return vex ? vex_groups[place * 4 + wl] : legacy_groups[place];
+        return vex ? vex_groups[place * 4 + wl] : legacy_groups[place * 2 + (modrm >= 0xc0)];
     }
     unsigned place = ((map - 1) * 4 + pp) * 256 + op;
     return vex ? vex_rows[place * 4 + wl] : legacy_rows[place * 2 + (wl >> 1)];

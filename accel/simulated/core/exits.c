@@ -226,6 +226,11 @@ static int refused_msr(sim_vcpu *cpu, u32 exit_reason, u64 value) {
     return 0;
 }
 
+static int handle_xsetbv(sim_vcpu *cpu) {
+    u64 value = (u64)get32(cpu, RDX) << 32 | get32(cpu, RAX);
+    return gp_or_advance(cpu, get32(cpu, RCX) == 0 && set_xcr0(cpu, value));
+}
+
 static int handle_rdmsr(sim_vcpu *cpu) {
     u64 v;
     if (msr_read(cpu, get32(cpu, RCX), &v))
@@ -335,6 +340,7 @@ static int (*const exit_handlers[EXIT_REASON_COUNT])(sim_vcpu *cpu) = {
     [EXIT_REASON_INVALID_STATE] = handle_invalid_state,
     [EXIT_REASON_EPT_VIOLATION] = handle_ept_violation,
     [EXIT_REASON_WBINVD] = handle_wbinvd,
+    [EXIT_REASON_XSETBV] = handle_xsetbv,
 };
 
 static const char *const exit_names[EXIT_REASON_COUNT] = {

@@ -460,8 +460,6 @@ void op_gp0(sim_vcpu *cpu, const struct insn *i) {
 void op_rsm(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_monitor(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 void op_mwait(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
-void op_xgetbv(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
-void op_xsetbv(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
 
 /* x87 escapes where CPUID announces no FPU: #NM when CR0 says so (an emulator may be installed), else #UD. */
 void op_fpu(sim_vcpu *cpu, const struct insn *i) {

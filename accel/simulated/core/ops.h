@@ -36,7 +36,7 @@
     X(popf) X(cli) X(sti) X(hlt) X(cpuid) X(rdmsr) X(wrmsr) X(rdtsc) X(rdtscp) X(rdpmc) X(invd) X(wbinvd) X(invlpg)         \
     X(clts) X(lmsw) X(smsw) /* (NEXT) */ X(lgdt) X(lidt) X(sgdt) /* (NEXT) */ X(sidt) /* (NEXT) */                          \
     X(mov_Rd_Cd) X(mov_Cd_Rd) X(mov_Rd_Dd) X(mov_Dd_Rd) /* i->reg = CRn/DRn, i->rm = general register; always registers */  \
-    X(rsm) X(swapgs) X(rdsegbase) X(wrsegbase) X(clac) X(stac) X(vmcall) X(monitor) X(mwait) X(xgetbv) X(xsetbv)                                                      \
+    X(rsm) X(swapgs) X(rdsegbase) X(wrsegbase) X(clac) X(stac) X(vmcall) X(monitor) X(mwait)                                                                             \
     X(fpu)  /* an x87 escape where there is no FPU: #NM or #UD, by CR0 */                                                    \
     X(ud)   /* illegal encoding, UD2: BEGIN, raise_ud */                                                                     \
     X(nm)   /* the unit is switched off by CR0: BEGIN, #NM */                                                               \
@@ -88,6 +88,7 @@ SYSTEM_OPS(X)
     /* op_bit.c */ OPS_RMV(X, bt_G) OPS_RMV(X, bts_G) OPS_RMV(X, btr_G) OPS_RMV(X, btc_G) OPS_RMV(X, bt_I)                  \
     OPS_RMV(X, bts_I) OPS_RMV(X, btr_I) OPS_RMV(X, btc_I) OPS_RMV(X, bsf) OPS_RMV(X, bsr)                                   \
     /* op_bcd.c */ X(daa) X(das) X(aaa) X(aas) X(aam) X(aad)                                                                \
+    /* op_xstate.c */ X(xgetbv) X(xsetbv)                                                                                     \
     /* op_muldiv.c */ OPS_RM(X, mul) OPS_RM(X, imul) OPS_RM(X, div) OPS_RM(X, idiv) OPS_RMV(X, imul_GE) OPS_RMV(X, imul_GEI) \
     /* op_io.c */ OPS_W(X, in) OPS_W(X, out) OPS_W(X, ins) OPS_W(X, outs)                                                    \
     /* op_x87_arith.c */ OPS_X87(X, fadd) OPS_X87(X, fmul) OPS_X87(X, fsub) OPS_X87(X, fsubr) OPS_X87(X, fdiv)                 \

@@ -84,8 +84,16 @@ LEG(66, 0F3A, 0x20, pinsrb_r, pinsrb_m, SSE, SSE41, V_IMM | V_NEUT)
 LEG(66, 0F3A, 0x21, insertps_r, insertps_m, SSE, SSE41, V_IMM | V_NEUT)
 LEGW(66, 0F3A, 0x22, W0, pinsrd_r, pinsrd_m, SSE, SSE41, V_IMM | V_NEUT)
 LEGW(66, 0F3A, 0x22, W1, pinsrq_r, pinsrq_m, SSE, SSE41, V_IMM | V_NEUT)
+/* the state as a whole */
+GRP(NP, AE, 0, none, fxsave, FXSR, FXSR) GRP(NP, AE, 1, none, fxrstor, FXSR, FXSR)
+GRP(NP, AE, 2, none, ldmxcsr, SSE, SSE) GRP(NP, AE, 3, none, stmxcsr, SSE, SSE)
+VGRP(NP, AE, 2, WIGL0, none, ldmxcsr, AVX, AVX) VGRP(NP, AE, 3, WIGL0, none, stmxcsr, AVX, AVX)
+GRP(NP, AE, 4, none, xsave, XSAVE, XSAVE) GRP(NP, C7, 4, none, xsavec, XSAVE, XSAVEC) GRP(NP, C7, 5, none, xsaves, XSAVE, XSAVES)
+GRP(NP, C7, 3, none, xrstors, XSAVE, XSAVES)
 /* fences: any ModRM.rm */
-GRP(NP, AE, 5, fence, none, NONE, SSE2) GRP(NP, AE, 6, fence, none, NONE, SSE2) GRP(NP, AE, 7, fence, none, NONE, SSE)
+GRPR(NP, AE, 5, fence, NONE, SSE2) GRPM(NP, AE, 5, xrstor, XSAVE, XSAVE)
+GRPR(NP, AE, 6, fence, NONE, SSE2) GRPM(NP, AE, 6, xsaveopt, XSAVE, XSAVEOPT)
+GRPR(NP, AE, 7, fence, NONE, SSE)
 
 /* ---- two sources ---- */
 #define INT(map, op, name, feature) LEG(66, map, op, name##_r, name##_m, SSE, feature, V_NEUT)

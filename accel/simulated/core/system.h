@@ -182,6 +182,15 @@ void cpu_reset(sim_vcpu *cpu);
 /* KVM_RUN's inner loop: enter the guest, serve exits, until one is for user space.  Returns 0 or -errno. */
 long vcpu_run(sim_vcpu *cpu);
 
+/* ---- op_xstate.c ---- */
+bool set_xcr0(sim_vcpu *cpu, u64 value); /* false: #GP(0) */
+u32 xcr0_allowed(sim_vcpu *cpu);         /* what CPUID leaf 0Dh offers */
+unsigned xsave_size(u64 components);     /* bytes of an area with these, either form */
+/* The XSAVE image of 832 bytes in the standard form with everything, for KVM_GET/SET_XSAVE.  0, or -EINVAL. */
+#define XSAVE_SIZE 832
+void xsave_export(sim_vcpu *cpu, u8 *to);
+long xsave_import(sim_vcpu *cpu, const u8 *from);
+
 /* ---- exits.c ---- */
 /* Dispatch cpu->exit: 1 to enter again, 0 for user space with run->exit_reason filled, or -errno. */
 int handle_exit(sim_vcpu *cpu);

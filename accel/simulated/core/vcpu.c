@@ -300,6 +300,21 @@ static long set_fpu(sim_vcpu *cpu, const struct kvm_fpu *f) {
     return 0;
 }
 
+static long get_xcrs(const sim_vcpu *cpu, struct kvm_xcrs *x) {
+    memset(x, 0, sizeof *x);
+    x->nr_xcrs = 1;
+    x->xcrs[0].value = cpu->xcr0;
+    return 0;
+}
+static long set_xcrs(sim_vcpu *cpu, const struct kvm_xcrs *x) {
+    if (x->flags || x->nr_xcrs > KVM_MAX_XCRS)
+        return -EINVAL;
+    for (u32 n = 0; n < x->nr_xcrs; n++)
+        if (x->xcrs[n].xcr == 0 && !set_xcr0(cpu, x->xcrs[n].value))
+            return -EINVAL;
+    return 0;
+}
+
 /* ---- CPUID, MSRs
  * ------------------------------------------------------------------------------------------------------ */
 
@@ -503,6 +518,10 @@ long sim_vcpu_ioctl(sim_vcpu *cpu, unsigned long request, uintptr_t arg) {
         case KVM_SET_SREGS:
         case KVM_GET_FPU:
         case KVM_SET_FPU:
+        case KVM_GET_XSAVE:
+        case KVM_SET_XSAVE:
+        case KVM_GET_XCRS:
+        case KVM_SET_XCRS:
         case KVM_SET_CPUID2:
         case KVM_GET_CPUID2:
         case KVM_GET_MSRS:
@@ -536,6 +555,16 @@ long sim_vcpu_ioctl(sim_vcpu *cpu, unsigned long request, uintptr_t arg) {
         return get_fpu(cpu, p);
     case KVM_SET_FPU:
         return set_fpu(cpu, p);
+    case KVM_GET_XSAVE:
+        memset(p, 0, sizeof(struct kvm_xsave));
+        xsave_export(cpu, p);
+        return 0;
+    case KVM_SET_XSAVE:
+        return xsave_import(cpu, p);
+    case KVM_GET_XCRS:
+        return get_xcrs(cpu, p);
+    case KVM_SET_XCRS:
+        return set_xcrs(cpu, p);
     case KVM_SET_CPUID2:
         return set_cpuid2(cpu, p);
     case KVM_GET_CPUID2:

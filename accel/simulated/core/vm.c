@@ -36,6 +36,8 @@ long check_extension(long capability) {
     case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
     case KVM_CAP_VCPU_EVENTS:
     case KVM_CAP_DEBUGREGS:
+    case KVM_CAP_XSAVE:
+    case KVM_CAP_XCRS:
     case KVM_CAP_X86_ROBUST_SINGLESTEP:
     case KVM_CAP_READONLY_MEM:
     case KVM_CAP_IMMEDIATE_EXIT:
