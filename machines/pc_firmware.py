@@ -230,6 +230,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         distances = [[10 if a == b else 20 for b in range(len(sizes))] for a in range(len(sizes))]
         for entry in config.numa_distances:
             distances[entry.src][entry.dst] = entry.val
+    hpet = machine.chip("hpet0", "hpet")
     serials = [(port.iobase, port.irq) for port in serial_ports(machine)]
     return acpi.AcpiConfig(
         apic_ids=[cpu.apic_id for cpu in machine.cpus],
@@ -237,6 +238,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         pci_hole=(machine.below_4g, PCI_HOLE_END),
         gpe0=(pc_chipset.PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
         serials=serials,
+        hpet=acpi.HpetFacts(hpet.base, hpet.block_id) if hpet is not None else None,
         numa=numa,
         distances=distances,
     )

@@ -1,7 +1,7 @@
 """ACPI tables of a PC with i440FX, PIIX3 and PIIX4, and the script by which firmware puts them in place.
 
 Built: RSDP, RSDT, XSDT, FADT (PIIX4 PM), FACS, DSDT (PCI root with _PRT through the PIIX3 link devices, ISA devices,
-processors, _S5), MADT, SRAT and SLIT when there are NUMA nodes. Not built: S3 and S4, hotplug methods, HPET.
+processors, _S5), MADT, HPET when there is one, SRAT and SLIT when there are NUMA nodes. Not built: S3 and S4, hotplug methods.
 
 The tables are handed over as QEMU does it: two files in fw_cfg (`etc/acpi/tables`, `etc/acpi/rsdp`) in which every
 pointer holds an offset into a file, and `etc/table-loader`, a script of 128-byte commands that firmware (SeaBIOS,
@@ -51,6 +51,7 @@ PIRQ_OFF = 0x80  # PIIX3 PIRQRC: not routed
 SLOTS, PINS = 32, 4
 BRIDGE_SLOT = 1  # PIIX3 and its functions
 FW_CFG_PORTS = 12
+HPET_SIZE = 0x400
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +60,14 @@ class NumaNode:
 
     apic_ids: Sequence[int] = ()
     memory: Sequence[tuple[int, int]] = ()
+
+
+@attrs.frozen
+class HpetFacts:
+    """An HPET: physical address, and the lower half of its capabilities."""
+
+    base: int
+    block_id: int
 
 
 @attrs.frozen(kw_only=True)
@@ -86,6 +95,7 @@ class AcpiConfig:
     serials: Sequence[tuple[int, int]] = ()
     keyboard: bool = True
     fw_cfg_port: int | None = 0x510
+    hpet: HpetFacts | None = None
     numa: Sequence[NumaNode] = ()
     distances: Sequence[Sequence[int]] | None = None
     oem_id: str = "QOM"
@@ -169,6 +179,8 @@ def build(config: AcpiConfig) -> AcpiFiles:
     pointers = [(FADT_FACS, 4), (FADT_DSDT, 4), (FADT_X_DSDT, 8)]
     listed = [linker.table("FACP", 3, _fadt(config, facs, dsdt), pointers)]
     listed.append(linker.table("APIC", 1, _madt(config)))
+    if config.hpet is not None:
+        listed.append(linker.table("HPET", 1, _hpet(config.hpet)))
     if config.numa:
         listed.append(linker.table("SRAT", 1, _srat(config)))
         if config.distances is not None:
@@ -229,6 +241,11 @@ def _madt(config: AcpiConfig) -> bytes:
     for line in sorted({*config.pci_irqs, config.sci}):
         body += struct.pack("<BBBBIH", 2, 10, 0, line, line, LEVEL_HIGH)
     return body + struct.pack("<BBBHB", 4, 6, 0xFF, 0, 1)  # NMI on LINT1 of every processor
+
+
+def _hpet(facts: HpetFacts) -> bytes:
+    """IA-PC HPET specification 1.0a, 3.2.4; the least period asked for is 0: any, and the page is its own."""
+    return struct.pack("<I", facts.block_id) + struct.pack("<BBBBQBHB", 0, 64, 0, 0, facts.base, 0, 0, 0)
 
 
 def _srat(config: AcpiConfig) -> bytes:
@@ -401,4 +418,6 @@ def _isa_devices(config: AcpiConfig) -> list[bytes]:
     board = [aml.io(0x4D0, 0x4D0, 1, 2), aml.io(0x92, 0x92, 1, 1), aml.io(config.pm_base, config.pm_base, 1, 0x40)]
     if config.gpe0 is not None:
         board.append(aml.io(config.gpe0[0], config.gpe0[0], 1, config.gpe0[1]))
+    if config.hpet is not None:
+        parts.append(part("HPET", "PNP0103", aml.memory32_fixed(config.hpet.base, HPET_SIZE, writable=False)))
     return [*parts, part("BRD", "PNP0C02", *board)]

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from machines.pc_firmware import PlacedTables, place_tables
-from plugins.firmware import placing
+from machines.pc_firmware import PlacedTables, acpi_config, place_tables
+from plugins.firmware import acpi, placing
 from plugins.firmware.placing import PlacingError
 from qom.testing import MachineFactory, TestMachine
 
@@ -114,3 +114,39 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(PlacingError) as caught:
         room.anchor(bytes(36))
     assert str(caught.value) == "anchor of 36 bytes: there is room for 16 at 0xfffe0"
+
+
+@pytest.mark.qom_accel("qtest")
+def test_hpet_is_there_and_told_of_unless_switched_off(qom_machine: MachineFactory) -> None:
+    machine = qom_machine()
+    assert machine.read(0xFED00000, 4) == 0x8086A201
+    config = acpi_config(machine.vm.machine)  # type: ignore[arg-type]
+    table = acpi.build(config).table("HPET")
+    assert struct.unpack_from("<IBBBBQ", table, 36) == (0x8086A201, 0, 64, 0, 0, 0xFED00000)
+    without = qom_machine(machine="pc,hpet=off")
+    assert without.read(0xFED00000, 4) == 0xFFFFFFFF
+    assert acpi_config(without.vm.machine).hpet is None  # type: ignore[arg-type]
+
+
+@pytest.mark.qom_accel("qtest")
+@pytest.mark.parametrize("hpet", ["on", "off"])
+def test_the_lines_of_the_timer_and_the_clock(qom_machine: MachineFactory, hpet: str) -> None:
+    machine = qom_machine(machine=f"pc,hpet={hpet}")
+    timer, clock = machine.irq("pic", 0), machine.irq("pic2", 0)
+    machine.outb(0x43, 0x30)
+    machine.outb(0x40, 0x10)
+    machine.outb(0x40, 0x00)  # one shot
+    machine.clock_step(1_000_000)
+    assert timer.level == 1
+    machine.outb(0x70, 0x0B)
+    machine.outb(0x71, 0x12)  # an interrupt at each update
+    machine.clock_step(1_100_000_000)
+    assert clock.level == 1
+    if hpet == "on":
+        machine.write(0xFED00010, 3, 4)  # legacy replacement
+        assert (timer.level, clock.level) == (0, 0)
+        machine.write(0xFED00000 + 0x128, machine.read(0xFED000F0, 4) + 1000, 8)
+        machine.write(0xFED00000 + 0x120, 4, 4)
+        raised = clock.raised
+        machine.clock_step(10_000)
+        assert clock.raised == raised + 1 and clock.level == 0

@@ -22,6 +22,7 @@ CONFIG = acpi.AcpiConfig(
     pci_hole=(0xC000_0000, 0xFEBF_FFFF),
     pci_hole64=(0x1_8000_0000, 0x1_FFFF_FFFF),
     serials=((0x3F8, 4), (0x2F8, 3)),
+    hpet=acpi.HpetFacts(0xFED0_0000, 0x8086_A201),
     numa=(
         acpi.NumaNode(apic_ids=(0, 1), memory=((0, 0xC000_0000), (0x1_0000_0000, 0x4000_0000))),
         acpi.NumaNode(apic_ids=(4, 5), memory=((0x1_4000_0000, 0x4000_0000),)),
@@ -61,7 +62,7 @@ def listings(tables: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_every_table_is_reached(tables: dict[str, bytes]) -> None:
-    assert list(tables) == ["RSDT", "XSDT", "FACP", "APIC", "SRAT", "SLIT", "FACS", "DSDT"]
+    assert list(tables) == ["RSDT", "XSDT", "FACP", "APIC", "HPET", "SRAT", "SLIT", "FACS", "DSDT"]
     assert list(place(PLAIN)) == ["RSDT", "XSDT", "FACP", "APIC", "FACS", "DSDT"]
 
 
@@ -124,6 +125,14 @@ def test_madt(listings: dict[str, str]) -> None:
     assert field(madt, "Source") == ["00", "05", "09", "0A", "0B"]
     assert field(madt, "Interrupt")[-5:] == ["00000002", "00000005", "00000009", "0000000A", "0000000B"]
     assert field(madt, "PC-AT Compatibility") == ["1"]
+
+
+def test_hpet(listings: dict[str, str]) -> None:
+    hpet = listings["HPET"]
+    assert field(hpet, "Hardware Block ID") == ["8086A201"]
+    assert field(hpet, "Address") == ["00000000FED00000"]
+    assert "Device (HPET)" in listings["DSDT"]
+    assert b"HPET" not in acpi.dsdt_body(PLAIN)
 
 
 def test_many_processors_become_x2apic_entries() -> None:
