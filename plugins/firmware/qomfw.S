@@ -6,12 +6,13 @@
 #
 # What it does, in order: A20, interrupt vectors, COM1 at 115200 baud, banner, memory map (fw_cfg `etc/e820`, else CMOS),
 # 8259s at 08h and 70h, 8254 channel 0 at 18.2 Hz, local APIC, the other processors by INIT and SIPI (fw_cfg key 5, else
-# CMOS 5Fh, says how many), the primary master IDE disk, boot sector to 0000:7C00.
+# CMOS 5Fh, says how many), the primary master IDE disk; then a boot ROM from fw_cfg (`genroms/...`, which starts a kernel),
+# else the disk's boot sector to 0000:7C00.
 #
 # Services: INT 10h 03h 0Eh 0Fh (to the serial port), 11h, 12h, 13h 00h 01h 02h 03h 04h 08h 15h 41h 42h 43h 44h 48h,
 # 14h 00h-03h, 15h 24xxh 88h C0h E801h E820h, 16h 00h-02h 10h-12h (from the serial port), 18h, 19h, 1Ah 00h 01h.
 #
-# Not done: video, keyboard, floppy, CD-ROM, option ROMs, PCI enumeration, ACPI, SMBIOS and MP tables, 48-bit LBA, time of
+# Not done: video, keyboard, floppy, CD-ROM, option ROMs of devices, PCI enumeration, ACPI, SMBIOS and MP tables, 48-bit LBA, time of
 # day at 40:6C (it counts from 0).  Protected mode is entered only for single accesses to the local APIC.
 # Needs an i486 with CPUID; no FPU, no SSE, no protected-mode IRET.
 
@@ -104,6 +105,10 @@
 
 .set RAM, 1
 .set RESERVED, 2
+
+.set BOOT_ROM_SEG, 0x8000               # where a boot ROM is put: it finds its own place by CS
+.set PNP_POINTER, 0x1A                  # of a ROM: its Plug and Play header
+.set PNP_BOOT_VECTOR, 26                # of that header
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Offset 0: where a start-up IPI with vector F0h makes the other processors begin.  They need no stack.
@@ -318,35 +323,47 @@ fw_cfg_present: # ZF=1 when it is
         cmp dword ptr [V_FILE], 0x554D4551 # "QEMU"
         ret
 
-find_memory:
-        call fw_cfg_present
-        jne memory_from_cmos
+fw_cfg_find: # the first file whose name begins with the CX bytes at CS:SI: ZF=1, V_FILE is its entry, it is selected
         mov ax, FW_CFG_FILE_DIR
         call fw_cfg_select
+        push cx
         mov di, V_FILES
         mov cx, 4
         call fw_cfg_read
+        pop cx
         mov eax, dword ptr [V_FILES]
         bswap eax
         mov dword ptr [V_FILES], eax
-1:      cmp dword ptr [V_FILES], 0
-        je memory_from_cmos
-        dec dword ptr [V_FILES]
+1:      sub dword ptr [V_FILES], 1
+        jb 2f                           # ZF=0: there are no more
+        push cx
         mov di, V_FILE
         mov cx, 64
         call fw_cfg_read
+        pop cx
+        pusha
         push es
         push cs
         pop es
+        mov di, si
         mov si, V_FILE + 8
-        mov di, offset text_e820_file
-        mov cx, text_e820_file_end - text_e820_file
         repe cmpsb
         pop es
+        popa
         jne 1b
         mov ax, word ptr [V_FILE + 4]
         xchg al, ah
         call fw_cfg_select
+        cmp ax, ax
+2:      ret
+
+find_memory:
+        call fw_cfg_present
+        jne memory_from_cmos
+        mov si, offset text_e820_file
+        mov cx, text_e820_file_end - text_e820_file
+        call fw_cfg_find
+        jne memory_from_cmos
         mov eax, dword ptr [V_FILE]
         bswap eax
         xor edx, edx
@@ -1313,11 +1330,30 @@ int18:  # nothing to boot
 1:      hlt
         jmp 1b
 
-int19:  # boot
+int19:  # boot: by a boot ROM in fw_cfg if there is one, else from the disk
         xor ax, ax
         mov ss, ax
         mov sp, 0x7C00
         sti
+        mov ax, EBDA_SEG
+        mov ds, ax
+        call fw_cfg_present
+        jne 2f
+        mov si, offset text_boot_roms
+        mov cx, text_boot_roms_end - text_boot_roms
+        call fw_cfg_find
+        jne 2f
+        mov ecx, dword ptr [V_FILE]
+        bswap ecx                       # the ROM has at most 64 KiB
+        mov ax, BOOT_ROM_SEG
+        mov ds, ax
+        xor di, di
+        call fw_cfg_read
+        mov bx, word ptr [PNP_POINTER]
+        push ds
+        push word ptr [bx + PNP_BOOT_VECTOR]
+        retf                            # it comes back by INT 18h
+2:      xor ax, ax
         mov es, ax
         mov bx, 0x7C00
         mov ax, 0x0201
@@ -1364,6 +1400,8 @@ text_boot:       .asciz "Booting from disk 80h.\r\n"
 text_no_device:  .asciz "No bootable device.\r\n"
 text_e820_file:  .asciz "etc/e820"
 text_e820_file_end:
+text_boot_roms:  .ascii "genroms/"
+text_boot_roms_end:
 
         .org 0xFFF0
         ljmp ROM_SEG, offset post

@@ -16,7 +16,7 @@ LOADED = 0x100000
 KEPT = LOADED + 0x40
 ENTRY = 0x100000
 MIB = 1 << 20
-WAYS = [("seabios", "simulated"), ("none", "simulated"), ("none", "kvm")]
+WAYS = [("qomfw.bin", "simulated"), ("seabios", "simulated"), ("none", "simulated"), ("none", "kvm")]
 
 
 def elf_with_note(folder: Path, *, name: bytes = b"Xen\0", kind: int = 18, machine: int = 3) -> Path:
@@ -114,7 +114,10 @@ def test_pvh(way: str, accel: str, modules: tuple[Path, Path], tmp_path: Path) -
         assert text_at(machine, cmdline) == "root=none"
         address, size, _, _ = numbers(machine, listed, "<QQQQ")
         assert machine.vm.memory.read_bytes(address, size) == b"1" * 5000
-        assert machine.vm.memory.read_bytes(rsdp, 8) == b"RSD PTR "
+        if way == "qomfw.bin":
+            assert rsdp == 0  # our own firmware makes no ACPI tables
+        else:
+            assert machine.vm.memory.read_bytes(rsdp, 8) == b"RSD PTR "
         ram = _ranges([numbers(machine, table + 24 * n, "<QQI") for n in range(entries)])
         assert ram[4 << 30] == 2 << 30
         assert 3 * (1 << 30) - 2 * MIB <= ram[MIB] <= 3 * (1 << 30) - MIB
