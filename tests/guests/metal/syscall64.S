@@ -1,5 +1,5 @@
 # System calls of long mode: SYSCALL and SYSRET with all they load, SWAPGS, the MSRs behind them, single-stepping across,
-# what is refused, RDTSCP.  Vendors differ outside 64-bit code; that is left out.
+# what is refused.  Vendors differ outside 64-bit code; that is left out.
 .include "metal64.inc"
         METAL "syscall64"
 .set S_USER32, FREE64                   # STAR wants: 32-bit code, data, 64-bit code, in this order
@@ -16,13 +16,6 @@
         mov r11d, \flags
         .byte \prefix, 0x0F, 0x07
 .endm
-.macro BAD_MSR index                    # an address that is none
-        mov ecx, \index
-        mov edx, NON_CANONICAL >> 32
-        xor eax, eax
-        FAULT64 13, 0, wrmsr
-.endm
-
         LONG64
         DESC S_USER32, 0, 0xFFFFF, 0xFB, 12
         DESC S_USER_DATA, 0, 0xFFFFF, 0xF3, 12
@@ -120,15 +113,6 @@ BITS64
         EQ eax, FREE_RAM
         swapgs
         EQ dword ptr gs:[0x1F000], 0x22222222
-        NEXT                            # addresses that are none
-        BAD_MSR MSR_LSTAR
-        BAD_MSR 0xC0000083
-        BAD_MSR MSR_GS
-        BAD_MSR MSR_KERNEL_GS
-        BAD_MSR 0xC0000100
-        RDMSR64 MSR_KERNEL_GS
-        mov rcx, HIGH_HALF
-        EQ rax, rcx
         NEXT                            # TF: masked, nothing traps in the kernel
         mov eax, offset 3f
         WRMSR64 MSR_LSTAR
