@@ -89,6 +89,10 @@ class SimulatedVm(_CoreHandle, VmHandle):
             raise HandleError(self.where, "KVM_CREATE_VCPU", -error[0] if error[0] < 0 else error[0])
         return SimulatedVcpu(self, number, pointer)
 
+    def seed(self, value: int) -> None:
+        """Let RDRAND and RDSEED of the vCPUs made from now on follow from `value`, 64 bits."""
+        self.core.lib.sim_vm_seed(self.pointer, value)
+
     def memory_written(self, guest: int, size: int) -> None:
         """Drop code decoded from there by a vCPU that is running now."""
         self.core.lib.sim_vm_memory_written(self.pointer, guest, size)

@@ -1,19 +1,24 @@
 """The accelerator type "simulated-accel": a processor in C that answers KVM's own interface.
 
-No option: interrupt controllers are always outside (the core says so through KVM_CAP_IRQCHIP).
+Option `seed`: where RDRAND and RDSEED begin.  Interrupt controllers are always outside (the core says so through
+KVM_CAP_IRQCHIP).
 """
 
 from typing import Any
 
 from accel._kvmabi import lib
 from accel.accel import Accel, AccelClass
-from accel.simulated.handles import SimulatedSystem
-from qom import AccelError, type_init
+from accel.simulated.handles import SimulatedSystem, SimulatedVm
+from qom import AccelError, prop, type_init
 
 
 @type_init("simulated-accel")
 class SimulatedAccel(Accel):
     """Simulated x86 processor."""
+
+    seed: int | None = prop(
+        None, "Seed of the numbers RDRAND and RDSEED give; unset: the operating system's", type="uint64"
+    )
 
     @classmethod
     def class_init(cls) -> None:
@@ -33,7 +38,9 @@ def simulated_init(accel: SimulatedAccel, machine: Any) -> None:
         version = system.api_version()
         if version != lib.KVM_API_VERSION:
             raise AccelError(f"simulated: the core answers interface version {version}, need {lib.KVM_API_VERSION}")
-        accel.start(machine, system, wants_writes=True)
+        vm = accel.start(machine, system, wants_writes=True)
+        if accel.seed is not None and isinstance(vm, SimulatedVm):
+            vm.seed(accel.seed)
         accel.serve_msrs()
     except BaseException:
         accel.stop()

@@ -29,6 +29,9 @@ long sim_vm_ioctl(sim_vm *vm, unsigned long request, uintptr_t arg);
  * moment needs to be told; a vCPU checks its code against memory whenever it enters KVM_RUN. */
 void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size);
 
+/* RDRAND and RDSEED of the vCPUs made from now on: numbers that follow from the seed, instead of the system's. */
+void sim_vm_seed(sim_vm *vm, uint64_t seed);
+
 /* vCPU: KVM_RUN and the register, CPUID, MSR, event and debug ioctls */
 sim_vcpu *sim_create_vcpu(sim_vm *vm, unsigned id, int *error);
 void sim_vcpu_close(sim_vcpu *vcpu);

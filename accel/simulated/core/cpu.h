@@ -454,6 +454,13 @@ struct dtr {
     u32 limit;
 };
 
+/* Where RDRAND takes its numbers from: op_random.c. */
+struct random {
+    bool seeded;
+    u8 left;     /* unseeded: words not yet taken */
+    u64 word[4]; /* seeded: the generator's state */
+};
+
 struct sim_vcpu {
     /* hot: the engine's own; keep within few cache lines */
     u64 regs[NREGS]; /* regs[R_ZERO] is always 0 */
@@ -545,6 +552,7 @@ struct sim_vcpu {
     u64 exit_count[EXIT_REASON_COUNT], exit_count_user[EXIT_REASON_COUNT];
     struct kvm_cpuid_entry2 *cpuid;
     unsigned cpuid_count;
+    struct random random;
     void *system_private; /* anything else the system half needs */
 };
 #define PIO_OFFSET 4096
@@ -582,6 +590,8 @@ struct sim_vm {
     sim_vcpu *vcpus[MAX_VCPUS];
     pthread_mutex_t code_lock;  /* cache.c: messages between code caches */
     pthread_mutex_t split_lock; /* LOCKed accesses over a page boundary */
+    bool seeded;                /* sim_vm_seed was called, with: */
+    u64 seed;
     void *system_private;
 };
 

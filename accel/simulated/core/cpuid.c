@@ -1,59 +1,82 @@
 /* CPUID: what the simulated processor can do, and the leaves user space chose from that with KVM_SET_CPUID2.
  *
- * Only what works is announced.  Not announced, because not modelled: VME (virtual-8086 extensions),
- * performance counters, MONITOR/MWAIT, thermal control.
+ * Only what is whole is announced.  Not announced, because not modelled: VME (virtual-8086 extensions), performance
+ * counters, thermal control, AVX-512, MPX, TSX, SGX, CET, virtualization.
  */
 #include <string.h>
 #include "system.h"
 
-/* Leaf 1 EDX */
-#define ID_FPU     (1u << 0)
-#define ID_DE      (1u << 2)
-#define ID_PSE     (1u << 3)
-#define ID_TSC     (1u << 4)
-#define ID_MSR     (1u << 5)
-#define ID_PAE     (1u << 6)
-#define ID_MCE     (1u << 7)
-#define ID_CX8     (1u << 8)
-#define ID_APIC    (1u << 9)
-#define ID_SEP     (1u << 11)
-#define ID_MTRR    (1u << 12)
-#define ID_PGE     (1u << 13)
-#define ID_MCA     (1u << 14)
-#define ID_CMOV    (1u << 15)
-#define ID_PAT     (1u << 16)
-#define ID_PSE36   (1u << 17)
-#define ID_CLFSH   (1u << 19)
-#define ID_MMX     (1u << 23)
-#define ID_FXSR    (1u << 24)
-#define ID_SSE     (1u << 25)
-#define ID_SSE2    (1u << 26)
-#define ID_OSXSAVE (1u << 27) /* leaf 1 ECX: CR4.OSXSAVE */
-#define MODEL_EDX                                                                                                      \
-    (ID_FPU | ID_DE | ID_PSE | ID_TSC | ID_MSR | ID_PAE | ID_MCE | ID_CX8 | ID_APIC | ID_SEP | ID_MTRR | ID_PGE |      \
-     ID_MCA | ID_CMOV | ID_PAT | ID_PSE36 | ID_MMX | ID_FXSR | ID_SSE | ID_SSE2)
-#define ID_X2APIC       (1u << 21)
-#define ID_TSC_DEADLINE (1u << 24) /* leaf 1 ECX; served by a local APIC in user space, as is x2APIC */
-#define ID_HYPERVISOR   (1u << 31)
-#define ID_TSC_ADJUST   (1u << 1)  /* leaf 7 EBX */
-#define ID_INVTSC       (1u << 8)  /* leaf 80000007h EDX */
-#define SIGNATURE       0x00000663 /* family 6 model 6 stepping 3, as QEMU's qemu32 */
-/* Leaf 80000001h EDX; ECX bit 0: LAHF and SAHF in 64-bit code */
-#define ID_SYSCALL   (1u << 11)
-#define ID_NX        (1u << 20)
-#define ID_PDPE1GB   (1u << 26)
-#define ID_RDTSCP    (1u << 27)
-#define ID_LM        (1u << 29)
-#define ID_LAHF64    (1u << 0)
-#define EXTENDED_EDX (ID_SYSCALL | ID_NX | ID_PDPE1GB | ID_RDTSCP | ID_LM)
-/* Leaf 7 EBX, ECX */
-#define ID_FSGSBASE (1u << 0)
-#define ID_SMEP     (1u << 7)
-#define ID_SMAP     (1u << 20)
-#define ID_UMIP     (1u << 2)
-#define LINEAR_BITS 48
+#define OSXSAVE_FLAG (1u << 27) /* leaf 1 ECX: CR4.OSXSAVE */
+#define SIGNATURE    0x00060fb1 /* family 15 model 107 stepping 1, as QEMU's */
+#define LINEAR_BITS  48
+#define APIC_FLAG    (1u << 9) /* leaf 1 EDX */
 
-static const char brand[48] = "qom simulated i686 processor";
+static const char brand[48] = "qom simulated x86-64 processor";
+
+static const u8 announced[] = {
+    /* the processor of the first hour, paging, system */
+    FEAT_DE,
+    FEAT_PSE,
+    FEAT_TSC,
+    FEAT_MSR,
+    FEAT_PAE,
+    FEAT_MCE,
+    FEAT_CX8,
+    FEAT_APIC,
+    FEAT_SEP,
+    FEAT_MTRR,
+    FEAT_PGE,
+    FEAT_MCA,
+    FEAT_CMOV,
+    FEAT_PAT,
+    FEAT_PSE36,
+    FEAT_HYPERVISOR,
+    FEAT_SMEP,
+    FEAT_SMAP,
+    FEAT_UMIP,
+    /* 64-bit */
+    FEAT_SYSCALL,
+    FEAT_NX,
+    FEAT_PDPE1GB,
+    FEAT_RDTSCP,
+    FEAT_LM,
+    FEAT_LAHF64,
+    FEAT_FSGSBASE,
+    /* time, interrupts: x2APIC and the deadline are the local APIC's in user space */
+    FEAT_X2APIC,
+    FEAT_TSC_DEADLINE,
+    FEAT_TSC_ADJUST,
+    FEAT_INVTSC,
+    FEAT_ARAT,
+    /* general registers */
+    FEAT_CX16,
+    FEAT_POPCNT,
+    FEAT_LZCNT,
+    FEAT_BMI1,
+    FEAT_BMI2,
+    FEAT_MOVBE,
+    FEAT_ADX,
+    FEAT_RDRAND,
+    FEAT_RDSEED,
+    FEAT_RDPID,
+    FEAT_PREFETCHW,
+    FEAT_WBNOINVD,
+    FEAT_CLDEMOTE,
+    FEAT_ERMS,
+    FEAT_FSRM,
+    FEAT_CLFSH,
+    FEAT_CLFLUSHOPT,
+    FEAT_CLWB,
+    /* x87, vectors */
+    FEAT_FPU,
+    FEAT_MMX,
+    FEAT_FXSR,
+    FEAT_SSE,
+    FEAT_SSE2,
+    FEAT_AES,
+    FEAT_PCLMULQDQ,
+    FEAT_SHA,
+};
 
 static u32 text(const char *s) {
     u32 v;
@@ -61,21 +84,29 @@ static u32 text(const char *s) {
     return v;
 }
 
+enum { REG_EAX, REG_EBX, REG_ECX, REG_EDX };
+
+static const struct {
+    u32 leaf, sub;
+    u8 reg, bit;
+} place[FEAT_COUNT] = {
+#define F(name, leaf, sub, reg, bit) [FEAT_##name] = {leaf, sub, REG_##reg, bit},
+    FEATURES(F)
+#undef F
+};
+
 unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
-    const struct kvm_cpuid_entry2 all[] = {
-        {.function = 0, .eax = 7, .ebx = text("Genu"), .edx = text("ineI"), .ecx = text("ntel")},
-        {.function = 1, .eax = SIGNATURE, .ecx = ID_X2APIC | ID_TSC_DEADLINE | ID_HYPERVISOR, .edx = MODEL_EDX},
+    struct kvm_cpuid_entry2 all[] = {
+        {.function = 0, .eax = 0x16, .ebx = text("Auth"), .edx = text("enti"), .ecx = text("cAMD")},
+        {.function = 1, .eax = SIGNATURE},
         {.function = 2, .eax = 1},
         {.function = 3},
         {.function = 4, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
         {.function = 5},
         {.function = 6},
-        {.function = 7,
-         .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-         .ebx = ID_FSGSBASE | ID_TSC_ADJUST | ID_SMEP | ID_SMAP,
-         .ecx = ID_UMIP},
+        {.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
         {.function = 0x80000000, .eax = 0x80000008},
-        {.function = 0x80000001, .ecx = ID_LAHF64, .edx = EXTENDED_EDX},
+        {.function = 0x80000001, .eax = SIGNATURE},
         {.function = 0x80000002,
          .eax = text(brand),
          .ebx = text(brand + 4),
@@ -93,12 +124,21 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
          .edx = text(brand + 44)},
         {.function = 0x80000005},
         {.function = 0x80000006},
-        {.function = 0x80000007, .edx = ID_INVTSC},
+        {.function = 0x80000007},
         {.function = 0x80000008, .eax = PHYS_BITS | LINEAR_BITS << 8},
     };
     unsigned n = sizeof all / sizeof all[0];
-    if (max >= n)
-        memcpy(out, all, sizeof all);
+    if (max < n)
+        return n;
+    for (unsigned k = 0; k < sizeof announced / sizeof announced[0]; k++) {
+        unsigned feature = announced[k];
+        for (unsigned e = 0; e < n; e++)
+            if (all[e].function == place[feature].leaf && all[e].index == place[feature].sub) {
+                u32 *reg[4] = {&all[e].eax, &all[e].ebx, &all[e].ecx, &all[e].edx};
+                *reg[place[feature].reg] |= 1u << place[feature].bit;
+            }
+    }
+    memcpy(out, all, sizeof all);
     return n;
 }
 
@@ -135,14 +175,12 @@ void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]) {
     out[2] = e->ecx;
     out[3] = e->edx;
     if (e->function == 1 && !(cpu->apic_base & 0x800))
-        out[3] &= ~ID_APIC; /* the APIC is switched off */
+        out[3] &= ~APIC_FLAG; /* the APIC is switched off */
     if (e->function == 1)
-        out[2] = (out[2] & ~ID_OSXSAVE) | (cpu->cr4 & CR4_OSXSAVE ? ID_OSXSAVE : 0);
+        out[2] = (out[2] & ~OSXSAVE_FLAG) | (cpu->cr4 & CR4_OSXSAVE ? OSXSAVE_FLAG : 0);
     if (e->function == 13 && e->index <= 1 && out[0])
         out[1] = xsave_size(cpu->xcr0); /* an area for what is enabled; the compacted form is no other */
 }
-
-enum { REG_EAX, REG_EBX, REG_ECX, REG_EDX };
 
 static bool is_amd(sim_vcpu *cpu) {
     const struct kvm_cpuid_entry2 *e = find(cpu, 0, 0);
@@ -150,14 +188,6 @@ static bool is_amd(sim_vcpu *cpu) {
 }
 
 void cpuid_changed(sim_vcpu *cpu) {
-    static const struct {
-        u32 leaf, sub;
-        u8 reg, bit;
-    } place[FEAT_COUNT] = {
-#define F(name, leaf, sub, reg, bit) [FEAT_##name] = {leaf, sub, REG_##reg, bit},
-        FEATURES(F)
-#undef F
-    };
     u64 features[2] = {1u << FEAT_NONE};
     struct kvm_cpuid_entry2 model[64];
     unsigned count = cpuid_supported(model, 64);

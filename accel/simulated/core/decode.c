@@ -611,7 +611,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         return decode_x87(&c, avail, &p, op, out, info);
     } else if (op == 0x63 && mode == MODE64)
         row = &movsxd;
-    else if (op == 0x90 && (!(rex & 1) || (out->flags & IF_REP))) /* F3 wins over REX.B, as the processor has it */
+    else if (op == 0x90 && !(rex & 1))
         row = out->flags & IF_REP ? &pause : &nop;
     if (c.short_of)
         return more(avail, out, info);

@@ -129,6 +129,11 @@ void op_rdtscp(sim_vcpu *cpu, const struct insn *i) {
     RETIRE(cpu, i, insn_next_ip(i));
 }
 
+void op_rdpid(sim_vcpu *cpu, const struct insn *i) {
+    cpu->regs[i->rm] = (u32)cpu->tsc_aux;
+    NEXT(cpu, i);
+}
+
 /* ---- FS and GS of 64-bit code --------------------------------------------------------------------------------------
  */
 

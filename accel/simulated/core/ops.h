@@ -87,6 +87,7 @@ SYSTEM_OPS(X)
     OPS_V(X, loop) OPS_V(X, loopz) OPS_V(X, loopnz) OPS_V(X, jcxz) X(block_end) X(resync)                                   \
     /* op_bit.c */ OPS_RMV(X, bt_G) OPS_RMV(X, bts_G) OPS_RMV(X, btr_G) OPS_RMV(X, btc_G) OPS_RMV(X, bt_I)                  \
     OPS_RMV(X, bts_I) OPS_RMV(X, btr_I) OPS_RMV(X, btc_I) OPS_RMV(X, bsf) OPS_RMV(X, bsr)                                   \
+    /* op_bitmanip.c: TZCNT and LZCNT where CPUID lacks them */ X(bsf_any) X(bsr_any)                                       \
     /* op_bcd.c */ X(daa) X(das) X(aaa) X(aas) X(aam) X(aad)                                                                \
     /* op_xstate.c */ X(xgetbv) X(xsetbv)                                                                                     \
     /* op_muldiv.c */ OPS_RM(X, mul) OPS_RM(X, imul) OPS_RM(X, div) OPS_RM(X, idiv) OPS_RMV(X, imul_GE) OPS_RMV(X, imul_GEI) \

@@ -127,6 +127,9 @@ _Noreturn void task_switch_exit(sim_vcpu *cpu, u16 sel, enum task_source source,
 /* At the next entry: do it. */
 void task_switch(sim_vcpu *cpu);
 
+/* ---- op_random.c ---- */
+void random_seed(struct random *r, u64 seed, unsigned vcpu); /* a vCPU's sequence */
+
 /* ---- cpuid.c ---- */
 unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max); /* returns how many there are */
 void cpuid_lookup(sim_vcpu *cpu, u32 leaf, u32 sub, u32 out[4]);

@@ -64,6 +64,8 @@ sim_vcpu *sim_create_vcpu(sim_vm *vm, unsigned id, int *error) {
     }
     if (!*error && at == MAX_VCPUS)
         *error = EINVAL;
+    if (!*error && vm->seeded)
+        random_seed(&cpu->random, vm->seed, id);
     if (!*error) {
         tsc_init(cpu);
         vm->vcpus[at] = cpu;

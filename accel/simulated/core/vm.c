@@ -316,6 +316,13 @@ static long enable_cap(sim_vm *vm, const struct kvm_enable_cap *c) {
     return 0;
 }
 
+void sim_vm_seed(sim_vm *vm, uint64_t seed) {
+    pthread_mutex_lock(&vm->lock);
+    vm->seeded = true;
+    vm->seed = seed;
+    pthread_mutex_unlock(&vm->lock);
+}
+
 long sim_vm_ioctl(sim_vm *vm, unsigned long request, uintptr_t arg) {
     switch (request) {
     case KVM_CHECK_EXTENSION:

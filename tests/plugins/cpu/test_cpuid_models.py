@@ -238,3 +238,20 @@ def test_wrong_words_have_one_clear_error(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         machine(text)
     assert WRONG[text] in str(caught.value)
+
+
+def test_the_seed_is_a_property_of_the_accelerator() -> None:
+    # mov di, 1000h; mov cx, 16; again: rdrand ax; stosw; loop again; mov dx, 501h; out dx, al; hlt
+    guest = bytes.fromhex("bf0010 b91000 0fc7f0 ab e2fa ba0105 ee f4")
+
+    def numbers(seed: int) -> bytes:
+        exit_port = "isa-debug-exit,iobase=0x501"
+        with open_machine(
+            machine="pc", accel=f"simulated,seed={seed}", memory="8M", cpu="max", devices=[exit_port]
+        ) as vm:
+            vm.memory.write_bytes(0x2000, guest)
+            vm.cpus[0].registers.set({"cs": 0, "cs.base": 0, "es": 0, "es.base": 0, "rip": 0x2000})
+            vm.run()
+            return bytes(vm.memory.read_bytes(0x1000, 32))
+
+    assert numbers(1) == numbers(1) != numbers(2)
