@@ -116,9 +116,10 @@ static u64 *mtrr(sim_vcpu *cpu, u32 index) {
 static u64 *mc_bank(sim_vcpu *cpu, u32 index) {
     return index - MSR_MC0_CTL < 4 * MC_BANKS ? &sys_state(cpu)->mc[index - MSR_MC0_CTL] : NULL;
 }
-static bool mc_value_ok(u32 index, u64 v, bool host) {
-    if ((index & 3) == 0)
-        return !v || !~v; /* CTL: all or nothing is defined */
+static bool mc_value_ok(sim_vcpu *cpu, u32 index, u64 v, bool host) {
+    if ((index & 3) ==
+        0) /* CTL: on Intel's processors all or nothing is defined, on AMD's each bit switches an error */
+        return !v || !~v || sys_state(cpu)->amd;
     return host || (index & 3) != 1 || !v;
 }
 
@@ -285,7 +286,7 @@ int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
         return -1;
     p = mc_bank(cpu, index);
     if (p) {
-        if (!mc_value_ok(index, value, host))
+        if (!mc_value_ok(cpu, index, value, host))
             return -1;
         *p = value;
         return 0;

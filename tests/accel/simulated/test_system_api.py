@@ -319,6 +319,23 @@ def test_served_inside(guest: Guest) -> None:
         assert sim.sim_vcpu_exit_count_user(guest.vcpu, reason) == 0
 
 
+@pytest.mark.parametrize(
+    ("vendor", "taken"), [(b"AuthenticAMD", (0, (1 << 64) - 1, ~(1 << 10))), (b"GenuineIntel", (0, (1 << 64) - 1))]
+)
+def test_machine_check_controls(guest: Guest, vendor: bytes, taken: tuple[int, ...]) -> None:
+    """Linux clears one bit of AMD's fourth bank; Intel's have no bits of their own."""
+    ebx, edx, ecx = (int.from_bytes(vendor[n : n + 4], "little") for n in (0, 4, 8))
+    cpuid = variable("kvm_cpuid2", "struct kvm_cpuid_entry2", 1)
+    cpuid.nent = 1
+    cpuid.entries[0].ebx, cpuid.entries[0].edx, cpuid.entries[0].ecx = ebx, edx, ecx
+    assert guest.ioctl(abi.KVM_SET_CPUID2, cpuid) == 0
+    msrs = variable("kvm_msrs", "struct kvm_msr_entry", 1)
+    msrs.nmsrs, msrs.entries[0].index = 1, 0x410
+    for value in (0, (1 << 64) - 1, ~(1 << 10)):
+        msrs.entries[0].data = value & (1 << 64) - 1
+        assert guest.ioctl(abi.KVM_SET_MSRS, msrs) == (value in taken), hex(value)
+
+
 def test_unknown_msr_faults(guest: Guest) -> None:
     start(guest, "66 b9 78 56 34 12 0f 32 90")  # mov ecx, 12345678h; rdmsr
     ivt(guest, 13, 0x2000)
