@@ -17,17 +17,21 @@ __all__ = ["GsiLines"]
 ISA_LINES = 16
 IOAPIC_PINS = 24
 CASCADE = 2
+REPLACED = (0, 8)  # what an HPET can replace: the 8254 and the RTC
 
 
 @type_init("gsi-lines")
 class GsiLines(SysBusDevice):
     """Unnamed inputs, from the ISA bus, and `board` inputs, 24 each; outputs `pic[0..15]` and `ioapic[0..23]`.
 
-    Input n and board input n are one line, wired-OR.
+    Input n and board input n are one line, wired-OR.  While `legacy` is high, lines 0 and 8 are inputs `hpet[0]` and
+    `hpet[1]` instead ("legacy replacement", IA-PC HPET specification 1.0a, 2.3.9.1).
     """
 
     inputs: int = state(keep=True, desc="Levels of the unnamed inputs")
     board: int = state(keep=True, desc="Levels of the board inputs")
+    hpet: int = state(keep=True, desc="Levels of the hpet inputs")
+    legacy: int = state(keep=True, desc="Level of the legacy input")
 
     @classmethod
     def class_init(cls) -> None:
@@ -38,6 +42,8 @@ class GsiLines(SysBusDevice):
         """Declare the lines."""
         self.gpio_in(None, IOAPIC_PINS, self._set_input)
         self.gpio_in("board", IOAPIC_PINS, self._set_board)
+        self.gpio_in("hpet", len(REPLACED), self._set_hpet)
+        self.gpio_in("legacy", 1, self._set_legacy)
         self._pic = self.gpio_out("pic", ISA_LINES)
         self._ioapic = self.gpio_out("ioapic", IOAPIC_PINS)
 
@@ -50,18 +56,36 @@ class GsiLines(SysBusDevice):
                     yield Route(line, self._pic[n])
                 if n != CASCADE:
                     yield Route(line, self._ioapic[n or CASCADE])
+        for k, n in enumerate(REPLACED):
+            line = self.line_in("hpet", k)
+            yield Route(line, self._pic[n])
+            yield Route(line, self._ioapic[n or CASCADE])
 
     def _set_input(self, n: int, level: int) -> None:
         bit = 1 << n
         self.inputs = self.inputs | bit if level else self.inputs & ~bit
-        self._drive(n, 1 if level or self.board & bit else 0)
+        self._drive(n)
 
     def _set_board(self, n: int, level: int) -> None:
         bit = 1 << n
         self.board = self.board | bit if level else self.board & ~bit
-        self._drive(n, 1 if level or self.inputs & bit else 0)
+        self._drive(n)
 
-    def _drive(self, n: int, level: int) -> None:
+    def _set_hpet(self, k: int, level: int) -> None:
+        self.hpet = self.hpet | 1 << k if level else self.hpet & ~(1 << k)
+        if self.legacy:
+            self._drive(REPLACED[k])
+
+    def _set_legacy(self, n: int, level: int) -> None:
+        if level != self.legacy:
+            self.legacy = level
+            for line in REPLACED:
+                self._drive(line)
+
+    def _drive(self, n: int) -> None:
+        level = (self.inputs | self.board) >> n & 1
+        if self.legacy and n in REPLACED:
+            level = self.hpet >> REPLACED.index(n) & 1
         if n < ISA_LINES:
             self._pic[n].set(level)
         if n == 0:

@@ -4,9 +4,9 @@ Modelled: the main counter, 3 to 32 comparators in 32-bit and 64-bit mode, one-s
 interrupts with their status, routing to the I/O APIC, legacy replacement (comparators 0 and 1 instead of the 8254 and the RTC).
 Not modelled: delivery by messages (FSB): no comparator says it can.
 
-Guest view: 1 KiB at `base`.  Outputs: [n] is line n of the I/O APIC, for those in `routes`; `irq0`, `irq8` are the ISA lines of
-the 8254 and the RTC, whose own outputs come in at `pit` and `rtc` and are passed on unless replaced.  Nothing counts: what the
-counter shows follows from the clock, and a late host makes one interrupt out of the periods it missed.
+Guest view: 1 KiB at `base`.  Outputs: [n] is line n of the I/O APIC, for those in `routes-to`; `legacy` is high while `irq0`
+and `irq8` stand for the interrupts of the 8254 and the RTC, which the board then disconnects.  Nothing counts: what the counter
+shows follows from the clock, and a late host makes one interrupt out of the periods it missed.
 
 Source: "IA-PC HPET (High Precision Event Timers) Specification", revision 1.0a, Intel 2004.
 """
@@ -89,7 +89,6 @@ class Hpet(SysBusDevice):
     counter: int = state(desc="Main counter while it is halted")
     zero: int = state(desc="Guest time at which the running counter was 0, ns")
     comparators: list[Comparator] = state(factory=list, desc="Comparators")
-    levels: list[int] = state(factory=lambda: [0, 0], keep=True, desc="Outputs of the 8254 and the RTC")
 
     @classmethod
     def class_init(cls) -> None:
@@ -99,9 +98,8 @@ class Hpet(SysBusDevice):
     def instance_init(self) -> None:
         """Declare the lines."""
         self._out = self.gpio_out(None, 32)
-        self._legacy = [self.gpio_out("irq0")[0], self.gpio_out("irq8")[0]]
-        self.gpio_in("pit", 1, lambda n, level: self._pass_on(0, level))
-        self.gpio_in("rtc", 1, lambda n, level: self._pass_on(1, level))
+        self._replaced = [self.gpio_out("irq0")[0], self.gpio_out("irq8")[0]]
+        self._legacy = self.gpio_out("legacy")[0]
 
     def realize(self) -> None:
         """Show the registers; one timer for each comparator."""
@@ -114,18 +112,15 @@ class Hpet(SysBusDevice):
         self.comparators = [Comparator() for _ in range(self.timers)]
         for timer in self._timers:
             timer.cancel()
-        for n in range(32):
-            if self._out[n].level:
-                self._out[n].lower()
-        for n in range(2):
-            self._legacy[n].set(self.levels[n])
+        for pin in (*self._out, *self._replaced):
+            if pin.level:
+                pin.lower()
+        self._legacy.set(0)
 
     def state_loaded(self) -> None:
         """Lines and timers follow the registers."""
         super().state_loaded()
-        for n in range(2):
-            if not self.configuration & LEGACY:
-                self._legacy[n].set(self.levels[n])
+        self._legacy.set(1 if self.configuration & LEGACY else 0)
         for n, comparator in enumerate(self.comparators):
             if self.status >> n & 1 and comparator.config & INTERRUPTS:
                 self._line(n).raise_()
@@ -135,13 +130,6 @@ class Hpet(SysBusDevice):
     def block_id(self) -> int:
         """The lower half of the capabilities, which the ACPI table repeats."""
         return REVISION | (self.timers - 1) << 8 | COUNT_64 | LEGACY_CAPABLE | VENDOR
-
-    # -- the 8254's and the RTC's interrupts
-
-    def _pass_on(self, n: int, level: int) -> None:
-        self.levels[n] = level
-        if not self.configuration & LEGACY:
-            self._legacy[n].set(level)
 
     # -- counting
 
@@ -179,7 +167,7 @@ class Hpet(SysBusDevice):
     def _line(self, n: int) -> Pin:
         """Where comparator `n`'s interrupt goes."""
         if n < 2 and self.configuration & LEGACY:
-            return self._legacy[n]
+            return self._replaced[n]
         return self._out[self.comparators[n].config >> ROUTE_SHIFT & 0x1F]
 
     # -- registers
@@ -241,10 +229,7 @@ class Hpet(SysBusDevice):
                 self._line(n).lower()
         self.configuration = value
         if changed & LEGACY:
-            for n in range(2):
-                level = 0 if value & LEGACY else self.levels[n]
-                if level != self._legacy[n].level:
-                    self._legacy[n].set(level)
+            self._legacy.set(1 if value & LEGACY else 0)
             for n in asserted:
                 self._line(n).raise_()
         if changed & ENABLE:

@@ -23,6 +23,7 @@ TCG_GAPS = {
     "idt64": "gives errors of 64-bit gates as vector * 16, and makes SS null with every stack of the IST",
     "exceptions": "sets no EXT bit for a gate that is not present",
     "limits": "checks no segment limits and no null segments",
+    "paging64": "sets RSVD in an error code without P",
     "pdpte": "does not keep the PAE directory pointers, and RSVD comes without P",
     "rmw": "read-modify-write faults as a read",
     "smap64": "lets AC open user pages to the processor's own accesses",

@@ -249,7 +249,7 @@ static struct slot *locate(sim_vcpu *cpu, u64 lin, u64 *gpa, const u8 **host) {
     u64 page;
     const u8 *host_page;
     bool large;
-    slot = fetch_page(cpu, lin & PAGE_MASK, &page, &host_page, &large);
+    slot = fetch_page(cpu, lin, &page, &host_page, &large);
     if (unlikely(!slot)) {
         cpu->exit.gpa = page | (lin & 0xfff);
         cpu->exit.write = 2;

@@ -447,7 +447,7 @@ static unsigned decode_vector(struct cursor *c, unsigned avail, const struct pre
     out->imm |= p->vvvv << 8 | p->l << 12;
     out->len = (u8)c->pos;
     out->fn = out->flags & IF_MEM ? row->mem : row->reg;
-    if (!out->fn || (p->vvvv && !(row->attr & V_NDS)) ||
+    if (!out->fn || (p->vvvv && !(row->attr & (out->flags & IF_MEM ? V_NDS : V_NDS | V_NDSR))) ||
         ((out->flags & IF_LOCK) && !((row->attr & V_LOCK) && (out->flags & IF_MEM))))
         return finish(out, op_ud, c->pos, info);
     if (row->attr & V_VSIB) { /* an index is a must, and the three registers must differ */
@@ -456,7 +456,7 @@ static unsigned decode_vector(struct cursor *c, unsigned avail, const struct pre
             return finish(out, op_ud, c->pos, info);
     }
     info->unit = row->unit;
-    info->feature = row->feature;
+    info->feature = (row->attr & V_AVX2R) && !(out->flags & IF_MEM) ? FEAT_AVX2 : row->feature;
     info->absent = row->absent;
     info->end = (row->attr & V_END) != 0;
     if ((row->attr & V_NEUT) && !(out->flags & IF_MEM))
@@ -611,7 +611,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         return decode_x87(&c, avail, &p, op, out, info);
     } else if (op == 0x63 && mode == MODE64)
         row = &movsxd;
-    else if (op == 0x90 && !(rex & 1))
+    else if (op == 0x90 && (!(rex & 1) || (out->flags & IF_REP))) /* F3 wins over REX.B, as the processor has it */
         row = out->flags & IF_REP ? &pause : &nop;
     if (c.short_of)
         return more(avail, out, info);

@@ -215,9 +215,9 @@ static inline x128 do_mpsadbw(x128 a, x128 b, unsigned n) {
     }
     return to.x;
 }
-#define BINARY_IMM(X) X(palignr) X(mpsadbw)
-/* the immediate's further bits are for the upper half of 32 bytes */
-#define LANE_IMM(X)   X(shufps) X(shufpd) X(pblendw) X(blendps) X(blendpd)
+/* with how far the upper half of 32 bytes has the immediate shifted */
+#define BINARY_IMM(X)                                                                                                  \
+    X(palignr, 0) X(mpsadbw, 3) X(shufps, 0) X(shufpd, 2) X(pblendw, 0) X(blendps, 4) X(blendpd, 2)
 
 /* ---- PMOVSX, PMOVZX: X(name, bits read for 16 bytes) ---- */
 #define GEN_EXTEND_FN(name, FROM, TO, N)                                                                               \

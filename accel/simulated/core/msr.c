@@ -47,6 +47,7 @@
 #define MSR_K8_TSEG_MASK    0xc0010113
 #define MSR_VM_HSAVE_PA     0xc0010117
 #define MSR_AMD64_PATCH     0xc0010020
+#define MSR_AMD64_DE_CFG    0xc0011029
 #define MTRR_VARIABLE       8
 #define MCG_CTL_P           0x100u
 
@@ -159,6 +160,7 @@ static bool k8_msr(u32 index) {
     case MSR_K8_TSEG_MASK:
     case MSR_VM_HSAVE_PA:
     case MSR_AMD64_PATCH:
+    case MSR_AMD64_DE_CFG:
         return true;
     default:
         return false;

@@ -77,12 +77,13 @@ static void do_ins(sim_vcpu *cpu, const struct insn *i, unsigned w) {
     u32 n;
 
     BEGIN(cpu, i);
+    if (!cpu->replay.pio_done)
+        io_check(cpu, RD16(RDX), size); /* also when nothing is to be done, as the processor has it */
     if (!count) {
         RETIRE(cpu, i, insn_next_ip(i));
         return;
     }
     if (!cpu->replay.pio_done) {
-        io_check(cpu, RD16(RDX), size);
         n = batch(count, size, step);
         n = n > 1 && !(cpu->step_flags & STEP_TF) ? mem_span(cpu, ES, di, n * size, true, &host) / size : 0;
         if (n == 0) {
@@ -108,12 +109,13 @@ static void do_outs(sim_vcpu *cpu, const struct insn *i, unsigned w) {
     u32 n;
 
     BEGIN(cpu, i);
+    if (!cpu->replay.pio_done)
+        io_check(cpu, RD16(RDX), size);
     if (!count) {
         RETIRE(cpu, i, insn_next_ip(i));
         return;
     }
     if (!cpu->replay.pio_done) {
-        io_check(cpu, RD16(RDX), size);
         n = batch(count, size, step);
         n = n > 1 && !(cpu->step_flags & STEP_TF) ? mem_span(cpu, i->seg, si, n * size, false, &host) / size : 0;
         if (n)

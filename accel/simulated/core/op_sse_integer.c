@@ -37,14 +37,13 @@ UNARY(GEN_UNARY_SSE)
     GEN_LOAD_X(name##_m, 16, set_x(cpu, i->reg, do_##name(x, vex_imm8(i))))
 UNARY_IMM(GEN_UNARY_IMM_SSE)
 
-#define GEN_BINARY_IMM_SSE(name)                                                                                       \
+#define GEN_BINARY_IMM_SSE(name, SHIFT)                                                                                \
     OP(name##_r) {                                                                                                     \
         set_x(cpu, i->reg, do_##name(get_x(cpu, i->reg), get_x(cpu, i->rm), vex_imm8(i)));                             \
         NEXT(cpu, i);                                                                                                  \
     }                                                                                                                  \
     GEN_LOAD_X(name##_m, 16, set_x(cpu, i->reg, do_##name(get_x(cpu, i->reg), x, vex_imm8(i))))
 BINARY_IMM(GEN_BINARY_IMM_SSE)
-LANE_IMM(GEN_BINARY_IMM_SSE)
 
 /* PMOVSX, PMOVZX: `size` bytes are read. */
 #define GEN_EXTEND_SSE(name, W)                                                                                        \

@@ -23,40 +23,6 @@ static inline void set_d0(sim_vcpu *cpu, unsigned n, u32 v) { cpu->ymm[n].d[0] =
 static inline void set_q(sim_vcpu *cpu, unsigned n, unsigned k, u64 v) { cpu->ymm[n].q[k] = v; }
 static inline u64 get_q(const sim_vcpu *cpu, unsigned n, unsigned k) { return cpu->ymm[n].q[k]; }
 
-/* A load of W bits with a slow path of its own, and a store. */
-#define GEN_LOAD_S(fullname, W, USE)                                                                                   \
-    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
-        u##W v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
-        USE;                                                                                                           \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
-    OP(fullname) {                                                                                                     \
-        const u8 *p = hit_read(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                   \
-        u##W v;                                                                                                        \
-        if (unlikely(p == NULL)) {                                                                                     \
-            slow_##fullname(cpu, i);                                                                                   \
-            return;                                                                                                    \
-        }                                                                                                              \
-        memcpy(&v, p, W / 8);                                                                                          \
-        USE;                                                                                                           \
-        NEXT(cpu, i);                                                                                                  \
-    }
-#define GEN_STORE_S(fullname, W, VALUE)                                                                                \
-    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
-        st##W(cpu, i, i->seg, insn_ea(cpu, i), VALUE);                                                                 \
-        NEXT(cpu, i);                                                                                                  \
-    }                                                                                                                  \
-    OP(fullname) {                                                                                                     \
-        u8 *p = hit_write(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                        \
-        u##W v = VALUE;                                                                                                \
-        if (unlikely(p == NULL)) {                                                                                     \
-            slow_##fullname(cpu, i);                                                                                   \
-            return;                                                                                                    \
-        }                                                                                                              \
-        memcpy(p, &v, W / 8);                                                                                          \
-        NEXT(cpu, i);                                                                                                  \
-    }
-
 OP(movss_r) {
     set_d0(cpu, i->reg, cpu->ymm[i->rm].d[0]);
     NEXT(cpu, i);

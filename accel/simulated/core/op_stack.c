@@ -146,11 +146,13 @@ static void enter(sim_vcpu *cpu, const struct insn *i, unsigned w) {
     unsigned bytes = 1u << w, size = i->imm & 0xffff, level = i->imm >> 16 & 31, items = level ? level + 1 : 1;
     u64 mask = stack_mask(i), sp = cpu->regs[RSP], bp = cpu->regs[RBP], frame = sp - bytes;
     BEGIN(cpu, i);
-    probe_stack(cpu, i, sp - (u64)items * bytes, bytes, items, true);
-    mem_probe(cpu, SS, (sp - (u64)items * bytes - size) & mask, 1,
-              true); /* the final stack pointer is checked for writing */
-    for (unsigned k = 1; k < level; k++)
-        mem_probe(cpu, SS, (bp - k * bytes) & mask, bytes, false);
+    /* faults in the order of the accesses; the final stack pointer is checked for writing */
+    for (unsigned k = 0; k < items; k++) {
+        if (k && k < level)
+            mem_probe(cpu, SS, (bp - k * bytes) & mask, bytes, false);
+        mem_probe(cpu, SS, (frame - k * bytes) & mask, bytes, true);
+    }
+    mem_probe(cpu, SS, (sp - (u64)items * bytes - size) & mask, 1, true);
     st_w(cpu, i, SS, frame & mask, w, bp);
     for (unsigned k = 1; k < level; k++)
         st_w(cpu, i, SS, (frame - k * bytes) & mask, w, ld_w(cpu, i, SS, (bp - k * bytes) & mask, w));

@@ -102,7 +102,8 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
         advance(cpu, i, RSI, step);                                                                                    \
     }                                                                                                                  \
     static inline void one_cmps##W(sim_vcpu *cpu, const struct insn *i, s64 step) {                                    \
-        u##W a = ld##W(cpu, i, i->seg, addr(cpu, i, RSI)), b = ld##W(cpu, i, ES, addr(cpu, i, RDI));                   \
+        u##W b = ld##W(cpu, i, ES, addr(cpu, i, RDI)); /* first, as faults show */                                     \
+        u##W a = ld##W(cpu, i, i->seg, addr(cpu, i, RSI));                                                             \
         u##W r = (u##W)(a - b);                                                                                        \
         FLAGS_SUB(cpu, u##W, s##W, a, b, r, 0);                                                                        \
         advance(cpu, i, RSI, step);                                                                                    \

@@ -146,3 +146,142 @@ INTI(0F3A, 0x0c, blendps, SSE41) INTI(0F3A, 0x0d, blendpd, SSE41) INTI(0F3A, 0x0
 #undef LOGIC
 #undef INTI
 #undef SHI
+
+/* ---- AVX, AVX2 moves ---- */
+#define BOTH(pp, map, op, vr, vm, yr, ym)                                                                              \
+    VEX(pp, map, op, WIGL0, vr, vm, AVX, AVX, V_NEUT) VEX(pp, map, op, WIGL1, yr, ym, AVX, AVX, V_NEUT)
+#define X_ONLY(pp, map, op, vr, vm, ...) VEX(pp, map, op, WIGL0, vr, vm, AVX, AVX, __VA_ARGS__)
+BOTH(NP, 0F, 0x10, vmov_r, vmovu_m, ymov_r, ymovu_m) BOTH(NP, 0F, 0x11, vmov_store_r, movu_store_m, ymov_store_r, ymovu_store_m)
+BOTH(66, 0F, 0x10, vmov_r, vmovu_m, ymov_r, ymovu_m) BOTH(66, 0F, 0x11, vmov_store_r, movu_store_m, ymov_store_r, ymovu_store_m)
+BOTH(NP, 0F, 0x28, vmov_r, vmova_m, ymov_r, ymova_m) BOTH(NP, 0F, 0x29, vmov_store_r, mova_store_m, ymov_store_r, ymova_store_m)
+BOTH(66, 0F, 0x28, vmov_r, vmova_m, ymov_r, ymova_m) BOTH(66, 0F, 0x29, vmov_store_r, mova_store_m, ymov_store_r, ymova_store_m)
+BOTH(66, 0F, 0x6f, vmov_r, vmova_m, ymov_r, ymova_m) BOTH(66, 0F, 0x7f, vmov_store_r, mova_store_m, ymov_store_r, ymova_store_m)
+BOTH(F3, 0F, 0x6f, vmov_r, vmovu_m, ymov_r, ymovu_m) BOTH(F3, 0F, 0x7f, vmov_store_r, movu_store_m, ymov_store_r, ymovu_store_m)
+BOTH(NP, 0F, 0x2b, none, mova_store_m, none, ymova_store_m) BOTH(66, 0F, 0x2b, none, mova_store_m, none, ymova_store_m)
+BOTH(66, 0F, 0xe7, none, mova_store_m, none, ymova_store_m) BOTH(F2, 0F, 0xf0, none, vmovu_m, none, ymovu_m)
+X_ONLY(66, 0F38, 0x2a, none, vmova_m, 0) VEX(66, 0F38, 0x2a, WIGL1, none, ymova_m, AVX, AVX2)
+VEX(F3, 0F, 0x10, WIGLIG, vmovss_r, vmovd_m, AVX, AVX, V_NDSR | V_NEUT) VEX(F3, 0F, 0x11, WIGLIG, vmovss_store_r, movss_store_m, AVX, AVX, V_NDSR | V_NEUT)
+VEX(F2, 0F, 0x10, WIGLIG, vmovsd_r, vmovq_m, AVX, AVX, V_NDSR | V_NEUT) VEX(F2, 0F, 0x11, WIGLIG, vmovsd_store_r, movq_store_m, AVX, AVX, V_NDSR | V_NEUT)
+X_ONLY(NP, 0F, 0x12, vmovhlps, vmovlps_m, V_NDS | V_NEUT) X_ONLY(66, 0F, 0x12, none, vmovlps_m, V_NDS)
+X_ONLY(NP, 0F, 0x13, none, movq_store_m, 0) X_ONLY(66, 0F, 0x13, none, movq_store_m, 0)
+X_ONLY(NP, 0F, 0x16, vmovlhps, vmovhps_m, V_NDS | V_NEUT) X_ONLY(66, 0F, 0x16, none, vmovhps_m, V_NDS)
+X_ONLY(NP, 0F, 0x17, none, movhps_store_m, 0) X_ONLY(66, 0F, 0x17, none, movhps_store_m, 0)
+BOTH(F2, 0F, 0x12, vpbroadcastq_r, vpbroadcastq_m, ymovddup_r, ymovddup_m)
+BOTH(F3, 0F, 0x12, vmovsldup_r, vmovsldup_m, ymovsldup_r, ymovsldup_m) BOTH(F3, 0F, 0x16, vmovshdup_r, vmovshdup_m, ymovshdup_r, ymovshdup_m)
+BOTH(NP, 0F, 0x50, movmskps, none, ymovmskps, none) BOTH(66, 0F, 0x50, movmskpd, none, ymovmskpd, none)
+X_ONLY(66, 0F, 0xd7, pmovmskb, none, V_NEUT) VEX(66, 0F, 0xd7, WIGL1, ypmovmskb, none, AVX, AVX2, V_NEUT)
+VEX(66, 0F, 0x6e, W0L0, vmovd_g, vmovd_m, AVX, AVX, V_NEUT | V_GPR) VEX(66, 0F, 0x6e, W1L0, vmovq_g, vmovq_m, AVX, AVX, V_NEUT | V_GPR)
+VEX(66, 0F, 0x7e, W0L0, movd_store_x_r, movss_store_m, AVX, AVX, V_NEUT | V_GPR)
+VEX(66, 0F, 0x7e, W1L0, movq_store_x_g, movq_store_m, AVX, AVX, V_NEUT | V_GPR)
+X_ONLY(F3, 0F, 0x7e, vmovq_r, vmovq_m, V_NEUT) X_ONLY(66, 0F, 0xd6, vmovq_store_r, movq_store_m, V_NEUT)
+X_ONLY(66, 0F, 0xf7, maskmovdqu, none, 0)
+X_ONLY(66, 0F, 0xc4, vpinsrw_r, vpinsrw_m, V_NDS | V_IMM | V_NEUT) X_ONLY(66, 0F, 0xc5, pextrw_c5, none, V_IMM | V_NEUT)
+X_ONLY(66, 0F3A, 0x14, pextrb_r, pextrb_m, V_IMM | V_NEUT) X_ONLY(66, 0F3A, 0x15, pextrw_r, pextrw_m, V_IMM | V_NEUT)
+VEX(66, 0F3A, 0x16, W0L0, pextrd_r, pextrd_m, AVX, AVX, V_IMM | V_NEUT | V_GPR)
+VEX(66, 0F3A, 0x16, W1L0, pextrq_r, pextrq_m, AVX, AVX, V_IMM | V_NEUT | V_GPR)
+X_ONLY(66, 0F3A, 0x17, pextrd_r, pextrd_m, V_IMM | V_NEUT)
+X_ONLY(66, 0F3A, 0x20, vpinsrb_r, vpinsrb_m, V_NDS | V_IMM | V_NEUT) X_ONLY(66, 0F3A, 0x21, vinsertps_r, vinsertps_m, V_NDS | V_IMM | V_NEUT)
+VEX(66, 0F3A, 0x22, W0L0, vpinsrd_r, vpinsrd_m, AVX, AVX, V_NDS | V_IMM | V_NEUT | V_GPR)
+VEX(66, 0F3A, 0x22, W1L0, vpinsrq_r, vpinsrq_m, AVX, AVX, V_NDS | V_IMM | V_NEUT | V_GPR)
+VEX(NP, 0F, 0x77, WIGL0, vzeroupper, none, AVX, AVX, V_NOMODRM | V_NEUT) VEX(NP, 0F, 0x77, WIGL1, vzeroall, none, AVX, AVX, V_NOMODRM | V_NEUT)
+#undef BOTH
+
+/* ---- AVX, AVX2 integer ---- */
+#define AVXI(map, op, name, ...)                                                                                       \
+    VEX(66, map, op, WIGL0, v##name##_r, v##name##_m, AVX, AVX, V_NEUT | __VA_ARGS__)                                  \
+    VEX(66, map, op, WIGL1, y##name##_r, y##name##_m, AVX, AVX2, V_NEUT | __VA_ARGS__)
+#define AVXF(pp, map, op, wl0, wl1, name, ...)                                                                         \
+    VEX(pp, map, op, wl0, v##name##_r, v##name##_m, AVX, AVX, V_NEUT | __VA_ARGS__)                                    \
+    VEX(pp, map, op, wl1, y##name##_r, y##name##_m, AVX, AVX, V_NEUT | __VA_ARGS__)
+#define AVX2W(w, map, op, name, ...)                                                                                   \
+    VEX(66, map, op, w##L0, v##name##_r, v##name##_m, AVX, AVX2, V_NEUT | __VA_ARGS__)                                 \
+    VEX(66, map, op, w##L1, y##name##_r, y##name##_m, AVX, AVX2, V_NEUT | __VA_ARGS__)
+#define Y_ONLY(w, map, op, name, feature, ...) VEX(66, map, op, w##L1, name##_r, name##_m, AVX, feature, V_NEUT | __VA_ARGS__)
+#define LOGIC(op, name) AVXF(NP, 0F, op, WIGL0, WIGL1, name, V_NDS) AVXF(66, 0F, op, WIGL0, WIGL1, name, V_NDS)
+#define SHI(group, digit, name)                                                                                        \
+    VGRP(66, group, digit, WIGL0, v##name, none, AVX, AVX, V_NDS | V_IMM | V_NEUT)                                     \
+    VGRP(66, group, digit, WIGL1, y##name, none, AVX, AVX2, V_NDS | V_IMM | V_NEUT)
+AVXF(NP, 0F, 0x14, WIGL0, WIGL1, punpckldq, V_NDS) AVXF(66, 0F, 0x14, WIGL0, WIGL1, punpcklqdq, V_NDS)
+AVXF(NP, 0F, 0x15, WIGL0, WIGL1, punpckhdq, V_NDS) AVXF(66, 0F, 0x15, WIGL0, WIGL1, punpckhqdq, V_NDS)
+AVXF(NP, 0F, 0xc6, WIGL0, WIGL1, shufps, V_NDS | V_IMM) AVXF(66, 0F, 0xc6, WIGL0, WIGL1, shufpd, V_NDS | V_IMM)
+LOGIC(0x54, pand) LOGIC(0x55, pandn) LOGIC(0x56, por) LOGIC(0x57, pxor)
+AVXI(0F, 0x60, punpcklbw, V_NDS) AVXI(0F, 0x61, punpcklwd, V_NDS) AVXI(0F, 0x62, punpckldq, V_NDS)
+AVXI(0F, 0x63, packsswb, V_NDS) AVXI(0F, 0x64, pcmpgtb, V_NDS) AVXI(0F, 0x65, pcmpgtw, V_NDS)
+AVXI(0F, 0x66, pcmpgtd, V_NDS) AVXI(0F, 0x67, packuswb, V_NDS) AVXI(0F, 0x68, punpckhbw, V_NDS)
+AVXI(0F, 0x69, punpckhwd, V_NDS) AVXI(0F, 0x6a, punpckhdq, V_NDS) AVXI(0F, 0x6b, packssdw, V_NDS)
+AVXI(0F, 0x6c, punpcklqdq, V_NDS) AVXI(0F, 0x6d, punpckhqdq, V_NDS) AVXI(0F, 0x74, pcmpeqb, V_NDS)
+AVXI(0F, 0x75, pcmpeqw, V_NDS) AVXI(0F, 0x76, pcmpeqd, V_NDS) AVXI(0F, 0xd1, psrlw, V_NDS)
+AVXI(0F, 0xd2, psrld, V_NDS) AVXI(0F, 0xd3, psrlq, V_NDS) AVXI(0F, 0xd4, paddq, V_NDS) AVXI(0F, 0xd5, pmullw, V_NDS)
+AVXI(0F, 0xd8, psubusb, V_NDS) AVXI(0F, 0xd9, psubusw, V_NDS) AVXI(0F, 0xda, pminub, V_NDS)
+AVXI(0F, 0xdb, pand, V_NDS) AVXI(0F, 0xdc, paddusb, V_NDS) AVXI(0F, 0xdd, paddusw, V_NDS)
+AVXI(0F, 0xde, pmaxub, V_NDS) AVXI(0F, 0xdf, pandn, V_NDS) AVXI(0F, 0xe0, pavgb, V_NDS) AVXI(0F, 0xe1, psraw, V_NDS)
+AVXI(0F, 0xe2, psrad, V_NDS) AVXI(0F, 0xe3, pavgw, V_NDS) AVXI(0F, 0xe4, pmulhuw, V_NDS) AVXI(0F, 0xe5, pmulhw, V_NDS)
+AVXI(0F, 0xe8, psubsb, V_NDS) AVXI(0F, 0xe9, psubsw, V_NDS) AVXI(0F, 0xea, pminsw, V_NDS) AVXI(0F, 0xeb, por, V_NDS)
+AVXI(0F, 0xec, paddsb, V_NDS) AVXI(0F, 0xed, paddsw, V_NDS) AVXI(0F, 0xee, pmaxsw, V_NDS) AVXI(0F, 0xef, pxor, V_NDS)
+AVXI(0F, 0xf1, psllw, V_NDS) AVXI(0F, 0xf2, pslld, V_NDS) AVXI(0F, 0xf3, psllq, V_NDS) AVXI(0F, 0xf4, pmuludq, V_NDS)
+AVXI(0F, 0xf5, pmaddwd, V_NDS) AVXI(0F, 0xf6, psadbw, V_NDS) AVXI(0F, 0xf8, psubb, V_NDS) AVXI(0F, 0xf9, psubw, V_NDS)
+AVXI(0F, 0xfa, psubd, V_NDS) AVXI(0F, 0xfb, psubq, V_NDS) AVXI(0F, 0xfc, paddb, V_NDS) AVXI(0F, 0xfd, paddw, V_NDS)
+AVXI(0F, 0xfe, paddd, V_NDS) AVXI(0F38, 0x00, pshufb, V_NDS) AVXI(0F38, 0x01, phaddw, V_NDS)
+AVXI(0F38, 0x02, phaddd, V_NDS) AVXI(0F38, 0x03, phaddsw, V_NDS) AVXI(0F38, 0x04, pmaddubsw, V_NDS)
+AVXI(0F38, 0x05, phsubw, V_NDS) AVXI(0F38, 0x06, phsubd, V_NDS) AVXI(0F38, 0x07, phsubsw, V_NDS)
+AVXI(0F38, 0x08, psignb, V_NDS) AVXI(0F38, 0x09, psignw, V_NDS) AVXI(0F38, 0x0a, psignd, V_NDS)
+AVXI(0F38, 0x0b, pmulhrsw, V_NDS) AVXI(0F38, 0x28, pmuldq, V_NDS) AVXI(0F38, 0x29, pcmpeqq, V_NDS)
+AVXI(0F38, 0x2b, packusdw, V_NDS) AVXI(0F38, 0x37, pcmpgtq, V_NDS) AVXI(0F38, 0x38, pminsb, V_NDS)
+AVXI(0F38, 0x39, pminsd, V_NDS) AVXI(0F38, 0x3a, pminuw, V_NDS) AVXI(0F38, 0x3b, pminud, V_NDS)
+AVXI(0F38, 0x3c, pmaxsb, V_NDS) AVXI(0F38, 0x3d, pmaxsd, V_NDS) AVXI(0F38, 0x3e, pmaxuw, V_NDS)
+AVXI(0F38, 0x3f, pmaxud, V_NDS) AVXI(0F38, 0x40, pmulld, V_NDS)
+SHI(71, 2, psrlw_i) SHI(71, 4, psraw_i) SHI(71, 6, psllw_i) SHI(72, 2, psrld_i) SHI(72, 4, psrad_i) SHI(72, 6, pslld_i)
+SHI(73, 2, psrlq_i) SHI(73, 3, psrldq_i) SHI(73, 6, psllq_i) SHI(73, 7, pslldq_i)
+AVXI(0F, 0x70, pshufd, V_IMM)
+VEX(F3, 0F, 0x70, WIGL0, vpshufhw_r, vpshufhw_m, AVX, AVX, V_NEUT | V_IMM) VEX(F3, 0F, 0x70, WIGL1, ypshufhw_r, ypshufhw_m, AVX, AVX2, V_NEUT | V_IMM)
+VEX(F2, 0F, 0x70, WIGL0, vpshuflw_r, vpshuflw_m, AVX, AVX, V_NEUT | V_IMM) VEX(F2, 0F, 0x70, WIGL1, ypshuflw_r, ypshuflw_m, AVX, AVX2, V_NEUT | V_IMM)
+AVXI(0F38, 0x1c, pabsb, 0) AVXI(0F38, 0x1d, pabsw, 0) AVXI(0F38, 0x1e, pabsd, 0)
+AVXI(0F38, 0x20, pmovsxbw, 0) AVXI(0F38, 0x21, pmovsxbd, 0) AVXI(0F38, 0x22, pmovsxbq, 0)
+AVXI(0F38, 0x23, pmovsxwd, 0) AVXI(0F38, 0x24, pmovsxwq, 0) AVXI(0F38, 0x25, pmovsxdq, 0)
+AVXI(0F38, 0x30, pmovzxbw, 0) AVXI(0F38, 0x31, pmovzxbd, 0) AVXI(0F38, 0x32, pmovzxbq, 0)
+AVXI(0F38, 0x33, pmovzxwd, 0) AVXI(0F38, 0x34, pmovzxwq, 0) AVXI(0F38, 0x35, pmovzxdq, 0)
+X_ONLY(66, 0F38, 0x41, vphminposuw_r, vphminposuw_m, V_NEUT)
+AVXI(0F3A, 0x0e, pblendw, V_NDS | V_IMM) AVXI(0F3A, 0x0f, palignr, V_NDS | V_IMM) AVXI(0F3A, 0x42, mpsadbw, V_NDS | V_IMM)
+AVXF(66, 0F3A, 0x0c, WIGL0, WIGL1, blendps, V_NDS | V_IMM) AVXF(66, 0F3A, 0x0d, WIGL0, WIGL1, blendpd, V_NDS | V_IMM)
+AVX2W(W0, 0F3A, 0x02, blendps, V_NDS | V_IMM)
+VEX(66, 0F3A, 0x4c, W0L0, vpblendvb_r, vpblendvb_m, AVX, AVX, V_NDS | V_IMM | V_NEUT) VEX(66, 0F3A, 0x4c, W0L1, ypblendvb_r, ypblendvb_m, AVX, AVX2, V_NDS | V_IMM | V_NEUT)
+AVXF(66, 0F3A, 0x4a, W0L0, W0L1, blendvps, V_NDS | V_IMM) AVXF(66, 0F3A, 0x4b, W0L0, W0L1, blendvpd, V_NDS | V_IMM)
+VEX(66, 0F38, 0x17, WIGL0, vptest_r, vptest_m, AVX, AVX) VEX(66, 0F38, 0x17, WIGL1, yptest_r, yptest_m, AVX, AVX)
+VEX(66, 0F38, 0x0e, W0L0, vtestps_r, vtestps_m, AVX, AVX) VEX(66, 0F38, 0x0e, W0L1, ytestps_r, ytestps_m, AVX, AVX)
+VEX(66, 0F38, 0x0f, W0L0, vtestpd_r, vtestpd_m, AVX, AVX) VEX(66, 0F38, 0x0f, W0L1, ytestpd_r, ytestpd_m, AVX, AVX)
+AVX2W(W0, 0F38, 0x45, psrlvd, V_NDS) AVX2W(W1, 0F38, 0x45, psrlvq, V_NDS) AVX2W(W0, 0F38, 0x46, psravd, V_NDS)
+AVX2W(W0, 0F38, 0x47, psllvd, V_NDS) AVX2W(W1, 0F38, 0x47, psllvq, V_NDS)
+/* broadcasts */
+VEX(66, 0F38, 0x18, W0L0, vbroadcastss_r, vbroadcastss_m, AVX, AVX, V_AVX2R | V_NEUT) VEX(66, 0F38, 0x18, W0L1, ybroadcastss_r, ybroadcastss_m, AVX, AVX, V_AVX2R | V_NEUT)
+Y_ONLY(W0, 0F38, 0x19, ybroadcastsd, AVX, V_AVX2R)
+VEX(66, 0F38, 0x1a, W0L1, none, ybroadcast128_m, AVX, AVX) VEX(66, 0F38, 0x5a, W0L1, none, ybroadcast128_m, AVX, AVX2)
+VEX(66, 0F38, 0x58, W0L0, vbroadcastss_r, vbroadcastss_m, AVX, AVX2, V_NEUT) VEX(66, 0F38, 0x58, W0L1, ybroadcastss_r, ybroadcastss_m, AVX, AVX2, V_NEUT)
+VEX(66, 0F38, 0x59, W0L0, vpbroadcastq_r, vpbroadcastq_m, AVX, AVX2, V_NEUT) VEX(66, 0F38, 0x59, W0L1, ybroadcastsd_r, ybroadcastsd_m, AVX, AVX2, V_NEUT)
+AVX2W(W0, 0F38, 0x78, pbroadcastb, 0) AVX2W(W0, 0F38, 0x79, pbroadcastw, 0)
+/* permutes, inserts, extracts */
+AVXF(66, 0F38, 0x0c, W0L0, W0L1, permilps, V_NDS) AVXF(66, 0F38, 0x0d, W0L0, W0L1, permilpd, V_NDS)
+VEX(66, 0F3A, 0x04, W0L0, vpermilps_i_r, vpermilps_i_m, AVX, AVX, V_IMM | V_NEUT) VEX(66, 0F3A, 0x04, W0L1, ypermilps_i_r, ypermilps_i_m, AVX, AVX, V_IMM | V_NEUT)
+VEX(66, 0F3A, 0x05, W0L0, vpermilpd_i_r, vpermilpd_i_m, AVX, AVX, V_IMM | V_NEUT) VEX(66, 0F3A, 0x05, W0L1, ypermilpd_i_r, ypermilpd_i_m, AVX, AVX, V_IMM | V_NEUT)
+Y_ONLY(W0, 0F38, 0x16, ypermd, AVX2, V_NDS) Y_ONLY(W0, 0F38, 0x36, ypermd, AVX2, V_NDS)
+Y_ONLY(W1, 0F3A, 0x00, ypermq, AVX2, V_IMM) Y_ONLY(W1, 0F3A, 0x01, ypermq, AVX2, V_IMM)
+Y_ONLY(W0, 0F3A, 0x06, yperm128, AVX, V_NDS | V_IMM) Y_ONLY(W0, 0F3A, 0x46, yperm128, AVX2, V_NDS | V_IMM)
+Y_ONLY(W0, 0F3A, 0x18, yinsert128, AVX, V_NDS | V_IMM) Y_ONLY(W0, 0F3A, 0x38, yinsert128, AVX2, V_NDS | V_IMM)
+Y_ONLY(W0, 0F3A, 0x19, yextract128, AVX, V_IMM) Y_ONLY(W0, 0F3A, 0x39, yextract128, AVX2, V_IMM)
+/* masked moves, gathers */
+#define MASKED(op, w, name, feature)                                                                                   \
+    VEX(66, 0F38, op, w##L0, none, v##name, AVX, feature, V_NDS) VEX(66, 0F38, op, w##L1, none, y##name, AVX, feature, V_NDS)
+#define GATHER(op, w, name)                                                                                            \
+    VEX(66, 0F38, op, w##L0, none, vgather_##name, AVX, AVX2, V_NDS | V_VSIB) VEX(66, 0F38, op, w##L1, none, ygather_##name, AVX, AVX2, V_NDS | V_VSIB)
+MASKED(0x2c, W0, maskload_d, AVX) MASKED(0x2d, W0, maskload_q, AVX) MASKED(0x2e, W0, maskstore_d, AVX) MASKED(0x2f, W0, maskstore_q, AVX)
+MASKED(0x8c, W0, maskload_d, AVX2) MASKED(0x8c, W1, maskload_q, AVX2) MASKED(0x8e, W0, maskstore_d, AVX2) MASKED(0x8e, W1, maskstore_q, AVX2)
+GATHER(0x90, W0, dd) GATHER(0x90, W1, dq) GATHER(0x91, W0, qd) GATHER(0x91, W1, qq)
+GATHER(0x92, W0, dd) GATHER(0x92, W1, dq) GATHER(0x93, W0, qd) GATHER(0x93, W1, qq)
+#undef X_ONLY
+#undef AVXI
+#undef AVXF
+#undef AVX2W
+#undef Y_ONLY
+#undef LOGIC
+#undef SHI
+#undef MASKED
+#undef GATHER

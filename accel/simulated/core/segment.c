@@ -329,17 +329,12 @@ void op_arpl(sim_vcpu *cpu, const struct insn *i) {
     if (!protected_mode(cpu))
         raise_ud(cpu);
     u16 src = (u16)cpu->regs[i->reg], dst;
-    u64 ea = 0;
-    if (i->flags & IF_MEM) {
-        ea = insn_ea(cpu, i);
-        mem_probe(cpu, i->seg, ea, 2, true);
-    }
     dst = read_Ew(cpu, i);
     bool adjust = sel_rpl(dst) < sel_rpl(src);
-    if (adjust) {
+    if (adjust) { /* only then is memory written */
         dst = (u16)((dst & ~3u) | sel_rpl(src));
         if (i->flags & IF_MEM)
-            st16(cpu, i, i->seg, ea, dst);
+            st16(cpu, i, i->seg, insn_ea(cpu, i), dst);
         else
             *reg16(cpu, i->rm) = dst;
     }

@@ -164,6 +164,39 @@ static inline x128 do_insertps(x128 a, u32 v, unsigned imm) {
         _mm_storeu_si128((x128 *)(void *)p, VALUE);                                                                    \
         NEXT(cpu, i);                                                                                                  \
     }
+/* A load of W bits with a slow path of its own, and a store. */
+#define GEN_LOAD_S(fullname, W, USE)                                                                                   \
+    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
+        u##W v = ld##W(cpu, i, i->seg, insn_ea(cpu, i));                                                               \
+        USE;                                                                                                           \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(fullname) {                                                                                                     \
+        const u8 *p = hit_read(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                   \
+        u##W v;                                                                                                        \
+        if (unlikely(p == NULL)) {                                                                                     \
+            slow_##fullname(cpu, i);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(&v, p, W / 8);                                                                                          \
+        USE;                                                                                                           \
+        NEXT(cpu, i);                                                                                                  \
+    }
+#define GEN_STORE_S(fullname, W, VALUE)                                                                                \
+    static NOINLINE void slow_##fullname(sim_vcpu *cpu, const struct insn *i) {                                        \
+        st##W(cpu, i, i->seg, insn_ea(cpu, i), VALUE);                                                                 \
+        NEXT(cpu, i);                                                                                                  \
+    }                                                                                                                  \
+    OP(fullname) {                                                                                                     \
+        u8 *p = hit_write(cpu, i->seg, insn_ea(cpu, i), W / 8);                                                        \
+        u##W v = VALUE;                                                                                                \
+        if (unlikely(p == NULL)) {                                                                                     \
+            slow_##fullname(cpu, i);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        memcpy(p, &v, W / 8);                                                                                          \
+        NEXT(cpu, i);                                                                                                  \
+    }
 #define GEN_LOAD_Y(fullname, ALIGN, USE)                                                                               \
     OP(fullname) {                                                                                                     \
         struct y256 y = ld256(cpu, i, i->seg, insn_ea(cpu, i), ALIGN);                                                 \

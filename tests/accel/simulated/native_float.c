@@ -2,7 +2,8 @@
  *
  * Each case has the state of x87 and SSE as an FXSAVE image, rax, the flags, memory (which rsi points to) and one
  * instruction.  Cases are read from standard input and written, changed, to standard output.  Faults arrive as signals,
- * with the state in the signal frame.  Code and memory are at the addresses that the test gives the simulated processor.
+ * with the state in the signal frame.  Code and memory are at the addresses that the test gives the simulated
+ * processor.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>

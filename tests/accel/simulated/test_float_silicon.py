@@ -51,3 +51,30 @@ def test_x87(op: str, oracle: Path, core: Core) -> None:
         if (code[0], modrm) not in ELSEWHERE:
             cases += [Case(r, code) for _ in range(12 if modrm >= 0xC0 else 60)]
     compare(oracle, core, cases)
+
+
+PACKED = {0x51: "0 1 2 3", 0x52: "0 2", 0x53: "0 2", 0x58: "0 1 2 3", 0x59: "0 1 2 3", 0x5A: "0 1 2 3", 0x5B: "0 1 2",
+          0x5C: "0 1 2 3", 0x5D: "0 1 2 3", 0x5E: "0 1 2 3", 0x5F: "0 1 2 3", 0x2A: "0 1 2 3", 0x2C: "0 1 2 3",
+          0x2D: "0 1 2 3", 0x2E: "0 1", 0x2F: "0 1", 0x7C: "1 3", 0x7D: "1 3", 0xC2: "0 1 2 3", 0xD0: "1 3",
+          0xE6: "1 2 3"}  # fmt: skip
+PREFIXES = (b"", b"\x66", b"\xf3", b"\xf2")
+SSE = {
+    f"{op:02x}-{PREFIXES[int(p)].hex() or 'np'}": (PREFIXES[int(p)] + bytes([0x0F, op]), op == 0xC2)
+    for op, prefixes in PACKED.items()
+    for p in prefixes.split()
+}
+SSE |= {f"3a{op:02x}": (b"\x66\x0f\x3a" + bytes([op]), True) for op in (0x08, 0x09, 0x0A, 0x0B, 0x40, 0x41)}
+
+
+@pytest.mark.parametrize("name", sorted(SSE))
+def test_sse(name: str, oracle: Path, core: Core) -> None:
+    r = random.Random(f"sse {name}")
+    opcode, immediate = SSE[name]
+    cases = []
+    for _ in range(80):
+        registers = 0xC0 if name in ("2a-f3", "2a-f2") else 0xC1  # of the general registers, rax is part of a case
+        code = opcode + bytes([r.choice((registers, registers, 0xC0, 0x06))])
+        if immediate:
+            code += bytes([r.choice((r.randrange(16), r.randrange(256), 0xFF, 0x31))])
+        cases.append(Case(r, code))
+    compare(oracle, core, cases)

@@ -260,6 +260,24 @@ def test_same_as_qemu(bench: Timer, both: Callable[..., None], qemu: Callable[..
     both(bench, accesses, machine=qemu())
 
 
+def test_who_polls_out2_does_not_miss_the_time_of_a_gap(bench: Timer) -> None:
+    """The guest reads the clock after every read that shows no change; the host takes it away before the last one."""
+    bench.outb(0x61, 1)
+    bench.outb(0x43, 0xB0)
+    bench.outb(0x42, 0xA9)
+    bench.outb(0x42, 0x04)  # 1 ms
+    clock = bench.clock
+    for _ in range(10):
+        clock.step(2_000)
+        assert not bench.inb(0x61) & 0x20
+    clock.step(5_000_000)
+    assert not bench.inb(0x61) & 0x20  # as it was before the gap: the guest looks at its clock again
+    clock.step(2_000)
+    assert bench.inb(0x61) & 0x20
+    clock.step(5_000_000)
+    assert bench.inb(0x61) & 0x20
+
+
 def test_port_61_same_as_qemu(bench: Timer, both: Callable[..., None]) -> None:
     """Gate, speaker and OUT2; not compared: the refresh toggle, and the NMI enables that QEMU does not keep."""
     dice = random.Random(61)

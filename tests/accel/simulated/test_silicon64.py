@@ -1,0 +1,51 @@
+"""A short run of the comparison with this host's processor; the long one is run_silicon.py."""
+
+import os
+import platform
+import re
+import shutil
+
+import pytest
+
+if platform.machine() != "x86_64" or shutil.which("gcc") is None:
+    pytest.skip("needs an x86-64 host with gcc: the processor itself is the reference", allow_module_level=True)
+
+import run_silicon
+
+CASES = int(os.environ.get("QOM_SILICON_CASES", "100000"))
+SEED = int(os.environ.get("QOM_SILICON_SEED", "1"))
+
+pytestmark = pytest.mark.slow
+
+
+def test_same_as_silicon(capsys: pytest.CaptureFixture[str]) -> None:
+    program = run_silicon.build()
+    table = run_silicon.write_table(program, run_silicon.BUILD / "templates")
+    assert table.templates > 10000
+    text = run_silicon.run(program, table.path, SEED, 0, CASES, timeout=600)
+    with capsys.disabled():
+        print(f" [seed {SEED}: {text.splitlines()[-1]}]", end="")
+    failures = [run_silicon.explain(line) for line in text.splitlines() if line.startswith("FAIL ")]
+    assert not failures, f"seed {SEED}:\n" + "\n".join(failures[:20])
+    assert f"DONE seed {SEED}: {CASES} cases of" in text
+
+
+def test_the_processor_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """What differs between two runs on the processor cannot be compared with it: nothing does."""
+    program = run_silicon.build()
+    table = run_silicon.write_table(program, run_silicon.BUILD / "templates-of-host", of_host=True)
+    text = run_silicon.run(program, table.path, SEED, 0, CASES // 5, "--self", timeout=600)
+    assert text.splitlines()[-1].endswith("0 differ in 0 templates"), text[-2000:]
+
+
+def test_a_wrong_result_is_found() -> None:
+    """The comparison can fail: RDTSC, which no two runs agree on."""
+    program = run_silicon.build()
+    path = run_silicon.BUILD / "one"
+    path.write_text("rdtsc 0 1 0 49 0 0 0 -1 -1 0 0 0 8 0 0 0 8\n")
+    text = run_silicon.run(program, path, SEED, 0, 300, timeout=60)
+    assert text.count("FAIL ") == 3
+    wrong = re.search(r"SUM rdtsc (\d+) of 300", text)
+    assert wrong and int(wrong.group(1)) > 250  # some have LOCK and are #UD
+    line = next(line for line in text.splitlines() if line.startswith("FAIL "))
+    assert "rax" in run_silicon.explain(line) and "rdtsc" in run_silicon.explain(line)
