@@ -16,6 +16,7 @@ import sys
 import time
 import timeit
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import loops
@@ -31,13 +32,19 @@ SLOW_BOOT = {"qom kvm"}  # where a kernel emulates, SeaBIOS takes most of a minu
 FIRST_LOOPS = {"qom kvm"}  # there, the loops of 64-bit code say nothing that the first loops do not
 
 
+def runner(peer: Peer, loop: loops.Loop) -> Callable[[bytes], Time]:
+    """What runs an image of `loop`."""
+    if loop in loops.SEVERAL:
+        return partial(peer.run_several, loops.TOGETHER.processors)
+    return peer.run_ports if loop in loops.PORTS else peer.run_rom
+
+
 PREFIXES = {"M": 1e-6, "k": 1e-3}
 
 
 def measure_loop(peers: list[Peer], loop: loops.Loop, rounds: int, seconds: float) -> Row:
     """Speed of one loop on every peer, in the loop's unit."""
-    ports = loop in loops.PORTS
-    runners: dict[str, Callable[[bytes], Time]] = {p.name: p.run_ports if ports else p.run_rom for p in peers}
+    runners: dict[str, Callable[[bytes], Time]] = {peer.name: runner(peer, loop) for peer in peers}
     scale = loop.amount * PREFIXES[loop.unit[0]]
     row = Row(loop.name, loop.text, loop.unit, higher_is_better=True)
     length: dict[str, int] = {}
@@ -145,7 +152,7 @@ def main() -> int:
     for peer in peers:
         if isinstance(peer, Ours) and peer.accelerator == "simulated" and options.only != "devices":
             check_counts(peer)
-    for loop in (*loops.COUNTED, *loops.OTHERS, *loops.PORTS):
+    for loop in (*loops.COUNTED, *loops.OTHERS, *loops.SEVERAL, *loops.PORTS):
         if options.only in loop.name:
             print(f"{loop.name} ...", file=sys.stderr)
             runners = [peer for peer in peers if loop.guest == "loop" or peer.name not in FIRST_LOOPS]

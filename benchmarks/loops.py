@@ -20,7 +20,8 @@ class Loop:
     """One measured loop.
 
     name: of its row.  which: its number in its image.  amount: what one round is, in `unit`s before their prefix.
-    text: what it does.  guest: the image, without ".bin".
+    text: what it does.  guest: the image, without ".bin".  processors: how many it needs.
+    by_wall: the time on the wall counts, not that of the processors.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Loop:
     text: str
     unit: str = "M instr/s"
     guest: str = "loop"
+    processors: int = 1
+    by_wall: bool = False
 
 
 REGISTERS = Loop("registers", 0, 10, "ten register instructions")
@@ -71,6 +74,10 @@ OTHERS = (
     _long(17, "written code", 1, "k/s", "a function of seven instructions written, then called"),
 )
 """Loops that are measured by something else."""
+ALONE = Loop("one processor", 20, 9, "loads, stores and arithmetic, time on the wall", INSTRUCTIONS, "loop64", 1, True)
+TOGETHER = Loop("two processors", 21, 18, "the same on two at once", INSTRUCTIONS, "loop64", 2, True)
+SEVERAL = (ALONE, TOGETHER)
+"""Loops that need a whole machine with several processors."""
 
 
 def image(loop: Loop, rounds: int) -> bytes:
@@ -84,12 +91,16 @@ class Unmeasurable(Exception):
     """Runs of different length take the same time."""
 
 
+def _time(loop: Loop, took: Time) -> float:
+    return took.wall if loop.by_wall else took.processor
+
+
 def calibrate(run: Callable[[bytes], Time], loop: Loop, seconds: float) -> int:
     """Rounds that take about `seconds` more than one round does."""
-    base = run(image(loop, 1)).processor
+    base = _time(loop, run(image(loop, 1)))
     rounds = 1000
     while rounds < ROUNDS_MAX:
-        took = run(image(loop, rounds)).processor - base
+        took = _time(loop, run(image(loop, rounds))) - base
         if took >= seconds / 4:
             return min(ROUNDS_MAX, max(1, int(rounds * seconds / took)))
         rounds *= 4 if took > seconds / 40 else 10
@@ -103,8 +114,8 @@ def rate(run: Callable[[bytes], Time], loop: Loop, rounds: int, tries: int = 5) 
     Unmeasurable then.
     """
     for _ in range(tries):
-        short = run(image(loop, 1)).processor
-        long = run(image(loop, rounds)).processor
+        short = _time(loop, run(image(loop, 1)))
+        long = _time(loop, run(image(loop, rounds)))
         if long > short * 1.02:
             return (rounds - 1) / (long - short)
     raise Unmeasurable(f"{rounds} rounds of '{loop.name}' take no longer than one")

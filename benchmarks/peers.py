@@ -78,6 +78,14 @@ class Peer(ABC):
         """As `run_rom`, with a device at port 240h."""
         return self.run_rom(image)
 
+    def run_several(self, processors: int, image: bytes) -> Time:
+        """As `run_rom`, in a whole machine with several processors.
+
+        Raises:
+            BenchmarkError: it has no such machine.
+        """
+        raise BenchmarkError(f"{self.name}: measured with one processor only")
+
     @abstractmethod
     def boot(self, disk: Path) -> Time:
         """From the start of the process to the end of a boot sector that SeaBIOS has loaded."""
@@ -124,10 +132,16 @@ class Ours(Peer):
             return bare.vcpu.instruction_count() or 0
 
     def run_ports(self, image: bytes) -> Time:
+        return self._run_machine(image, ["-device", "benchmark-port"])
+
+    def run_several(self, processors: int, image: bytes) -> Time:
+        return self._run_machine(image, ["-smp", str(processors)])
+
+    def _run_machine(self, image: bytes, more: list[str]) -> Time:
         with tempfile.TemporaryDirectory() as folder:
             rom = Path(folder, "rom.bin")
             rom.write_bytes(image)
-            words = ["-bios", str(rom), "-device", "benchmark-port", "-chardev", "ringbuf,id=report,size=4096"]
+            words = ["-bios", str(rom), *more, "-chardev", "ringbuf,id=report,size=4096"]
             words += ["-device", "isa-debugcon,iobase=0x402,chardev=report"]
             with self._machine(words) as vm:
                 return self._finish(vm, "report", "PASS")
@@ -190,13 +204,19 @@ class Qemu(Peer):
     def why_not(self) -> str | None:
         return None if shutil.which(self.program) else f"{self.program} is not installed"
 
+    def run_several(self, processors: int, image: bytes) -> Time:
+        return self._run_image(image, ["-smp", str(processors)])
+
     def run_rom(self, image: bytes) -> Time:
+        return self._run_image(image, [])
+
+    def _run_image(self, image: bytes, more: list[str]) -> Time:
         with tempfile.TemporaryDirectory() as folder:
             rom = Path(folder, "rom.bin")
             rom.write_bytes(image)
             # The device at the measured port is a debug console that goes nowhere.
             words = ["-bios", str(rom), "-chardev", "null,id=none", "-device", "isa-debugcon,iobase=0x240,chardev=none"]
-            return self._run([*words, "-net", "none"])
+            return self._run([*words, *more, "-net", "none"])
 
     def boot(self, disk: Path) -> Time:
         words = ["-drive", f"file={disk},format=raw,if=ide,snapshot=on", "-serial", "null"]

@@ -20,8 +20,31 @@
 .set JITTED, 0x300000
 .set SMALL, 0x40000000                  # the 4 KiB pages
 .set HOLE, 0x60000000                   # nothing is there
+.set APIC_COMMAND, 0xFEE00300
+.set SECOND_STATE, 0xF000               # of the second processor: 1 it may begin, 2 it is done
+.set TOGETHER, 21                       # the loop that needs it
+.set SECOND_PAGE, 8                     # where it begins
+.set SECOND_STACK, 0x16000
+
+.macro LONG                             # to compatibility mode, by the tables at PML4
+        mov eax, PML4
+        mov cr3, eax
+        mov ecx, 0xC0000080             # EFER: LME, SCE
+        rdmsr
+        or eax, 0x101
+        wrmsr
+        mov eax, cr0
+        or eax, 0x80000022              # PG, NE, MP
+        and eax, ~0x0C                  # not EM, TS
+        mov cr0, eax
+.endm
 
         PROTECTED32
+        cmp dword ptr [WHICH], TOGETHER
+        jne 1f
+        mov dword ptr [APIC_COMMAND], 0xC4500       # INIT to all others
+        mov dword ptr [APIC_COMMAND], 0xC4600 + SECOND_PAGE # STARTUP
+1:
         DESC CODE64, 0, 0xFFFFF, 0x9B, 0xA
         DESC CODE64 + 0x08, 0, 0xFFFFF, 0x93, 0xC
         DESC CODE64 + 0x10, 0, 0xFFFFF, 0xFB, 0xC
@@ -63,16 +86,7 @@
         jz 1f
         mov eax, 0x6A0                  # and OSFXSR, OSXMMEXCPT
 1:      mov cr4, eax
-        mov eax, PML4
-        mov cr3, eax
-        mov ecx, 0xC0000080             # EFER: LME, SCE
-        rdmsr
-        or eax, 0x101
-        wrmsr
-        mov eax, cr0
-        or eax, 0x80000022              # PG, NE, MP
-        and eax, ~0x0C                  # not EM, TS
-        mov cr0, eax
+        LONG
         ljmp CODE64, offset long_mode
 
 .code64
@@ -120,7 +134,7 @@ idtr64: .word 129 * 16 - 1
         .balign 8
 loops:  .quad registers, memory, calls, branches, small_copies, large_copies, large_fills, scans
         .quad sse_copies, sse_arithmetic, x87, table_walks, cr3_writes, invalidations, page_faults
-        .quad syscalls, interrupts, self_modifying, multiplications, locked
+        .quad syscalls, interrupts, self_modifying, multiplications, locked, alone, together
 loops_end:
 
         .balign 16
@@ -431,6 +445,68 @@ locked: # 6
         dec ecx
         jnz 1b
         jmp done
+
+        .balign 16
+work: # 9: ECX rounds in the 12 KiB at RDI
+        xor ebx, ebx
+1:      mov rax, qword ptr [rdi + rbx * 8]
+        add rax, rcx
+        mov qword ptr [rdi + 0x1000 + rbx * 8], rax
+        movzx edx, byte ptr [rdi + 0x2000 + rbx]
+        xor rax, rdx
+        inc ebx
+        and ebx, 0x1FF
+        dec ecx
+        jnz 1b
+        ret
+
+        .balign 16
+alone: # 9, on one processor
+        mov edi, TABLE
+        call work
+        jmp done
+
+        .balign 16
+together: # 18, nine on each of two
+        mov dword ptr [SECOND_STATE], 1
+        mov edi, TABLE
+        call work
+1:      pause
+        cmp dword ptr [SECOND_STATE], 2
+        jne 1b
+        jmp done
+
+        .org SECOND_PAGE * 0x1000
+second: # real mode, CS = second / 16: the second processor begins here
+.code16
+        xor ax, ax
+        mov ds, ax
+        lgdtd [metal_gdtr]
+        mov eax, cr0
+        or al, 1
+        mov cr0, eax
+        ljmpd CODE32, offset second32
+.code32
+second32:
+        mov eax, DATA32
+        mov ds, eax
+        mov ss, eax
+        mov esp, SECOND_STACK
+1:      pause
+        cmp dword ptr [SECOND_STATE], 1
+        jne 1b
+        mov eax, 0x0A0
+        mov cr4, eax
+        LONG
+        ljmp CODE64, offset second64
+.code64
+second64:
+        mov ecx, dword ptr [ROUNDS]
+        mov edi, TABLE + 0x4000
+        call work
+        mov dword ptr [SECOND_STATE], 2
+1:      hlt
+        jmp 1b
 
         .org WHICH
         .long 0, 0
