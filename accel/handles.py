@@ -240,6 +240,9 @@ class VmHandle(Handle):
     def memory_written(self, guest: int, size: int) -> None:
         """Somebody other than a vCPU wrote guest memory (DMA); the accelerator may hold code decoded from there."""
 
+    def writes_are_told(self) -> None:
+        """Promise, before a vCPU runs, that `memory_written` is called for every write that no vCPU makes."""
+
     # -- board-wide settings of VMX that are harmless elsewhere
 
     def set_tss_addr(self, address: int) -> None:

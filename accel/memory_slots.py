@@ -61,6 +61,8 @@ class MemorySlots(MemoryListener):
         self._watched: dict[int, tuple[RamBlock, Callable[[int, int], object]]] = {}
         self._added: list[MemorySection] = []
         self._deleted: list[MemorySection] = []
+        if wants_writes:
+            vm.writes_are_told()
 
     # -- listener
 

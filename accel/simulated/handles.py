@@ -97,6 +97,10 @@ class SimulatedVm(_CoreHandle, VmHandle):
         """Drop code decoded from there by a vCPU that is running now."""
         self.core.lib.sim_vm_memory_written(self.pointer, guest, size)
 
+    def writes_are_told(self) -> None:
+        """Spare the vCPUs comparing code with memory whenever they enter the guest."""
+        self.core.lib.sim_vm_writes_are_told(self.pointer)
+
 
 class SimulatedVcpu(_CoreHandle, VcpuHandle):
     """A vCPU of the core and its run page."""

@@ -29,7 +29,7 @@ class RecordingVm:
         self.slots: dict[int, tuple[int, int, int, int]] = {}  # number -> guest, size, host, flags
         self.dirty: dict[int, bytes] = {}
         self.written: list[tuple[int, int]] = []
-        self.inside = False
+        self.inside = self.promised = False
         self.changed_outside = 0
 
     def check_extension(self, name: str) -> int:
@@ -50,6 +50,9 @@ class RecordingVm:
 
     def memory_written(self, guest: int, size: int) -> None:
         self.written.append((guest, size))
+
+    def writes_are_told(self) -> None:
+        self.promised = True
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -179,6 +182,7 @@ def test_user_spaces_writes_are_told_where_the_guest_sees_them(root: Region) -> 
     vm, space, _ = follow(root, wants_writes=True)
     space.write_bytes(0x21FFE, b"1234")
     assert sorted(vm.written) == [(0x11FFE, 2), (0x21FFE, 4)]
+    assert vm.promised and not follow(Region("root", 0x1000))[0].promised
 
 
 def test_removing_the_listener_removes_every_slot_and_watcher(root: Region) -> None:

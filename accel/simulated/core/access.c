@@ -342,10 +342,10 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
     return size;
 }
 
-struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page, bool *large) {
+struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page, u32 *flags) {
     struct tlb_info *t = tlb_get(cpu, lin, ACCESS_EXEC, access_level(cpu));
     *gpa_page = t->gpa;
-    *large = (t->flags & TI_LARGE) != 0;
+    *flags = t->flags;
     *host_page = t->slot ? slot_host(t->slot, t->gpa) : NULL;
     return t->slot;
 }

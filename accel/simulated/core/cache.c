@@ -231,7 +231,7 @@ void code_messages(sim_vcpu *cpu) {
                 for (unsigned v = 0; v < MAX_VCPUS; v++)
                     if (cpu->vm->vcpus[v] && cpu->vm->vcpus[v] != cpu)
                         post(cpu->vm->vcpus[v], MSG_DROP, gpa, PAGE_SIZE);
-        } else if (end - gpa > 64 * PAGE_SIZE)
+        } else if (end - gpa > ((u64)1 << 28))
             code_flush(cpu);
         else
             for (u64 page = gpa & PAGE_MASK; page < end; page += PAGE_SIZE)
@@ -248,8 +248,9 @@ static struct slot *locate(sim_vcpu *cpu, u64 lin, u64 *gpa, const u8 **host) {
     struct slot *slot;
     u64 page;
     const u8 *host_page;
-    bool large;
-    slot = fetch_page(cpu, lin, &page, &host_page, &large);
+    u32 flags;
+    struct code_map *map = &cpu->code_map[cpu->cpl == 3];
+    slot = fetch_page(cpu, lin, &page, &host_page, &flags);
     if (unlikely(!slot)) {
         cpu->exit.gpa = page | (lin & 0xfff);
         cpu->exit.write = 2;
@@ -259,9 +260,10 @@ static struct slot *locate(sim_vcpu *cpu, u64 lin, u64 *gpa, const u8 **host) {
     }
     *gpa = page | (lin & 0xfff);
     *host = host_page + (lin & 0xfff);
-    *code_page_word(cpu, lin) |= code_page_bit(lin);
-    if (large)
-        cpu->code_regions |= code_region_bit(lin);
+    *code_page_word(map, lin) |= code_page_bit(lin);
+    if (flags & TI_LARGE)
+        map->regions |= code_region_bit(lin);
+    map->local |= !(flags & TI_GLOBAL);
     return slot;
 }
 

@@ -28,6 +28,8 @@ long sim_vm_ioctl(sim_vm *vm, unsigned long request, uintptr_t arg);
 /* User space wrote guest memory itself (DMA): drop code decoded from there.  Only a vCPU that is inside KVM_RUN at that
  * moment needs to be told; a vCPU checks its code against memory whenever it enters KVM_RUN. */
 void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size);
+/* Before the first KVM_RUN: user space is going to tell every write of its own, so that vCPUs need not check. */
+void sim_vm_writes_are_told(sim_vm *vm);
 
 /* RDRAND and RDSEED of the vCPUs made from now on: numbers that follow from the seed, instead of the system's. */
 void sim_vm_seed(sim_vm *vm, uint64_t seed);

@@ -449,6 +449,16 @@ struct jc_entry {
     struct block *block;
 };
 
+/* Which translations the links and jump cache entries of a privilege rest on. */
+struct code_map {
+    u64 count;     /* of changes: map_gen without its context */
+    u64 pages[16]; /* filter: linear pages they lead to */
+    u64 regions;   /* the same for GiBs that hold such pages within large ones */
+    bool local;    /* some of these pages are not global */
+};
+#define MAP_CONTEXT 0xffffu
+#define MAP_USER    0x0008u /* of the context: CPL 3 */
+
 struct dtr {
     u64 base;
     u32 limit;
@@ -498,10 +508,9 @@ struct sim_vcpu {
 
     /* engine, cold */
     jmp_buf jmp;
-    struct code_cache *cache; /* cache.c */
-    u32 epoch;                /* bumped at every KVM_RUN: blocks compare their bytes before the next use */
-    u64 code_pages[16];       /* filter: linear pages that links and jump cache entries of this map_gen lead to */
-    u64 code_regions;         /* the same for GiBs that hold such pages within large ones */
+    struct code_cache *cache;    /* cache.c */
+    u32 epoch;                   /* bumped at every KVM_RUN: blocks compare their bytes before the next use */
+    struct code_map code_map[2]; /* [0] supervisor, [1] user */
     struct walk_memo walk_memo[64];
     u64 slow_writes; /* page_bit() of pages written off the inline path since code_messages() */
     u32 pauses;      /* PAUSE instructions */
@@ -580,6 +589,7 @@ struct slot {
 
 struct sim_vm {
     sim_system *system;
+    bool writes_are_told; /* set before the first KVM_RUN */
     pthread_mutex_t lock; /* slots, vcpus, pausing: vm.c */
     pthread_cond_t resumed;
     u32 pause;       /* threads that want all vCPUs out of the guest */
@@ -621,15 +631,21 @@ void cpu_mode_changed(sim_vcpu *cpu);
 /* After any change of TF, shadow, guest_debug, dr7: recomputes EV_STEP.  (cpu_set_eflags calls it.) */
 void update_step(sim_vcpu *cpu);
 /* rip -> block may mean something else from now on. */
-#define MAP_CONTEXT 0xffffu
-static inline void map_changed(sim_vcpu *cpu) {
-    cpu->map_gen += MAP_CONTEXT + 1;
-    memset(cpu->code_pages, 0, sizeof cpu->code_pages);
-    cpu->code_regions = 0;
+static inline void map_changed_for(sim_vcpu *cpu, unsigned user) {
+    struct code_map *map = &cpu->code_map[user];
+    u64 count = map->count + MAP_CONTEXT + 1;
+    memset(map, 0, sizeof *map);
+    map->count = count;
+    if (user == ((cpu->map_gen & MAP_USER) != 0))
+        cpu->map_gen = count | (cpu->map_gen & MAP_CONTEXT);
 }
-static inline u64 *code_page_word(sim_vcpu *cpu, u64 lin) {
+static inline void map_changed(sim_vcpu *cpu) {
+    map_changed_for(cpu, 0);
+    map_changed_for(cpu, 1);
+}
+static inline u64 *code_page_word(struct code_map *map, u64 lin) {
     u64 page = lin >> PAGE_SHIFT;
-    return &cpu->code_pages[(page ^ page >> 10) / 64 % 16];
+    return &map->pages[(page ^ page >> 10) / 64 % 16];
 }
 static inline u64 code_page_bit(u64 lin) {
     u64 page = lin >> PAGE_SHIFT;
@@ -638,8 +654,11 @@ static inline u64 code_page_bit(u64 lin) {
 static inline u64 code_region_bit(u64 lin) { return (u64)1 << ((lin >> 30) % 64); }
 /* The translation of one linear page goes: has code been found by it? */
 static inline void map_page_changed(sim_vcpu *cpu, u64 lin) {
-    if ((*code_page_word(cpu, lin) & code_page_bit(lin)) || (cpu->code_regions & code_region_bit(lin)))
-        map_changed(cpu);
+    for (unsigned user = 0; user < 2; user++) {
+        struct code_map *map = &cpu->code_map[user];
+        if ((*code_page_word(map, lin) & code_page_bit(lin)) || (map->regions & code_region_bit(lin)))
+            map_changed_for(cpu, user);
+    }
 }
 static inline bool ip_ok(const sim_vcpu *cpu, u64 ip) { return ip + cpu->ip_bias <= cpu->ip_limit; }
 /* Recompute fbase, rmax, wmax of one segment (also called for all by cpu_mode_changed). */
@@ -715,9 +734,9 @@ unsigned mem_span(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
 u64 sys_read(sim_vcpu *cpu, u64 lin, unsigned size);
 void sys_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value);
 void sys_probe(sim_vcpu *cpu, u64 lin, unsigned size, bool write);
-/* Code fetch: where the linear page lies, and whether within a large one.  Raises #PF (instruction fetch).  Returns the
- * slot, NULL when there is no RAM. */
-struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page, bool *large);
+/* Code fetch: where the linear page lies, and its TI_*.  Raises #PF (instruction fetch).  Returns the slot, NULL when
+ * there is no RAM. */
+struct slot *fetch_page(sim_vcpu *cpu, u64 lin, u64 *gpa_page, const u8 **host_page, u32 *flags);
 struct slot *vm_slot(sim_vm *vm, u64 gpa);      /* the slot containing gpa, or NULL */
 void tlb_flush(sim_vcpu *cpu, bool global_too); /* also bumps map_gen */
 void tlb_flush_page(sim_vcpu *cpu, u64 lin);

@@ -156,8 +156,10 @@ long vcpu_run(sim_vcpu *cpu) {
     }
     pthread_mutex_lock(&cpu->guest_lock);
     atomic_store(&cpu->in_guest, 1);
-    cpu->epoch++;
-    map_changed(cpu); /* user space may have written code: the way into every block is a comparison */
+    if (!cpu->vm->writes_are_told) { /* user space may have written code: the way into every block is a comparison */
+        cpu->epoch++;
+        map_changed(cpu);
+    }
     sys_state(cpu)->debug_icount = cpu->icount;
     complete_user_exit(cpu);
     run->exit_reason = KVM_EXIT_UNKNOWN;

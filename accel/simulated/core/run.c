@@ -9,7 +9,6 @@
 #include "ops.h"
 
 /* map_gen's context, besides bits of code_key */
-#define MAP_USER 0x008u
 #define MAP_FLAT 0x010u
 
 u32 cpu_eflags(const sim_vcpu *cpu) { return cpu->eflags | get_arith_flags(cpu) | FL_1; }
@@ -74,7 +73,7 @@ void cpu_mode_changed(sim_vcpu *cpu) {
      * round.  With another, its base and limit may have changed. */
     u64 context = key | (flat ? MAP_FLAT : 0) | (cpu->cpl == 3 ? MAP_USER : 0);
     bool same = flat && (cpu->map_gen & MAP_FLAT);
-    cpu->map_gen = (cpu->map_gen & ~(u64)MAP_CONTEXT) | context;
+    cpu->map_gen = cpu->code_map[cpu->cpl == 3].count | context;
     if (!same)
         map_changed(cpu);
 }
@@ -101,7 +100,8 @@ void update_step(sim_vcpu *cpu) {
         atomic_fetch_or(&cpu->stop, EV_STEP);
     } else {
         cpu->code_key &= ~KEY_STEP;
-        atomic_fetch_and(&cpu->stop, ~EV_STEP);
+        if (atomic_load_explicit(&cpu->stop, memory_order_relaxed) & EV_STEP) /* nobody else sets it */
+            atomic_fetch_and(&cpu->stop, ~EV_STEP);
     }
 }
 

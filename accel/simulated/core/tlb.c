@@ -41,7 +41,9 @@ void tlb_flush(sim_vcpu *cpu, bool global_too) {
     }
     if (global_too)
         sys_state(cpu)->large_pages = 0;
-    map_changed(cpu);
+    for (unsigned user = 0; user < 2; user++)
+        if (global_too || cpu->code_map[user].local)
+            map_changed_for(cpu, user);
 }
 
 static void drop_page(sim_vcpu *cpu, u64 lin) {

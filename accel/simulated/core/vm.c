@@ -307,7 +307,28 @@ static long get_dirty_log(sim_vm *vm, const struct kvm_dirty_log *log) {
     return result;
 }
 
-void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size) { code_invalidate_all(vm, gpa, size); }
+/* Has code been decoded from there? */
+static bool range_marked(sim_vm *vm, u64 gpa, u64 size) {
+    for (unsigned n = 0; n < vm->nslots; n++) {
+        struct slot *s = vm->slots[n];
+        u64 from = gpa > s->gpa ? gpa : s->gpa, to = gpa + size < s->gpa + s->size ? gpa + size : s->gpa + s->size;
+        for (u64 page = from & PAGE_MASK; page < to; page += PAGE_SIZE)
+            if (atomic_load(slot_code(s, page)))
+                return true;
+    }
+    return false;
+}
+
+void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size) {
+    pthread_mutex_lock(&vm->lock);             /* the slots hold still */
+    atomic_thread_fence(memory_order_seq_cst); /* a vCPU marks first, then compares what it decoded with memory */
+    bool marked = range_marked(vm, gpa, size);
+    pthread_mutex_unlock(&vm->lock);
+    if (marked)
+        code_invalidate_all(vm, gpa, size);
+}
+
+void sim_vm_writes_are_told(sim_vm *vm) { vm->writes_are_told = true; }
 
 static long enable_cap(sim_vm *vm, const struct kvm_enable_cap *c) {
     if (c->flags || c->cap != KVM_CAP_X86_USER_SPACE_MSR || (c->args[0] & ~(u64)USER_MSR_REASONS))

@@ -100,6 +100,21 @@ def test_user_space_rewrites_code_during_an_exit(guest: Guest) -> None:
     assert guest.get_regs().rax == 5
 
 
+def test_told_writes_are_all_that_is_looked_for(guest: Guest) -> None:
+    _core.lib.sim_vm_writes_are_told(guest.vm)
+    loop = b"\xb0\x11\xe6\x80\xeb\xfa"  # mov al, 11h ; out 80h, al ; jmp back
+    guest.write(CODE, loop)
+    guest.set_regs(rip=CODE, rflags=2, rsp=0x30000, rax=0)
+    for _ in range(3):
+        assert guest.run() == abi.KVM_EXIT_IO
+    guest.write(CODE, loop.replace(b"\x11", b"\x22"))
+    assert guest.run() == abi.KVM_EXIT_IO and guest.get_regs().rax == 0x11
+    _core.lib.sim_vm_memory_written(guest.vm, DATA, 0x1000)  # no code is there
+    assert guest.run() == abi.KVM_EXIT_IO and guest.get_regs().rax == 0x11
+    _core.lib.sim_vm_memory_written(guest.vm, CODE + 1, 1)
+    assert guest.run() == abi.KVM_EXIT_IO and guest.get_regs().rax == 0x22
+
+
 def test_instruction_over_a_page_boundary(guest: Guest) -> None:
     # mov eax, imm32 with its last two bytes on the next page, which the guest then writes
     at = CODE + 0x1000 - 3
