@@ -131,10 +131,19 @@ def machine(config: MachineConfig, program: str, *, inert: bool = False) -> Iter
         vm.close()
 
 
-def run(config: MachineConfig, program: str, dump_into: str | None = None, *, watch: bool = False) -> int:
+def run(
+    config: MachineConfig,
+    program: str,
+    dump_into: str | None = None,
+    *,
+    watch: bool = False,
+    exits: bool = False,
+    picture: str | None = None,
+) -> int:
     """Build the machine and run it; its exit status.
 
     dump_into: a file to write the machine into at its end.  watch: exchange the code of devices whose source changes.
+    exits: show the exits per reason and device while it runs.  picture: a file for them as an SVG at the end.
     """
     from qom.config.write import dumps, format_of
 
@@ -144,7 +153,12 @@ def run(config: MachineConfig, program: str, dump_into: str | None = None, *, wa
             from qom.vm.reload import SourceWatch
 
             SourceWatch(vm, lambda line: print(f"{program}: {line}", file=sys.stderr, flush=True))
-        status = vm.run()
+        with contextlib.ExitStack() as around:
+            if exits or picture is not None:
+                from qom.cli.exits import watching_exits
+
+                around.enter_context(watching_exits(vm, table=exits, picture=picture))
+            status = vm.run()
         if dump_into is not None:
             Path(dump_into).write_text(dumps(vm.dump(), format, vm.registry), encoding="utf-8")
         return status

@@ -1,6 +1,7 @@
 """A machine shown to people: as text, and as pictures that need nothing but a browser.
 
-Four views, each both ways: the composition tree, the buses and what sits on them, the memory map, the interrupt wiring.
+Four views, each both ways: the composition tree, the buses and what sits on them, the memory map, the interrupt wiring;
+and the exits of a machine that runs (qom.vm.exits), as a table and as a picture.
 Every function takes what is there and changes nothing; call them with the machine lock held, or while the machine
 stands still.  The pictures are complete SVG documents, legible on light and dark backgrounds, and equal for equal machines.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from qom.show.bus_picture import bus_svg
 from qom.show.buses import bus_text
 from qom.show.difference import Difference, Portrait, diff, portrait
+from qom.show.exits import exits_svg, exits_text
 from qom.show.memory import memory_text
 from qom.show.memory_picture import memory_svg
 from qom.show.svg import Svg
@@ -27,6 +29,8 @@ __all__ = [
     "bus_svg",
     "bus_text",
     "diff",
+    "exits_svg",
+    "exits_text",
     "memory_svg",
     "memory_text",
     "portrait",

@@ -1,7 +1,8 @@
 """`qom run`: build the machine in a file and run it; with `--dump FILE`, write it as a file as it is at its end.
 
 With `--watch`, a device whose source file is edited gets its new code while the machine runs (qom/vm/reload.py), told in
-one line on standard error.
+one line on standard error.  With `--exits`, the exits per reason and device are shown as a table while it runs, and with
+`--exits-svg FILE` as a picture at the end.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ PROGRAM = "qom"
 def main(argv: list[str]) -> int:
     """The command; `argv` without its name."""
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "-help", "--help")):
-        raise ConfigError("run: no file: expected qom run FILE [--dump FILE] [--watch] [system options]")
+        own = "[--dump FILE] [--watch] [--exits] [--exits-svg FILE]"
+        raise ConfigError(f"run: no file: expected qom run FILE {own} [system options]")
     if argv[0].startswith("-"):
         print(usage("qom run FILE"))
         return 0
     into, argv = value_of(argv, "--dump")
-    watch = "--watch" in argv
-    argv = [word for word in argv if word != "--watch"]
+    picture, argv = value_of(argv, "--exits-svg")
+    watch, exits = "--watch" in argv, "--exits" in argv
+    argv = [word for word in argv if word not in ("--watch", "--exits")]
     line = file_and_options(argv)
     if line.help_for is not None:
         return answer(line.help_for)
-    return run(line.builder.finish(), PROGRAM, dump_into=into, watch=watch)
+    return run(line.builder.finish(), PROGRAM, dump_into=into, watch=watch, exits=exits, picture=picture)
