@@ -29,7 +29,8 @@ PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": main_module
          " did you mean 'isa-serial'?"),
         ("qom-system-x86_64", ["-readconfig", "/no/such/file"], "/no/such/file: cannot be read: No such file or directory"),
         ("qom", ["rum"], "unknown command 'rum'; did you mean 'run'?; `qom help` lists them"),
-        ("qom", ["run"], "run: no file: expected qom run FILE [--dump FILE] [--watch] [system options]"),
+        ("qom", ["run"], "run: no file: expected qom run FILE [--dump FILE] [--watch] [--exits] [--exits-svg FILE]"
+         " [system options]"),
         ("qom", ["run", "nosuch.tml"], "nosuch.tml: cannot be read: No such file or directory"),
         ("qom", ["run", "."], ".: cannot be read: it is a directory: expected a file"),
         ("qom", ["--no-plugin", "types"], "--no-plugin: unknown option; did you mean 'no-plugins' or 'plugin' or 'plugins'?"),

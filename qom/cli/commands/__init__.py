@@ -19,7 +19,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "run": Command(
-        "FILE [--dump FILE] [--watch] [system options]",
+        "FILE [--dump FILE] [--watch] [--exits] [--exits-svg FILE] [system options]",
         "build the machine in the file and run it; write what it became; reload devices whose source changes",
     ),
     "check": Command("FILE... [--var NAME=VALUE] [--json]", "find everything wrong with machine files; build nothing"),
