@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import loops
 from benchmarks.devices import DEVICES, measure_devices
+from benchmarks.linux import measure_linux
 from benchmarks.peers import BenchmarkError, Bochs, Ours, Peer, Qemu, Time
 from benchmarks.report import Row, table
 from plugins.firmware import find_seabios
@@ -160,6 +161,9 @@ def main() -> int:
     if options.only in "boot" and find_seabios() is not None:
         print("boot ...", file=sys.stderr)
         rows += measure_boot(peers, options.rounds)
+    if options.only in "linux":
+        print("linux ...", file=sys.stderr)
+        rows += measure_linux([peer for peer in peers if peer.name not in FIRST_LOOPS], min(options.rounds, 3))
     device_rows: list[Row] = []
     if options.only in "devices":
         print("devices ...", file=sys.stderr)

@@ -90,6 +90,14 @@ class Peer(ABC):
     def boot(self, disk: Path) -> Time:
         """From the start of the process to the end of a boot sector that SeaBIOS has loaded."""
 
+    def linux(self, kernel: Path, initrd: Path, command_line: str, end: str) -> Time:
+        """Start a Linux kernel; its last words on the serial port must have `end` in them.
+
+        Raises:
+            BenchmarkError: it cannot, or they have not.
+        """
+        raise BenchmarkError(f"{self.name}: starts no kernel by itself")
+
     def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes] | None:
         """How a process holds a machine with the devices of a `-readconfig` file, which does not run.
 
@@ -157,6 +165,10 @@ class Ours(Peer):
             self.name, [sys.executable, "-m", "qom.cli.system", *words, "-nodefaults", "-no-reboot", "-m", "64"]
         )
 
+    def linux(self, kernel: Path, initrd: Path, command_line: str, end: str) -> Time:
+        command = [sys.executable, "-m", "qom.cli.system", "-accel", self.accelerator]
+        return _linux(self.name, command, kernel, initrd, command_line, end)
+
     def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
         words = [*HELD, "-accel", self.accelerator, "-readconfig", str(devices)]
         return [sys.executable, "-m", "benchmarks.devices", *words], b"", b"built\n", b""
@@ -221,6 +233,9 @@ class Qemu(Peer):
     def boot(self, disk: Path) -> Time:
         words = ["-drive", f"file={disk},format=raw,if=ide,snapshot=on", "-serial", "null"]
         return self._run([*words, "-bios", str(find_seabios())])
+
+    def linux(self, kernel: Path, initrd: Path, command_line: str, end: str) -> Time:
+        return _linux(self.name, [self.program, "-accel", "tcg"], kernel, initrd, command_line, end)
 
     def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
         words = [*HELD, "-display", "none", "-accel", "tcg", "-qmp", "stdio", "-readconfig", str(devices)]
@@ -297,7 +312,19 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPYCACHEPREFIX": str(BYTECODE)}
 
 
-def _process(name: str, command: list[str]) -> Time:
+def _linux(name: str, command: list[str], kernel: Path, initrd: Path, command_line: str, end: str) -> Time:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "serial")
+        words = ["-M", "pc", "-m", "512", "-display", "none", "-nodefaults", "-no-reboot", "-serial", f"file:{log}"]
+        words += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", command_line]
+        took = _process(name, [*command, *words], 0)
+        said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not any(end in line for line in said[-5:]):
+        raise BenchmarkError(f"{name}: the kernel's last words are: {' / '.join(said[-3:]) or 'none'}")
+    return took
+
+
+def _process(name: str, command: list[str], success: int = QEMU_SUCCESS) -> Time:
     begin = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
@@ -312,7 +339,7 @@ def _process(name: str, command: list[str]) -> Time:
         said = errors.read().decode("utf-8", "replace").strip()
     if child.returncode == -signal.SIGKILL:
         raise BenchmarkError(f"{name}: no end within {SECONDS} s")
-    if child.returncode != QEMU_SUCCESS:
+    if child.returncode != success:
         raise BenchmarkError(f"{name}: exit status {child.returncode}: {said}")
     return Time(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import loops, observers
+from benchmarks import linux, loops, observers
 from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measure_objects
 from benchmarks.devices import Cost, cost, description, measure_devices
 from benchmarks.peers import BenchmarkError, Ours, Peer, Qemu, Time
@@ -129,6 +129,38 @@ def test_a_peer_that_fails_to_boot_has_a_reason_and_no_samples() -> None:
     assert (whole.samples, whole.missing) == ({"one": [1.0, 1.0]}, {"two": "two: exit status 7: no disk"})
     assert cost.samples == {"one": [0.5, 0.5]}
     assert (inside.samples, inside.missing) == ({}, {})
+
+
+def test_a_kernel_that_ends_otherwise_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Boots(Fake):
+        def linux(self, kernel: Path, initrd: Path, command_line: str, end: str) -> Time:
+            assert (kernel, command_line, end) == (Path("k"), "console=ttyS0 panic=-1", "reboot: Power down")
+            return Time(3.0, 2.0)
+
+    monkeypatch.setattr(linux, "prepare", lambda flavour, folder: linux.Boot(flavour, Path("k"), Path("i")))
+    wall, cost = linux.measure_linux([Boots("one"), Fake("two")], 2, ("cloud-amd64",))
+    assert (wall.samples, cost.samples) == ({"one": [3.0, 3.0]}, {"one": [2.0, 2.0]})
+    assert wall.missing == {"two": "two: starts no kernel by itself"}
+
+
+def test_a_kernel_that_cannot_be_had_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(flavour: str, folder: Path) -> linux.Boot:
+        raise BenchmarkError(f"no {flavour}")
+
+    monkeypatch.setattr(linux, "prepare", nothing)
+    wall, cost = linux.measure_linux([Fake("one")], 1, ("amd64",))
+    assert (wall.missing, wall.samples, cost.samples) == ({"one": "no amd64"}, {}, {})
+
+
+def test_processors_are_compared_on_the_wall() -> None:
+    class Two(Fake):
+        def run_several(self, processors: int, image: bytes) -> Time:
+            assert processors == 2
+            return Time(1.0 + rounds_of(image) / 1e6, 0.0)
+
+    row = measure_loop([Two("two"), Fake("one")], loops.TOGETHER, 1, 0.1)
+    assert row.samples == {"two": [pytest.approx(18.0)]}
+    assert row.missing == {"one": "one: measured with one processor only"}
 
 
 def test_devices_are_the_same_for_both() -> None:
