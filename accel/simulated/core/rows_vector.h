@@ -285,3 +285,9 @@ GATHER(0x92, W0, dd) GATHER(0x92, W1, dq) GATHER(0x93, W0, qd) GATHER(0x93, W1, 
 #undef SHI
 #undef MASKED
 #undef GATHER
+
+/* ---- SSE4.2 string compares ---- */
+LEG(66, 0F3A, 0x60, pcmpestrm_r, pcmpestrm_m, SSE, SSE42, V_IMM) LEG(66, 0F3A, 0x61, pcmpestri_r, pcmpestri_m, SSE, SSE42, V_IMM)
+LEG(66, 0F3A, 0x62, pcmpistrm_r, pcmpistrm_m, SSE, SSE42, V_IMM) LEG(66, 0F3A, 0x63, pcmpistri_r, pcmpistri_m, SSE, SSE42, V_IMM)
+VEX(66, 0F3A, 0x60, WIGL0, vpcmpestrm_r, vpcmpestrm_m, AVX, AVX, V_IMM) VEX(66, 0F3A, 0x61, WIGL0, pcmpestri_r, pcmpestri_m, AVX, AVX, V_IMM)
+VEX(66, 0F3A, 0x62, WIGL0, vpcmpistrm_r, vpcmpistrm_m, AVX, AVX, V_IMM) VEX(66, 0F3A, 0x63, WIGL0, pcmpistri_r, pcmpistri_m, AVX, AVX, V_IMM)
