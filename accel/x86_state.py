@@ -18,7 +18,7 @@ RESET_SELECTOR, RESET_BASE, RESET_IP = 0xF000, 0xFFFF0000, 0xFFF0
 APIC_BASE = 0xFEE00000
 APIC_BASE_BSP, APIC_BASE_ENABLE = 0x100, 0x800
 DR6_RESET, DR7_RESET = 0xFFFF0FF0, 0x400
-FCW_POWER_UP, MXCSR_RESET = 0x40, 0x1F80
+FCW_POWER_UP, MXCSR_RESET, XCR0_POWER_UP = 0x40, 0x1F80, 1
 CODE, DATA, LDT, BUSY_TSS = 11, 3, 2, 11  # descriptor types
 KERNEL_CODE, KERNEL_DATA = 0x10, 0x18  # the selectors that boot protocols name
 CR0_PE, CR0_ET, CR0_PG, CR4_PAE, EFER_LME, EFER_LMA = 0x1, 0x10, 0x8000_0000, 0x20, 0x100, 0x400
@@ -56,6 +56,16 @@ def load_power_up(vcpu: VcpuHandle, *, bootstrap: bool, listed_msrs: frozenset[i
     """
     refused: list[str] = []
     _load_common(vcpu, cr0=CR0_POWER_UP, apic_base=apic_base_at_reset(bootstrap))
+    if vcpu.check_extension("KVM_CAP_XSAVE"):  # what struct kvm_fpu lacks: the upper halves of YMM
+        area = vcpu.get_xsave()
+        for n in range(len(area.region)):
+            area.region[n] = 0  # XSTATE_BV too: every component becomes initial
+        vcpu.set_xsave(area)
+    if vcpu.check_extension("KVM_CAP_XCRS"):
+        xcrs = vcpu.get_xcrs()
+        xcrs.nr_xcrs, xcrs.flags = 1, 0
+        xcrs.xcrs[0].xcr, xcrs.xcrs[0].value = 0, XCR0_POWER_UP
+        vcpu.set_xcrs(xcrs)
     fpu = vcpu.get_fpu()
     for n in range(8):
         fpu.fpr[n] = b"\0" * 16

@@ -267,9 +267,9 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
 }
 
 static u64 linear_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write) {
-    u64 lin = linear(cpu, seg, ea, size, write);
-    if (lin & (align - 1))
+    if ((cpu->seg[seg].fbase + ea) & (align - 1)) /* comes first, also before #SS */
         raise_gp0(cpu);
+    u64 lin = linear(cpu, seg, ea, size, write);
     lin_probe(cpu, lin, size, write, access_level(cpu));
     return lin;
 }

@@ -31,6 +31,7 @@
 #define MSR_MTRR_DEF_TYPE   0x2ff
 #define MSR_MCG_CTL         0x17b
 #define MSR_MC0_CTL         0x400
+#define MSR_XSS             0xda0 /* no supervisor components: 0 */
 #define MSR_EFER            0xc0000080
 #define MSR_STAR            0xc0000081
 #define MSR_LSTAR           0xc0000082
@@ -226,6 +227,9 @@ int msr_read(sim_vcpu *cpu, u32 index, u64 *value) {
     case MSR_MTRR_DEF_TYPE:
         *value = cpu->mtrr_def_type;
         return 0;
+    case MSR_XSS:
+        *value = 0;
+        return has_feature(cpu, FEAT_XSAVES) ? 0 : -1;
     case MSR_EFER:
         *value = cpu->efer;
         return 0;
@@ -305,6 +309,8 @@ int msr_write(sim_vcpu *cpu, u32 index, u64 value, bool host) {
     if (sys_state(cpu)->amd && k8_msr(index))
         return 0;
     switch (index) {
+    case MSR_XSS:
+        return has_feature(cpu, FEAT_XSAVES) && !value ? 0 : -1;
     case MSR_TSC:
         if (host)
             tsc_write_host(cpu, value);

@@ -11,8 +11,7 @@
 
 #define LEGACY_SIZE 512
 #define HEADER_AT   512
-#define AVX_AT      576
-#define AVX_SIZE    (XSAVE_SIZE - AVX_AT)
+#define AVX_SIZE    (XSAVE_SIZE - XSAVE_AVX_AT)
 #define COMPACTED   ((u64)1 << 63)
 #define MXCSR_AT    24
 #define ST_AT       32
@@ -145,7 +144,7 @@ static void save_avx(sim_vcpu *cpu, const struct area *a) {
     unsigned n = vector_registers(cpu);
     for (unsigned k = 0; k < n; k++)
         memcpy(high + 16 * k, cpu->ymm[k].b + 16, 16);
-    area_put(a, AVX_AT, high, 16 * n);
+    area_put(a, XSAVE_AVX_AT, high, 16 * n);
 }
 static void load_xmm(sim_vcpu *cpu, const u8 *from) {
     for (unsigned k = 0, n = vector_registers(cpu); k < n; k++)
@@ -185,7 +184,7 @@ OP(fxrstor) {
 /* ---- XSAVE and its kin ---- */
 
 static u64 requested(const sim_vcpu *cpu) { return cpu->xcr0 & ((u64)get32(cpu, RDX) << 32 | get32(cpu, RAX)); }
-unsigned xsave_size(u64 components) { return components & XCR0_AVX ? AVX_AT + AVX_SIZE : AVX_AT; }
+unsigned xsave_size(u64 components) { return components & XCR0_AVX ? XSAVE_AVX_AT + AVX_SIZE : XSAVE_AVX_AT; }
 
 static void save_components(sim_vcpu *cpu, const struct insn *i, const struct area *a, u64 which) {
     if (which & XCR0_X87)
@@ -237,7 +236,7 @@ OP(xsaves) {
 
 static void restore(sim_vcpu *cpu, const struct insn *i, bool compacted_only) {
     u64 wanted = requested(cpu), header[8];
-    struct area a = area_open(cpu, i, AVX_AT, 64, false);
+    struct area a = area_open(cpu, i, XSAVE_AVX_AT, 64, false);
     u8 image[416], high[AVX_SIZE];
     u32 mxcsr = MXCSR_INIT;
     area_get(&a, HEADER_AT, header, sizeof header);
@@ -261,9 +260,9 @@ static void restore(sim_vcpu *cpu, const struct insn *i, bool compacted_only) {
     }
     memset(high, 0, sizeof high);
     if (wanted & present & XCR0_AVX) {
-        mem_probe(cpu, i->seg, (a.ea + AVX_AT) & width_mask(i->asz), 16 * vector_registers(cpu), false);
+        mem_probe(cpu, i->seg, (a.ea + XSAVE_AVX_AT) & width_mask(i->asz), 16 * vector_registers(cpu), false);
         a.host = NULL; /* it goes no further than the header */
-        area_get(&a, AVX_AT, high, 16 * vector_registers(cpu));
+        area_get(&a, XSAVE_AVX_AT, high, 16 * vector_registers(cpu));
     }
     if (wanted & XCR0_X87) {
         if (present & XCR0_X87)
@@ -324,7 +323,7 @@ u32 xcr0_allowed(sim_vcpu *cpu) {
     if (!has_feature(cpu, FEAT_XSAVE))
         return XCR0_X87;
     cpuid_lookup(cpu, 13, 0, out);
-    return out[0] & SUPPORTED;
+    return (out[0] & SUPPORTED) | XCR0_X87;
 }
 
 OP(ldmxcsr) {
@@ -344,7 +343,7 @@ OP(stmxcsr) {
 /* ---- for user space: the standard form with everything, the guest standing still ---- */
 
 void xsave_export(sim_vcpu *cpu, u8 *to) {
-    u64 present = in_use(cpu) & xcr0_allowed(cpu);
+    u64 present = in_use(cpu);
     u32 mxcsr[2] = {cpu->mxcsr, MXCSR_BITS};
     if (cpu->mxcsr != MXCSR_INIT)
         present |= XCR0_SSE;
@@ -353,7 +352,7 @@ void xsave_export(sim_vcpu *cpu, u8 *to) {
     put_x87_stack(cpu, to + ST_AT);
     for (unsigned n = 0; n < 16; n++) {
         memcpy(to + XMM_AT + 16 * n, &cpu->ymm[n], 16);
-        memcpy(to + AVX_AT + 16 * n, cpu->ymm[n].b + 16, 16);
+        memcpy(to + XSAVE_AVX_AT + 16 * n, cpu->ymm[n].b + 16, 16);
     }
     memcpy(to + HEADER_AT, &present, 8);
 }
@@ -362,7 +361,7 @@ long xsave_import(sim_vcpu *cpu, const u8 *from) {
     u32 mxcsr;
     memcpy(header, from + HEADER_AT, sizeof header);
     memcpy(&mxcsr, from + MXCSR_AT, 4);
-    if ((header[0] & ~(u64)xcr0_allowed(cpu)) || header[1] || (mxcsr & ~MXCSR_BITS))
+    if ((header[0] & ~(u64)SUPPORTED) || header[1] || (mxcsr & ~MXCSR_BITS))
         return -EINVAL;
     if (header[0] & XCR0_X87)
         take_x87(cpu, from, from + ST_AT, true);
@@ -373,7 +372,7 @@ long xsave_import(sim_vcpu *cpu, const u8 *from) {
         if (header[0] & XCR0_SSE)
             memcpy(&cpu->ymm[n], from + XMM_AT + 16 * n, 16);
         if (header[0] & XCR0_AVX)
-            memcpy(cpu->ymm[n].b + 16, from + AVX_AT + 16 * n, 16);
+            memcpy(cpu->ymm[n].b + 16, from + XSAVE_AVX_AT + 16 * n, 16);
     }
     cpu->mxcsr = header[0] & (XCR0_SSE | XCR0_AVX) ? mxcsr : MXCSR_INIT;
     return 0;

@@ -190,7 +190,8 @@ bool set_xcr0(sim_vcpu *cpu, u64 value); /* false: #GP(0) */
 u32 xcr0_allowed(sim_vcpu *cpu);         /* what CPUID leaf 0Dh offers */
 unsigned xsave_size(u64 components);     /* bytes of an area with these, either form */
 /* The XSAVE image of 832 bytes in the standard form with everything, for KVM_GET/SET_XSAVE.  0, or -EINVAL. */
-#define XSAVE_SIZE 832
+#define XSAVE_SIZE   832
+#define XSAVE_AVX_AT 576 /* in it: the upper halves of the YMM registers */
 void xsave_export(sim_vcpu *cpu, u8 *to);
 long xsave_import(sim_vcpu *cpu, const u8 *from);
 
