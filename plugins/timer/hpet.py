@@ -4,9 +4,9 @@ Modelled: the main counter, 3 to 32 comparators in 32-bit and 64-bit mode, one-s
 interrupts with their status, routing to the I/O APIC, legacy replacement (comparators 0 and 1 instead of the 8254 and the RTC).
 Not modelled: delivery by messages (FSB): no comparator says it can.
 
-Guest view: 1 KiB at `base`.  Outputs: [n] is line n of the I/O APIC, for those in `routes-to`; `legacy` is high while `irq0`
-and `irq8` stand for the interrupts of the 8254 and the RTC, which the board then disconnects.  Nothing counts: what the counter
-shows follows from the clock, and a late host makes one interrupt out of the periods it missed.
+Guest view: 1 KiB at `base`.  Outputs: [n] is line n of the I/O APIC, for those in `routes-to`; `legacy` is high while
+`irq0` and `irq8` stand for the interrupts of the 8254 and the RTC, which the board then disconnects.  Nothing counts: what the
+counter shows follows from the clock, and a late host makes one interrupt out of the periods it missed.
 
 Source: "IA-PC HPET (High Precision Event Timers) Specification", revision 1.0a, Intel 2004.
 """
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from qom import Region, SysBusDevice, prop, state, type_init
+from plugins.timer.i8254 import I8254
+from qom import Region, SysBusDevice, link, prop, state, type_init
 
 if TYPE_CHECKING:
     from qom import Pin
@@ -80,6 +81,7 @@ class Hpet(SysBusDevice):
 
     base: int = prop(0xFED00000, "Physical address of the registers", type="uint64", base=16)
     timers: int = prop(3, "Comparators", type="uint8", min=3, max=32)
+    pit: I8254 | None = link("isa-pit", "Timer that is told when its interrupts are replaced")
     routes_to: int = prop(
         0xFF0000, "Lines of the I/O APIC that a comparator can drive, one bit each", type="uint32", base=16
     )
@@ -115,12 +117,12 @@ class Hpet(SysBusDevice):
         for pin in (*self._out, *self._replaced):
             if pin.level:
                 pin.lower()
-        self._legacy.set(0)
+        self._say_legacy()
 
     def state_loaded(self) -> None:
         """Lines and timers follow the registers."""
         super().state_loaded()
-        self._legacy.set(1 if self.configuration & LEGACY else 0)
+        self._say_legacy()
         for n, comparator in enumerate(self.comparators):
             if self.status >> n & 1 and comparator.config & INTERRUPTS:
                 self._line(n).raise_()
@@ -229,12 +231,18 @@ class Hpet(SysBusDevice):
                 self._line(n).lower()
         self.configuration = value
         if changed & LEGACY:
-            self._legacy.set(1 if value & LEGACY else 0)
+            self._say_legacy()
             for n in asserted:
                 self._line(n).raise_()
         if changed & ENABLE:
             for n in range(self.timers):
                 self._arm(n)
+
+    def _say_legacy(self) -> None:
+        level = 1 if self.configuration & LEGACY else 0
+        self._legacy.set(level)
+        if self.pit is not None:
+            self.pit.set_off(level)  # its interrupts lead nowhere now
 
     def _asserts(self, n: int) -> bool:
         return bool(self.status >> n & 1 and self.comparators[n].config & INTERRUPTS)

@@ -3,7 +3,8 @@
 Modelled: three counters in all six modes, binary and BCD, counter latch, read-back of count and status, gates, OUT.
 A count written while modes 2 and 3 run takes effect at the end of the (half) period, as the data sheet says.
 Not modelled: the one CLK by which loading a count lags behind the write.
-Guest view: four ports at `iobase`; output [0] is OUT0 (IRQ 0 in a PC).  `out(n)` and `set_gate(n, level)` are the other
+Guest view: four ports at `iobase`; output [0] is OUT0 (IRQ 0 in a PC), which is not followed while `set_off(1)` holds: it leads
+nowhere then, and the host is spared its edges.  `out(n)` and `set_gate(n, level)` are the other
 pins, for port 61h.  A counter is never stepped: what it shows follows from when it was started, in ticks of CLK.
 
 Sections: "8254 Programmable Interval Timer", Intel 231164-005.
@@ -130,6 +131,7 @@ class I8254(IsaDevice):
 
     iobase: int = prop(0x40, "First of four I/O ports", type="uint16", base=16)
 
+    off: int = state(keep=True, desc="Whether OUT0 leads nowhere")
     counters: list[Counter] = state(factory=lambda: [Counter(), Counter(), Counter(gate=False)])
 
     @classmethod
@@ -189,6 +191,12 @@ class I8254(IsaDevice):
         elif counter.held is not None:
             counter.start, counter.held = tick - counter.held, None
         if n == 0:
+            self._follow()
+
+    def set_off(self, level: int) -> None:
+        """Say that OUT0 leads nowhere (1), so that nobody need follow it, or somewhere again (0)."""
+        if level != self.off:
+            self.off = level
             self._follow()
 
     # -- ports
@@ -305,6 +313,9 @@ class I8254(IsaDevice):
 
     def _follow(self) -> None:
         """Drive OUT0 as it is now and arrange for its next edge."""
+        if self.off:
+            self._timer.cancel()
+            return
         tick = self._tick()
         self._drive(self.counters[0].out(tick))
         self._arm(tick)

@@ -9,6 +9,7 @@ resolution of microseconds: `select` on the poller's own descriptor, because `ep
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import selectors
@@ -95,8 +96,8 @@ class MainLoop:
         self._clock: RunningClock | None = None
         self._quit = False
         self._closed = False
-        self._waiting_until: int | None = None
-        self._thread: int | None = None
+        self._awake = True  # it looks at the deadlines before it waits
+        self._waits_until = math.inf  # host time (ns, monotonic) at which the wait ends by itself
         self._wake_lock = threading.RLock()  # keeps `wake` off a closed descriptor; signal handlers may hold it
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
@@ -163,8 +164,13 @@ class MainLoop:
             clock.on_change = self._deadline_changed
 
     def _deadline_changed(self) -> None:
-        # Called by whoever armed a timer, with the machine lock held.  Only a sleeping loop needs to hear of it.
-        if self._thread != threading.get_ident():
+        # Called by whoever armed a timer, with the machine lock held.  Only a loop that would sleep too long needs to hear
+        # of it: a guest that puts off its timer again and again does not wake anybody.
+        if self._awake or self._clock is None:
+            return
+        deadline = self._clock.next_deadline()
+        if deadline is not None and time.monotonic_ns() + deadline - self._clock.now() < self._waits_until:
+            self._awake = True
             self.wake()
 
     # -- calls from elsewhere ---------------------------------------------------------------------------------------
@@ -202,17 +208,13 @@ class MainLoop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait for something to do, at most `timeout` seconds (None: as long as it takes), and do it."""
-        self._thread = None
         wait = self._wait_seconds(timeout)
         if wait != 0.0:
             with suppress(InterruptedError):
                 select.select([self._selector.fileno()], [], [], wait)
         with self._lock:
-            self._thread = threading.get_ident()
-            try:
-                self._dispatch()
-            finally:
-                self._thread = None
+            self._awake = True
+            self._dispatch()
 
     def _wait_seconds(self, timeout: float | None) -> float | None:
         if self._calls or self._ready_files or self._quit:
@@ -221,8 +223,11 @@ class MainLoop:
         with self._lock:
             clock = self._clock
             deadline = clock.next_deadline() if clock is not None else None
+            self._awake, self._waits_until = False, math.inf
             if clock is not None and deadline is not None:
-                waits.append(max(0.0, (deadline - clock.now()) / 1e9))
+                left = max(0, deadline - clock.now())
+                self._waits_until = time.monotonic_ns() + left
+                waits.append(left / 1e9)
         if self._later:
             now = time.monotonic()
             waits.extend(max(0.0, later.at - now) for later in tuple(self._later) if later.fn is not None)

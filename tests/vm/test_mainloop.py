@@ -167,3 +167,30 @@ def test_later_calls_run_once_and_can_be_cancelled(loop: MainLoop) -> None:
     loop.run_once(0)
     loop.run_once(0)
     assert done == ["now"]
+
+
+def test_a_timer_put_off_wakes_nobody(loop: MainLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a deadline before the end of the wait does; what comes while the loop is busy waits for its next look."""
+    host = HostTime()
+    monkeypatch.setattr("time.monotonic_ns", host)
+    clock = RunningClock(host)
+    clock.start()
+    loop.set_clock(clock)
+    woken: list[int] = []
+    monkeypatch.setattr(loop, "wake", lambda: woken.append(host.now))
+    timer = clock.timer(lambda: None)
+    timer.arm(1_000)
+    assert loop._wait_seconds(None) == 1e-6  # it sleeps from here on
+    for later in (2_000, 5_000, 1_000):
+        timer.arm(later)
+    assert woken == []
+    timer.arm(500)
+    assert woken == [0]
+    timer.arm(100)
+    assert woken == [0]  # it is on its way
+    host.now = 100
+    loop.run_once(0)
+    assert not timer.pending
+    assert loop._wait_seconds(None) is None  # nothing to wait for
+    timer.arm(1_000_000)
+    assert woken == [0, 100]

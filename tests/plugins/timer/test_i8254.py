@@ -260,6 +260,20 @@ def test_same_as_qemu(bench: Timer, both: Callable[..., None], qemu: Callable[..
     both(bench, accesses, machine=qemu())
 
 
+def test_out0_is_not_followed_while_nobody_looks(bench: Timer) -> None:
+    bench.outb(0x43, 0x34)
+    bench.outb(0x40, 0x00)
+    bench.outb(0x40, 0x10)
+    bench.pit.set_off(1)
+    assert bench.clock.next_deadline() is None
+    bench.outb(0x43, 0x34)
+    bench.outb(0x40, 0x00)
+    bench.outb(0x40, 0x10)
+    assert bench.clock.next_deadline() is None
+    bench.pit.set_off(0)
+    assert bench.clock.next_deadline() is not None
+
+
 def test_who_polls_out2_does_not_miss_the_time_of_a_gap(bench: Timer) -> None:
     """The guest reads the clock after every read that shows no change; the host takes it away before the last one."""
     bench.outb(0x61, 1)
