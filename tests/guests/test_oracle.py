@@ -24,6 +24,7 @@ TCG_GAPS = {
     "exceptions": "sets no EXT bit for a gate that is not present",
     "limits": "checks no segment limits and no null segments",
     "paging64": "sets RSVD in an error code without P",
+    "pcid64": "has no PCIDs",
     "pdpte": "does not keep the PAE directory pointers, and RSVD comes without P",
     "rmw": "read-modify-write faults as a read",
     "smap64": "lets AC open user pages to the processor's own accesses",

@@ -34,6 +34,8 @@ static const u8 announced[] = {
     FEAT_SMEP,
     FEAT_SMAP,
     FEAT_UMIP,
+    FEAT_PCID,
+    FEAT_INVPCID,
     /* 64-bit */
     FEAT_SYSCALL,
     FEAT_NX,

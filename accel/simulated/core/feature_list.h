@@ -16,7 +16,7 @@
     F(SSE, 1, 0, EDX, 25) F(SSE2, 1, 0, EDX, 26)                                                                       \
     F(SSE3, 1, 0, ECX, 0) F(PCLMULQDQ, 1, 0, ECX, 1) F(MONITOR, 1, 0, ECX, 3) F(SSSE3, 1, 0, ECX, 9)                   \
     F(FMA, 1, 0, ECX, 12) F(CX16, 1, 0, ECX, 13) F(SSE41, 1, 0, ECX, 19) F(SSE42, 1, 0, ECX, 20) F(X2APIC, 1, 0, ECX, 21) \
-    F(MOVBE, 1, 0, ECX, 22) F(POPCNT, 1, 0, ECX, 23) F(AES, 1, 0, ECX, 25) F(XSAVE, 1, 0, ECX, 26)                     \
+    F(PCID, 1, 0, ECX, 17) F(MOVBE, 1, 0, ECX, 22) F(POPCNT, 1, 0, ECX, 23) F(AES, 1, 0, ECX, 25) F(XSAVE, 1, 0, ECX, 26)                     \
     F(AVX, 1, 0, ECX, 28) F(F16C, 1, 0, ECX, 29) F(RDRAND, 1, 0, ECX, 30)                                              \
     F(FSGSBASE, 7, 0, EBX, 0) F(BMI1, 7, 0, EBX, 3) F(AVX2, 7, 0, EBX, 5) F(BMI2, 7, 0, EBX, 8)                        \
     F(INVPCID, 7, 0, EBX, 10) F(RDSEED, 7, 0, EBX, 18) F(ADX, 7, 0, EBX, 19) F(SMAP, 7, 0, EBX, 20)                    \

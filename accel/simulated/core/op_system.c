@@ -103,6 +103,24 @@ void op_invlpg(sim_vcpu *cpu, const struct insn *i) {
     cpu->exit.qualification = cpu->mode == MODE64 ? lin : (u32)lin;
     vm_exit(cpu, EXIT_REASON_INVLPG);
 }
+
+enum { INVPCID_ADDRESS, INVPCID_CONTEXT, INVPCID_ALL, INVPCID_ALL_BUT_GLOBAL };
+
+/* The descriptor is 16 bytes: PCID in bits 11:0, the address in the upper half. */
+void op_invpcid(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    need_cpl0(cpu);
+    u64 type = cpu->mode == MODE64 ? cpu->regs[i->reg] : (u32)cpu->regs[i->reg], ea = insn_ea(cpu, i),
+        wrap = width_mask(i->asz), pcid = ld64(cpu, i, i->seg, ea), lin = ld64(cpu, i, i->seg, (ea + 8) & wrap);
+    if (type > INVPCID_ALL_BUT_GLOBAL || pcid >> 12 || (type == INVPCID_ADDRESS && !canonical(lin)) ||
+        (type <= INVPCID_CONTEXT && pcid && !(cpu->cr4 & CR4_PCIDE)))
+        raise_gp0(cpu);
+    if (type == INVPCID_ADDRESS)
+        tlb_flush_page(cpu, lin);
+    else
+        tlb_flush(cpu, type == INVPCID_ALL);
+    RETIRE(cpu, i, insn_next_ip(i));
+}
 void op_vmcall(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     vm_exit(cpu, EXIT_REASON_VMCALL);
@@ -204,7 +222,7 @@ bool set_cr0(sim_vcpu *cpu, u64 value) {
     bool enter = (v & ~old & CR0_PG) && (cpu->efer & EFER_LME), leave = (old & ~v & CR0_PG) && long_mode(cpu);
     if (enter && (!(cpu->cr4 & CR4_PAE) || (cpu->seg[CS].attr & SA_L)))
         return false;
-    if (leave && cpu->mode == MODE64)
+    if (leave && (cpu->mode == MODE64 || (cpu->cr4 & CR4_PCIDE)))
         return false;
     if ((v & CR0_PG) && (cpu->cr4 & CR4_PAE) && !enter && !long_mode(cpu) && ((v ^ old) & (CR0_PG | CR0_CD | CR0_NW)) &&
         !load_pdptes(cpu, cpu->cr3))
@@ -222,7 +240,11 @@ bool set_cr0(sim_vcpu *cpu, u64 value) {
     return true;
 }
 
+/* The TLB keeps one address space: with PCIDs, too, every load of CR3 drops all that is not global, which bit 63 only
+ * allows a processor not to do. */
 bool set_cr3(sim_vcpu *cpu, u64 value) {
+    if (cpu->cr4 & CR4_PCIDE)
+        value &= ~((u64)1 << 63);
     if (long_mode(cpu) && value >> PHYS_BITS)
         return false;
     if (!long_mode(cpu) && (cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE) && !load_pdptes(cpu, value))
@@ -239,7 +261,8 @@ u64 cr4_allowed(sim_vcpu *cpu) {
     } gated[] = {
         {CR4_DE, FEAT_DE},     {CR4_PSE, FEAT_PSE},           {CR4_PAE, FEAT_PAE},        {CR4_MCE, FEAT_MCE},
         {CR4_PGE, FEAT_PGE},   {CR4_OSFXSR, FEAT_FXSR},       {CR4_OSXMMEXCPT, FEAT_SSE}, {CR4_OSXSAVE, FEAT_XSAVE},
-        {CR4_UMIP, FEAT_UMIP}, {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_SMEP, FEAT_SMEP},      {CR4_SMAP, FEAT_SMAP},
+        {CR4_UMIP, FEAT_UMIP}, {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_PCIDE, FEAT_PCID},     {CR4_SMEP, FEAT_SMEP},
+        {CR4_SMAP, FEAT_SMAP},
     };
     u64 allowed = CR4_TSD | CR4_PCE;
     for (unsigned n = 0; n < sizeof gated / sizeof gated[0]; n++)
@@ -249,11 +272,13 @@ u64 cr4_allowed(sim_vcpu *cpu) {
 }
 
 bool set_cr4(sim_vcpu *cpu, u64 value) {
-    const u64 translation = CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP;
+    const u64 translation = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP;
     if (value & ~cr4_allowed(cpu))
         return false;
     u64 old = cpu->cr4;
     if (long_mode(cpu) && !(value & CR4_PAE))
+        return false;
+    if ((value & ~old & CR4_PCIDE) && (!long_mode(cpu) || (cpu->cr3 & 0xfff)))
         return false;
     cpu->cr4 = value;
     if (!long_mode(cpu) && (cpu->cr0 & CR0_PG) && (value & CR4_PAE) &&

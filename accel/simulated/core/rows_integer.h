@@ -46,6 +46,8 @@ GRPM(NP, AE, 7, clflush, NONE, CLFSH, 0)
 GRP(66, AE, 7, none, clflush, NONE, CLFLUSHOPT, 0)
 GRP(66, AE, 6, none, clflush, NONE, CLWB, 0)
 
+LEG(66, 0F38, 0x82, none, invpcid, NONE, INVPCID)
+
 /* AES, carry-less multiplication, SHA */
 #define ROUND(op, name)                                                                                                \
     LEG(66, 0F38, op, name##_r, name##_m, SSE, AES)                                                                    \

@@ -144,6 +144,65 @@ def test_sregs_refused(guest: Guest, field: str, value: int) -> None:
     assert guest.ioctl(abi.KVM_SET_SREGS, guest.sregs) == -errno.EINVAL
 
 
+LONG = {"cr0": 0x80000011, "cr3": 0x10000, "cr4": 0x20, "efer": 0x500}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"efer": 0x100},  # LME and paging, but no LMA
+        {"cr4": 0},  # no PAE
+        {"cr3": 1 << 52},  # an address that no processor has
+        {"cr0": 0x11},  # LMA without paging
+        {"efer": 0x502},  # a bit that EFER does not have
+    ],
+)
+def test_long_mode_sregs_refused(guest: Guest, change: dict[str, int]) -> None:
+    assert guest.ioctl(abi.KVM_GET_SREGS, guest.sregs) == 0
+    for name, value in (LONG | change).items():
+        setattr(guest.sregs, name, value)
+    assert guest.ioctl(abi.KVM_SET_SREGS, guest.sregs) == -errno.EINVAL
+
+
+def test_long_mode_from_user_space(guest: Guest) -> None:
+    """64-bit code straight after KVM_SET_SREGS, above 4 GiB of linear addresses, and back into them."""
+    start(guest, "48ffc0 f4")  # inc rax; hlt
+    for level in (0x10000, 0x11000):
+        guest.write(level, (level + 0x1003).to_bytes(8, "little"))
+        guest.write(level + 0x100 * 8, (level + 0x1003).to_bytes(8, "little"))
+    guest.write(0x12000, (0x83).to_bytes(8, "little"))  # 2 MiB
+    for name, value in LONG.items():
+        setattr(guest.sregs, name, value)
+    cs = guest.sregs.cs
+    cs.selector, cs.type, cs.s, cs.l, cs.db, cs.present = 8, 11, 1, 1, 0, 1
+    guest.sregs.gs.base = 0xFFFF_8000_0000_0000
+    assert guest.ioctl(abi.KVM_SET_SREGS, guest.sregs) == 0
+    high = 0xFFFF_8000_0000_0000
+    guest.set_regs(rip=high + CODE, rax=0xFFFF_FFFF, r15=1 << 63)
+    assert guest.run() == abi.KVM_EXIT_HLT
+    regs = guest.get_regs()
+    assert (regs.rip, regs.rax, regs.r15) == (high + CODE + 4, 1 << 32, 1 << 63)
+    assert guest.ioctl(abi.KVM_GET_SREGS, guest.sregs) == 0
+    assert {name: getattr(guest.sregs, name) for name in LONG} == LONG
+    assert (guest.sregs.cs.l, guest.sregs.gs.base) == (1, high)
+
+
+def test_lowering_cr8_leaves_the_guest(guest: Guest) -> None:
+    """Whoever has the local APIC may let an interrupt through that waited: KVM_EXIT_SET_TPR."""
+    start(guest, "44 0f22c0 44 0f22c3 f4")  # mov cr8, rax; mov cr8, rbx; hlt
+    for level in (0x10000, 0x11000):
+        guest.write(level, (level + 0x1003).to_bytes(8, "little"))
+    guest.write(0x12000, (0x83).to_bytes(8, "little"))
+    for name, value in LONG.items():
+        setattr(guest.sregs, name, value)
+    guest.sregs.cs.l, guest.sregs.cs.db, guest.sregs.cs.selector = 1, 0, 8
+    assert guest.ioctl(abi.KVM_SET_SREGS, guest.sregs) == 0
+    guest.set_regs(rax=9, rbx=3)
+    assert guest.run() == abi.KVM_EXIT_SET_TPR
+    assert (guest.run_page.cr8, guest.get_regs().rip) == (3, CODE + 8)
+    assert guest.run() == abi.KVM_EXIT_HLT
+
+
 def test_msrs(guest: Guest) -> None:
     index = variable("kvm_msr_list", "uint32_t", 1)
     index.nmsrs = 1
