@@ -81,10 +81,12 @@ class Table:
     left_out: dict[str, int]
 
 
-def write_table(program: Path, path: Path, of_host: bool = False) -> Table:
+def write_table(program: Path, path: Path, of_host: bool = False, *options: str) -> Table:
     """The templates both processors can run, and counts of the others by reason."""
     host = host_cpuid()
-    core = parse_cpuid(subprocess.run([str(program), "--cpuid"], capture_output=True, text=True, check=True).stdout)
+    core = parse_cpuid(
+        subprocess.run([str(program), "--cpuid", *options], capture_output=True, text=True, check=True).stdout
+    )
     left_out: Counter[str] = Counter()
     lines = []
     for mode32 in (False, True):
@@ -135,6 +137,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many at the same time; each has two processes")
     parser.add_argument("--only", help="only templates of this instruction, as capstone calls it")
     parser.add_argument("--all-flags", action="store_true", help="also flags the manual calls undefined")
+    parser.add_argument("--all-features", action="store_true", help="also what the core has but does not announce yet")
     parser.add_argument("--verbose", action="store_true", help="all state of every case")
     parser.add_argument(
         "--self", action="store_true", help="the processor against itself: shows what cannot be compared"
@@ -145,12 +148,13 @@ def main() -> int:
         print("run_silicon: needs an x86-64 host with gcc", file=sys.stderr)
         return 2
     program = build()
-    table = write_table(program, BUILD / "templates", options.self)
+    unannounced = ["--all-features"] if options.all_features else []
+    table = write_table(program, BUILD / "templates", options.self, *unannounced)
     print(f"seed {options.seed}, {options.cases} cases of {table.templates} templates; left out:")
     for reason, count in sorted(table.left_out.items(), key=lambda item: -item[1]):
         print(f"  {count:5} {reason}")
     sys.stdout.flush()
-    more = ["--limit", str(options.limit)]
+    more = ["--limit", str(options.limit), *unannounced]
     more += ["--only", options.only] if options.only else []
     more += ["--all-flags"] if options.all_flags else []
     more += ["--self"] if options.self else []

@@ -130,6 +130,7 @@ _Noreturn void native_main(struct shared *shared, int from, int to);
 
 /* silicon_core.c */
 struct core;
+extern bool core_all_features; /* announce what is not whole yet, too; set before anything else */
 struct core *core_open(void);
 void core_run(struct core *core, const struct test_case *c, const uint8_t *image, struct outcome *o);
 void core_image(struct core *core, const uint8_t *image);

@@ -40,6 +40,7 @@ struct core {
     struct kvm_sregs sregs;
 };
 
+bool core_all_features;
 static struct kvm_cpuid2 *supported;
 static sim_vcpu *kicked;
 
@@ -63,6 +64,15 @@ static void load_cpuid(sim_system *system) {
     supported->nent = ENTRIES;
     if (sim_system_ioctl(system, KVM_GET_SUPPORTED_CPUID, (uintptr_t)supported) < 0)
         fail("KVM_GET_SUPPORTED_CPUID");
+    for (u32 n = 0; core_all_features && n < supported->nent; n++) {
+        struct kvm_cpuid_entry2 *e = &supported->entries[n];
+        if (e->function == 1)
+            e->ecx |= 0x3ed83203, e->edx |= 0x07898101; /* SSE3 to RDRAND, x87 to SSE2 */
+        else if (e->function == 7 && e->index == 0)
+            e->ebx |= 0x219c0129; /* BMI, AVX2, ADX, CLFLUSHOPT, CLWB, SHA */
+        else if (e->function == 0x80000001)
+            e->ecx |= 0x121; /* LAHF, LZCNT, PREFETCHW */
+    }
 }
 
 void core_cpuid(u32 leaf, u32 sub, u32 out[4]) {

@@ -1,6 +1,6 @@
 /* Compares the C core with the processor this runs on, case by case.
  *
- *   silicon TEMPLATES SEED FIRST COUNT [--only NAME] [--all-flags] [--limit N] [--verbose] [--self]
+ *   silicon TEMPLATES SEED FIRST COUNT [--only NAME] [--all-flags] [--limit N] [--verbose] [--self] [--all-features]
  *
  * Case n is instruction template n mod (sum of weights) with operands and state from (SEED, n), so FIRST = n and COUNT
  * = 1 repeat it.  One process runs the cases natively (silicon_native.c), this one on the core (silicon_core.c) at the
@@ -296,7 +296,10 @@ static void native_wait(const struct native *p) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2 && strcmp(argv[1], "--cpuid") == 0) {
+    for (int n = 1; n < argc; n++)
+        if (strcmp(argv[n], "--all-features") == 0)
+            core_all_features = true;
+    if (argc >= 2 && strcmp(argv[1], "--cpuid") == 0) {
         static const uint32_t leaves[] = {1, 7, 0x80000001};
         for (unsigned n = 0; n < 3; n++) {
             uint32_t r[4];
@@ -306,12 +309,15 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (argc < 5)
-        fail("usage: silicon TEMPLATES SEED FIRST COUNT [--only NAME] [--all-flags] [--limit N] [--verbose] [--self]");
+        fail("usage: silicon TEMPLATES SEED FIRST COUNT [--only NAME] [--all-flags] [--limit N] [--verbose] [--self] "
+             "[--all-features]");
     for (int n = 5; n < argc; n++) {
         if (strcmp(argv[n], "--all-flags") == 0)
             all_flags = true;
         else if (strcmp(argv[n], "--verbose") == 0)
             verbose = true;
+        else if (strcmp(argv[n], "--all-features") == 0)
+            continue;
         else if (strcmp(argv[n], "--self") == 0)
             self = true;
         else if (strcmp(argv[n], "--only") == 0 && n + 1 < argc)

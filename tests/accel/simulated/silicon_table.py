@@ -90,6 +90,7 @@ BY_MNEMONIC = {
 }  # fmt: skip
 BRANCHES = {0x70 + n for n in range(16)} | {0xE0, 0xE1, 0xE2, 0xE3, 0xEB}
 REL_BRANCHES = {(0, 0xE8), (0, 0xE9)} | {(1, 0x80 + n) for n in range(16)}
+RM_MATTERS = {(0, 0xD8 + n) for n in range(8)} | {(1, 0x01), (1, 0xAE), (1, 0xC7), (1, 0x1E)}  # which instruction it is
 STRINGS = {0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF, 0x6C, 0x6D, 0x6E, 0x6F}
 PREFIXES = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3}
 APPROXIMATE = {"rcpps", "rcpss", "rsqrtps", "rsqrtss", "vrcpps", "vrcpss", "vrsqrtps", "vrsqrtss"}
@@ -233,7 +234,8 @@ class Enumerator:
             yield self.row(base, plain, 0, -1, -1, 0)
             return
         vsib = kind == VEX and number == 2 and 0x90 <= opcode <= 0x93
-        rows = {modrm: self.decode(head, modrm) for modrm in range(0xC0, 0x100)}
+        by_rm = kind == LEGACY and (number, opcode) in RM_MATTERS
+        rows = {modrm: self.decode(head, modrm) for modrm in range(0xC0, 0x100) if by_rm or modrm & 7 == 0}
         memory = {reg: self.decode(head, reg << 3 | (4 if vsib else 0)) for reg in range(8)}
         if (
             number == 0
@@ -255,7 +257,7 @@ class Enumerator:
             yield self.row(base, rows[0xC0], 1, -1, -1, 1)
             return
         for reg in range(8):
-            ours = [rows[0xC0 | reg << 3 | rm] for rm in range(8)]
+            ours = [rows[0xC0 | reg << 3 | rm] for rm in (range(8) if by_rm else (0,))]
             if len({row.name if row else "" for row in ours}) == 1:
                 yield self.row(base, ours[0], 1, reg, -1, 1)
             else:
@@ -320,7 +322,8 @@ def excluded(template: Template, features: tuple[str, ...]) -> str | None:
     for start, reason in EXCLUDED_PREFIXES.items():
         if template.name.startswith(start):
             return reason
-    if any(feature.startswith("avx512") for feature in features):
+    opmask = template.kind == VEX and template.name.startswith("k")
+    if opmask or any(feature.startswith("avx512") for feature in features):
         return "AVX-512: not modelled"
     if template.kind == LEGACY and template.map == 0:
         if template.opcode == 0x8E or (
