@@ -85,6 +85,8 @@ static const u8 announced[] = {
     FEAT_XGETBV1,
     FEAT_XSAVES,
     FEAT_AVX,
+    FEAT_FMA,
+    FEAT_F16C,
     FEAT_AVX2,
     FEAT_VAES,
     FEAT_VPCLMULQDQ,

@@ -73,6 +73,11 @@ static inline void fpu_enter(sim_vcpu *cpu) {
     set_host_mxcsr(cpu->mxcsr | MXCSR_MASKS);
     x87_changed(cpu);
 }
+/* After a fault: an instruction that did not complete may have left x87 flags in the host. */
+static inline void fpu_faulted(const sim_vcpu *cpu) {
+    if (host_fsw() & FP_FLAGS & ~cpu->fpu.fsw)
+        __asm__ volatile("fnclex");
+}
 static inline void fpu_leave(sim_vcpu *cpu) {
     guest_mxcsr(cpu);
     set_host_mxcsr(cpu->host_mxcsr);

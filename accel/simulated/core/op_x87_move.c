@@ -66,7 +66,14 @@ static ALWAYS_INLINE void read80(sim_vcpu *cpu, const struct insn *i, u64 ea, un
     m->mant = ld64(cpu, i, i->seg, ea);
     m->exp = ld16(cpu, i, i->seg, second_part(i, ea));
 }
+static inline void probe(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size) {
+    if (unlikely(!hit_write(cpu, i->seg, ea, size))) {
+        cpu->cur = i;
+        mem_probe(cpu, i->seg, ea, size, true);
+    }
+}
 static ALWAYS_INLINE void write80(sim_vcpu *cpu, const struct insn *i, u64 ea, const union st_reg *m) {
+    probe(cpu, i, ea, 10);
     st64(cpu, i, i->seg, ea, m->mant);
     st16(cpu, i, i->seg, second_part(i, ea), m->exp);
 }
@@ -172,23 +179,19 @@ OP(fxch) {
 /* To memory: nothing is written when an exception that is not masked has to do with the value; inexact is not one. */
 #define FP_STORE (FP_BEFORE | FP_OE | FP_UE)
 
-/* What an unmasked invalid operation leaves unwritten must still be writable: its faults come first. */
-static inline void probe(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size) {
-    if (unlikely(!hit_write(cpu, i->seg, ea, size))) {
-        cpu->cur = i;
-        mem_probe(cpu, i->seg, ea, size, true);
-    }
-}
-
-/* ST(0) as `run` stores it, to *out; `indefinite` is what a masked stack underflow stores.  False: nothing is to be
+/* An unmasked exception comes before the memory is touched.  When the write faults, the host has flags that the guest
+ * has not: fpu_faulted().
+ * ST(0) as `run` stores it, to *out; `indefinite` is what a masked stack underflow stores.  False: nothing is to be
  * written or popped, the exception has been dealt with.  Else its status is in *sw for done(), after the write. */
-static ALWAYS_INLINE bool convert(sim_vcpu *cpu, const struct insn *i, u64 ea, host_x87 run, u64 indefinite,
-                                  union st_reg *out, u16 *sw) {
+static ALWAYS_INLINE bool convert(sim_vcpu *cpu, const struct insn *i, u64 ea, host_x87 run, unsigned size,
+                                  u64 indefinite, union st_reg *out, u16 *sw) {
     unsigned top = x87_top(cpu);
     if (unlikely(x87_empty(cpu, top))) {
         out->mant = indefinite;
         out->exp = 0xffff;
         *sw = 0;
+        if (cpu->fpu.fcw & FP_IE)
+            probe(cpu, i, ea, size); /* the write's faults come before the status changes */
         if (x87_stack_fault(cpu, i, false))
             return true;
     } else {
@@ -213,8 +216,7 @@ static ALWAYS_INLINE void done(sim_vcpu *cpu, const struct insn *i, u64 ea, u16 
         union st_reg out;                                                                                              \
         u16 sw;                                                                                                        \
         x87_start(cpu, i);                                                                                             \
-        probe(cpu, i, ea, bits / 8);                                                                                   \
-        if (convert(cpu, i, ea, run, indefinite, &out, &sw)) {                                                         \
+        if (convert(cpu, i, ea, run, bits / 8, indefinite, &out, &sw)) {                                               \
             st##bits(cpu, i, i->seg, ea, (u##bits)out.mant);                                                           \
             done(cpu, i, ea, sw, pop);                                                                                 \
         }                                                                                                              \
@@ -244,8 +246,7 @@ OP(fbstp) {
     union st_reg out;
     u16 sw;
     x87_start(cpu, i);
-    probe(cpu, i, ea, 10);
-    if (convert(cpu, i, ea, host_fbstp, 0xc000000000000000, &out, &sw)) {
+    if (convert(cpu, i, ea, host_fbstp, 10, 0xc000000000000000, &out, &sw)) {
         write80(cpu, i, ea, &out);
         done(cpu, i, ea, sw, true);
     }
@@ -257,8 +258,9 @@ OP(fstp_m80) {
     unsigned top = x87_top(cpu);
     union st_reg out = {.mant = 0xc000000000000000, .exp = 0xffff};
     x87_start(cpu, i);
-    probe(cpu, i, ea, 10);
     if (unlikely(x87_empty(cpu, top))) {
+        if (cpu->fpu.fcw & FP_IE)
+            probe(cpu, i, ea, 10);
         if (!x87_stack_fault(cpu, i, false)) {
             x87_note_memory(cpu, i, ea);
             NEXT(cpu, i);

@@ -162,6 +162,7 @@ void engine_run(sim_vcpu *cpu) {
         return;
     case JMP_FAULT:
         rewind_insn(cpu);
+        fpu_faulted(cpu);
         cpu->shadow = cpu->shadow_new = 0;
         replay_iteration_done(cpu);
         update_step(cpu);

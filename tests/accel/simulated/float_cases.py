@@ -138,17 +138,22 @@ class Core:
         self.guest.flat32()
         s = self.guest.sregs
         s.cr0 |= 0x20  # NE
-        s.cr4 |= 0x600  # OSFXSR OSXMMEXCPT
+        s.cr4 |= 0x40600  # OSFXSR OSXMMEXCPT OSXSAVE
         assert self.guest.ioctl(abi.KVM_SET_SREGS, s) == 0
+        xcrs = ffi.new("struct kvm_xcrs *")
+        xcrs.nr_xcrs, xcrs.xcrs[0].xcr, xcrs.xcrs[0].value = 1, 0, 7
+        assert self.guest.ioctl(abi.KVM_SET_XCRS, xcrs) == 0
         self.fpu = ffi.new("struct kvm_fpu *")
 
     def announce_everything(self) -> None:
-        block = ffi.new("char[]", 8 + 40 * 2)
+        block = ffi.new("char[]", 8 + 40 * 3)
         cpuid = ffi.cast("struct kvm_cpuid2 *", block)
-        cpuid.nent = 2
-        for n, (leaf, registers) in enumerate({1: (0x663, 0, NONE, NONE), 7: (0, NONE, NONE, NONE)}.items()):
+        cpuid.nent = 3
+        for n, (leaf, registers) in enumerate(
+            {1: (0x663, 0, NONE, NONE), 7: (0, NONE, NONE, NONE), 13: (7, 0, 832, 0)}.items()
+        ):
             entry = cpuid.entries[n]
-            entry.function, entry.index, entry.flags = leaf, 0, int(leaf == 7)
+            entry.function, entry.index, entry.flags = leaf, 0, int(leaf != 1)
             entry.eax, entry.ebx, entry.ecx, entry.edx = registers
         assert self.guest.ioctl(abi.KVM_SET_CPUID2, cpuid) == 0
 
