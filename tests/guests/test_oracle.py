@@ -15,6 +15,7 @@ PASS_STATUS = 1  # isa-debug-exit: (0 << 1) | 1
 # `guard64` (takes 64 bits for FMASK), `smap64` (as TCG), `syscall64` (traps in the kernel when TF is masked).  `intr64` fails
 # there at IRET with 32-bit operands, which TCG judges.
 TCG_GAPS = {
+    "align64": "checks no alignment",
     "control": "checks neither PG without PE nor NW without CD",
     "debug64": "takes a store behind a watched address for one at it",
     "divmin": "divides the smallest number by -1 on the host and dies of SIGFPE",
