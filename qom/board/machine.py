@@ -227,6 +227,8 @@ class BoardMachine(Machine):
         with placed(cpus.origin, "name"):
             self.add_child(cpus.name.replace("{index}", str(index)), cpu)
         facts = {"socket-id": socket, "core-id": core, "thread-id": thread, "cores": cores, "threads": threads}
+        nodes = {number: node.nodeid for node in self.vm.config.numa for number in node.cpus}
+        facts["node-id"] = nodes.get(index, 0)
         known = cpu.properties()
         for name, fact in facts.items():
             if name in known:

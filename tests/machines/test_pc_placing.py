@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +151,23 @@ def test_the_lines_of_the_timer_and_the_clock(qom_machine: MachineFactory, hpet:
         raised = clock.raised
         machine.clock_step(10_000)
         assert clock.raised == raised + 1 and clock.level == 0
+
+
+@pytest.mark.qom_accel("qtest")
+def test_numa_nodes_are_the_processors_and_the_tables(qom_machine: MachineFactory, tmp_path: Path) -> None:
+    node = '[[numa]]\ntype = "node"\nnodeid = {n}\ncpus = "{first}-{last}"\nmem = "{mem}G"\n'
+    text = "".join(node.format(n=n, first=2 * n, last=2 * n + 1, mem=2 + 2 * n) for n in range(2))
+    file = tmp_path / "numa.toml"
+    file.write_text(f'[memory]\nsize = "6G"\n\n[smp]\ncpus = 4\n\n{text}')
+    machine = qom_machine(file)
+    assert [cpu.node_id for cpu in machine.vm.machine.cpus] == [0, 0, 1, 1]
+    srat = acpi.build(acpi_config(machine.vm.machine)).table("SRAT")[48:]  # type: ignore[arg-type]
+    processors, memory = [], []
+    while srat:
+        if srat[0] == 0:
+            processors.append((srat[3], srat[2]))
+        else:
+            memory.append((srat[2], *struct.unpack_from("<QQ", srat, 8)))
+        srat = srat[srat[1] :]
+    assert processors == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    assert memory == [(0, 0, 2 * GIB), (1, 2 * GIB, GIB), (1, 4 * GIB, 3 * GIB)]

@@ -133,6 +133,8 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
          .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
          .eax = XSAVE_SIZE - XSAVE_AVX_AT,
          .ebx = XSAVE_AVX_AT},
+        /* TSC and crystal, which is the clock of the local APIC's timer, too: tsc.c, plugins/intc/apic.py */
+        {.function = 0x15, .eax = 1, .ebx = 1, .ecx = TSC_KHZ_DEFAULT * 1000},
         {.function = 0x80000000, .eax = 0x80000008},
         {.function = 0x80000001, .eax = SIGNATURE},
         {.function = 0x80000002,
