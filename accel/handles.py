@@ -427,6 +427,14 @@ class VcpuHandle(Handle):
         """Exits of the inner half by its own names, where the accelerator tells; any thread."""
         return {}
 
+    def fault_chain(self) -> list[int]:
+        """After KVM_EXIT_SHUTDOWN: the vectors of the faults that led to it, in turn; empty where nobody tells."""
+        return []
+
+    def fault_loop(self) -> int | None:
+        """The vector of the fault that is all the guest does, told once; None when there is none, or nobody can tell."""
+        return None
+
     def instruction_count(self) -> int | None:
         """Instructions retired so far; None where the accelerator does not count them."""
         return None

@@ -19,7 +19,7 @@ from accel import x86_state
 from accel._kvmabi import ffi, lib
 from accel.exit_word import MMIO, PORT_SHIFT, REASON, SIZE_SHIFT, STRING, WRITE
 from accel.handles import EXIT_NAMES, VcpuHandle
-from accel.report import describe_exit, report
+from accel.report import describe_exit, describe_triple_fault, exception_text, nowhere, report
 from qom import Cpu, MemoryListener, QomError
 from qom.hw import Exit, ExitProbe, place_of, shown
 
@@ -43,6 +43,8 @@ class LoopState(MemoryListener):
         """The APIC base as the APIC outside knows it."""
         self.cr8 = 0
         """CR8 as it was last the same here and there."""
+        self.warned: set[str] = set()
+        """What was said of the guest already."""
         self.ready: dict[int, Any] = {}
         """What serves an exit, by its word: for a read called without arguments, for a write with the value."""
         self._mmio = {MMIO | size << SIZE_SHIFT: _mmio_reader(self, size) for size in range(1, 9)}
@@ -228,6 +230,17 @@ def fail(state: LoopState, what: str) -> int:
     return LEAVE
 
 
+def warn(state: LoopState, kind: str, what: Callable[[], str]) -> None:
+    """Tell the user what the guest has come to, with registers; once of each kind for a vCPU."""
+    if kind not in state.warned:
+        state.warned.add(kind)
+        state.cpu.system.log("warning", report(state.cpu, what()))
+
+
+def _now(state: LoopState, vector: int) -> str:
+    return exception_text(vector, state.vcpu.registers())
+
+
 # -- exit handlers: (state, word) -> value of a finished read (0 if it was none), or LEAVE
 
 
@@ -298,6 +311,8 @@ def handle_mmio(state: LoopState, word: int) -> int:
 
 def handle_interrupted(state: LoopState, word: int) -> int:
     """A kick, or KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_INTR: look at what is asked."""
+    if (vector := state.vcpu.fault_loop()) is not None:
+        warn(state, "loop", lambda: f"endless fault loop: nothing but {_now(state, vector)}; the guest goes on so")
     return 0 if prepare(state) else LEAVE
 
 
@@ -315,6 +330,7 @@ def handle_halt(state: LoopState, word: int) -> int:
 def handle_shutdown(state: LoopState, word: int) -> int:
     """KVM_EXIT_SHUTDOWN: a triple fault, which on a PC resets the machine."""
     state.cpu.system.log("cpu_reset", report(state.cpu, "triple fault"))
+    warn(state, "triple", lambda: f"{describe_triple_fault(state.cpu)}; the machine is reset")
     state.cpu.stop = True
     state.cpu.system.request_reset("guest-triple-fault")
     return LEAVE
@@ -383,7 +399,10 @@ def handle_nothing(state: LoopState, word: int) -> int:
 
 def handle_unserved(state: LoopState, word: int) -> int:
     """Everything else: report it and stop the machine."""
-    return fail(state, describe_exit(state.vcpu, word))
+    what = describe_exit(state.vcpu, word)
+    if word & REASON == lib.KVM_EXIT_INTERNAL_ERROR and (lost := nowhere(state.cpu)):
+        what = f"{lost} ({what})"
+    return fail(state, what)
 
 
 ExitHandler = Callable[[LoopState, int], int]

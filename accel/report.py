@@ -50,6 +50,71 @@ def describe_exit(vcpu: VcpuHandle, word: int) -> str:
     return name
 
 
+EXCEPTIONS = {
+    0: "#DE (divide error)", 1: "#DB (debug)", 2: "NMI", 3: "#BP (breakpoint)", 4: "#OF (overflow)",
+    5: "#BR (bound exceeded)", 6: "#UD (invalid opcode)", 7: "#NM (no coprocessor)", 8: "#DF (double fault)",
+    10: "#TS (invalid task state)", 11: "#NP (segment not present)", 12: "#SS (stack fault)",
+    13: "#GP (general protection)", 14: "#PF (page fault)", 16: "#MF (x87 error)", 17: "#AC (alignment check)",
+    18: "#MC (machine check)", 19: "#XM (SIMD error)",
+}  # fmt: skip
+GATE_SIZES = {"real": 4, "protected": 8, "long": 16}
+DF = 8
+
+
+def exception_text(vector: int, values: dict[str, int]) -> str:
+    """An exception as the manual calls it; with a page fault, where."""
+    name = EXCEPTIONS.get(vector, f"exception {vector}")
+    return f"{name} at {values['cr2']:#x}" if vector == 14 else name
+
+
+def describe_triple_fault(cpu: Cpu) -> str:
+    """Why a vCPU shut down: which exceptions, as far as the accelerator tells, and what is wrong with their delivery."""
+    values = cpu.vcpu.registers()
+    chain = [EXCEPTIONS.get(vector, f"exception {vector}") for vector in cpu.vcpu.fault_chain()]
+    text = "triple fault"
+    if chain:
+        text += f": {', then '.join(chain)}"
+    why = [*_interrupt_table(cpu, values), *_stack(cpu, values)]
+    return f"{text}; {'; '.join(why)}" if why else text
+
+
+def _interrupt_table(cpu: Cpu, values: dict[str, int]) -> list[str]:
+    """What keeps the interrupt table from serving a double fault."""
+    kind = "real" if not values["cr0"] & CR0_PE else "long" if values["efer"] & EFER_LMA else "protected"
+    base, limit, size = values["idt.base"], values["idt.limit"], GATE_SIZES[kind]
+    if limit < (DF + 1) * size - 1:
+        return [f"the interrupt table at {base:#x} ends at {limit:#x}, before the entry of #DF"]
+    if _is_ram(cpu, linear_to_physical(cpu.memory, values, base + DF * size)):
+        return []
+    return [f"the interrupt table at {base:#x} is not in mapped memory"]
+
+
+def _stack(cpu: Cpu, values: dict[str, int]) -> list[str]:
+    """Whether there is memory where the stack is."""
+    mask = (1 << 64) - 1 if values["efer"] & EFER_LMA else 0xFFFFFFFF
+    top = values["ss.base"] + values["rsp"] - 1 & mask
+    if _is_ram(cpu, linear_to_physical(cpu.memory, values, top)):
+        return []
+    return [f"the stack at {top + 1:#x} is not in mapped memory"]
+
+
+def _is_ram(cpu: Cpu, physical: int | None) -> bool:
+    found = cpu.memory.lookup(physical) if physical is not None else None
+    return found is not None and found.region.ram_block is not None
+
+
+def nowhere(cpu: Cpu) -> str:
+    """That the guest executes where there is no memory, if that is so; else ""."""
+    values = cpu.vcpu.registers()
+    mask = (1 << 64) - 1 if values["efer"] & EFER_LMA else 0xFFFFFFFF
+    physical = linear_to_physical(cpu.memory, values, values["cs.base"] + values["rip"] & mask)
+    if physical is None or _is_ram(cpu, physical):
+        return ""
+    found = cpu.memory.lookup(physical)
+    what = "there is nothing" if found is None else f"'{found.region.name}' is, no memory"
+    return f"the guest jumped to guest-physical {physical:#x}, where {what}"
+
+
 def registers_text(values: dict[str, int]) -> str:
     """Registers as lines of a report."""
     lines = []

@@ -137,6 +137,16 @@ class SimulatedVcpu(_CoreHandle, VcpuHandle):
                 counts[self.core.ffi.string(name).decode()] = total
         return counts
 
+    def fault_chain(self) -> list[int]:
+        """See VcpuHandle."""
+        vectors = self.core.ffi.new("uint8_t[3]")
+        return list(vectors[0 : self.core.lib.sim_vcpu_fault_chain(self.pointer, vectors)])
+
+    def fault_loop(self) -> int | None:
+        """See VcpuHandle."""
+        vector = int(self.core.lib.sim_vcpu_fault_loop(self.pointer))
+        return vector if vector >= 0 else None
+
     def instruction_count(self) -> int:
         """Instructions retired so far; any thread."""
         return int(self.core.lib.sim_vcpu_instructions(self.pointer))

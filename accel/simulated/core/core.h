@@ -43,6 +43,12 @@ struct kvm_run *sim_vcpu_run_page(sim_vcpu *vcpu);
 /* From any thread: leave the guest soon; the KVM_RUN under way, or the next one, returns -EINTR. */
 void sim_vcpu_kick(sim_vcpu *vcpu);
 
+/* After KVM_EXIT_SHUTDOWN: the vectors of the faults that led to it, in turn; returns how many, at most 3. */
+unsigned sim_vcpu_fault_chain(sim_vcpu *vcpu, uint8_t out[3]);
+/* Does the guest do nothing but fault?  The vector, once, or -1.  KVM_RUN returns -EINTR when that is found; the guest
+ * goes on as a processor would. */
+int sim_vcpu_fault_loop(sim_vcpu *vcpu);
+
 /* The inner half's exit table.  A name is NULL for a number without a meaning. */
 unsigned sim_exit_reason_count(void);
 const char *sim_exit_reason_name(unsigned reason);

@@ -472,6 +472,16 @@ struct random {
     u64 word[4]; /* seeded: the generator's state */
 };
 
+/* For reports on guests that only fault: exception.c. */
+struct trouble {
+    u8 chain[3]; /* the last fault, and what came while it, and then the double fault, was delivered */
+    u8 chained;
+    u8 vector; /* of the last fault */
+    _Atomic u8 looping;
+    u32 in_a_row; /* faults with next to nothing between them */
+    u64 icount;   /* at the last one */
+};
+
 struct sim_vcpu {
     /* hot: the engine's own; keep within few cache lines */
     u64 regs[NREGS]; /* regs[R_ZERO] is always 0 */
@@ -563,6 +573,7 @@ struct sim_vcpu {
     struct kvm_cpuid_entry2 *cpuid;
     unsigned cpuid_count;
     struct random random;
+    struct trouble trouble;
     void *system_private; /* anything else the system half needs */
 };
 #define PIO_OFFSET 4096

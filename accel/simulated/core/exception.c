@@ -24,12 +24,39 @@ static int combine(unsigned first, unsigned second) {
 /* Is the event under way one for which error codes get EXT set? */
 static u32 ext_bit(sim_vcpu *cpu) { return cpu->ev.delivering && sys_state(cpu)->kind != EVENT_SOFT; }
 
+/* A hundred thousand faults in a row with at most this many instructions after each: no handler gets anywhere. */
+#define LOOP_SPAN   64
+#define LOOP_FAULTS 100000
+
+static void note_fault(sim_vcpu *cpu, unsigned vector) {
+    struct trouble *t = &cpu->trouble;
+    t->in_a_row = cpu->icount - t->icount <= LOOP_SPAN ? t->in_a_row + 1 : 0;
+    t->icount = cpu->icount;
+    t->vector = (u8)vector;
+    if (t->in_a_row == LOOP_FAULTS) {
+        t->in_a_row = 0;
+        atomic_store(&t->looping, 1);
+        post_event(cpu, EV_KICK);
+    }
+}
+
+unsigned sim_vcpu_fault_chain(sim_vcpu *cpu, uint8_t out[3]) {
+    memcpy(out, cpu->trouble.chain, sizeof cpu->trouble.chain);
+    return cpu->trouble.chained;
+}
+
+int sim_vcpu_fault_loop(sim_vcpu *cpu) { return atomic_exchange(&cpu->trouble.looping, 0) ? cpu->trouble.vector : -1; }
+
 _Noreturn void raise_fault(sim_vcpu *cpu, unsigned vector, u32 error) {
     cpu->replay.n = cpu->replay.pos = 0;
     cpu->replay.pio_done = 0;
     cpu->db_pending = 0;
     cpu->shadow_new = 0;
     sys_state(cpu)->task.pending = false;
+    if (!cpu->ev.delivering)
+        cpu->trouble.chained = 0;
+    if (cpu->trouble.chained < sizeof cpu->trouble.chain)
+        cpu->trouble.chain[cpu->trouble.chained++] = (u8)vector;
     if (cpu->ev.delivering) {
         if (vector >= EXC_TS && vector <= EXC_GP)
             error |= ext_bit(cpu);
@@ -64,6 +91,7 @@ void queue_fault(sim_vcpu *cpu, unsigned vector, u32 error) {
 
 void exception_deliver(sim_vcpu *cpu) {
     unsigned vector = cpu->fault.vector;
+    note_fault(cpu, vector);
     if (vector == EXC_PF)
         cpu->cr2 = cpu->fault.cr2;
     if ((cpu->guest_debug & KVM_GUESTDBG_ENABLE) && vector == EXC_DB &&
