@@ -145,8 +145,7 @@ OP(pextrw_p) {
 OP(maskmovq) {
     mmx_use(cpu, i);
     BEGIN(cpu, i);
-    u64 v = get_mm(cpu, i->reg);
-    masked_bytes(cpu, i, (const u8 *)&v, (u32)_mm_movemask_epi8(mm(cpu, i->rm)) & 0xff, 8);
+    masked_bytes(cpu, i, (const u8 *)&cpu->fpu.st[i->reg].mant, (u32)_mm_movemask_epi8(mm(cpu, i->rm)) & 0xff, 8);
     mmx_state(cpu);
     NEXT(cpu, i);
 }

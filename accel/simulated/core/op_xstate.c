@@ -157,15 +157,16 @@ static void load_high(sim_vcpu *cpu, const u8 *from) {
 
 /* ---- FXSAVE, FXRSTOR ---- */
 
-OP(fxsave) {
+/* Bodies are functions of their own: a local whose address was given away would keep a handler from ending in a jump.
+ */
+static NOINLINE void fxsave(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     struct area a = area_open(cpu, i, LEGACY_SIZE, 16, true);
     save_x87(cpu, &a, i->osz == W64);
     save_mxcsr(cpu, &a);
     save_sse(cpu, &a);
-    NEXT(cpu, i);
 }
-OP(fxrstor) {
+static NOINLINE void fxrstor(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     struct area a = area_open(cpu, i, LEGACY_SIZE, 16, false);
     u8 image[416];
@@ -178,6 +179,13 @@ OP(fxrstor) {
     x87_changed(cpu);
     set_guest_mxcsr(cpu, mxcsr);
     load_xmm(cpu, image + XMM_AT);
+}
+OP(fxsave) {
+    fxsave(cpu, i);
+    NEXT(cpu, i);
+}
+OP(fxrstor) {
+    fxrstor(cpu, i);
     NEXT(cpu, i);
 }
 
@@ -196,7 +204,7 @@ static void save_components(sim_vcpu *cpu, const struct insn *i, const struct ar
 }
 
 /* Standard form: components outside `wanted` and their bits stay as they are in memory. */
-static void save_standard(sim_vcpu *cpu, const struct insn *i, bool only_used) {
+static NOINLINE void save_standard(sim_vcpu *cpu, const struct insn *i, bool only_used) {
     BEGIN(cpu, i);
     u64 wanted = requested(cpu), used = in_use(cpu), present;
     struct area a = area_open(cpu, i, xsave_size(wanted), 64, true);
@@ -206,13 +214,18 @@ static void save_standard(sim_vcpu *cpu, const struct insn *i, bool only_used) {
         save_mxcsr(cpu, &a);
     present = (present & ~wanted) | (wanted & used);
     area_put(&a, HEADER_AT, &present, 8);
+}
+OP(xsave) {
+    save_standard(cpu, i, false);
     NEXT(cpu, i);
 }
-OP(xsave) { save_standard(cpu, i, false); }
-OP(xsaveopt) { save_standard(cpu, i, true); }
+OP(xsaveopt) {
+    save_standard(cpu, i, true);
+    NEXT(cpu, i);
+}
 
 /* AVX is the only component behind the header, so the compacted form has it in the same place. */
-static void save_compacted(sim_vcpu *cpu, const struct insn *i) {
+static NOINLINE void save_compacted(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     u64 wanted = requested(cpu), used = in_use(cpu), header[2];
     if (guest_mxcsr(cpu) != MXCSR_INIT)
@@ -224,17 +237,20 @@ static void save_compacted(sim_vcpu *cpu, const struct insn *i) {
     header[0] = wanted & used;
     header[1] = wanted | COMPACTED;
     area_put(&a, HEADER_AT, header, sizeof header);
+}
+OP(xsavec) {
+    save_compacted(cpu, i);
     NEXT(cpu, i);
 }
-OP(xsavec) { save_compacted(cpu, i); }
 OP(xsaves) {
     BEGIN(cpu, i);
     if (cpu->cpl)
         raise_gp0(cpu);
     save_compacted(cpu, i);
+    NEXT(cpu, i);
 }
 
-static void restore(sim_vcpu *cpu, const struct insn *i, bool compacted_only) {
+static NOINLINE void restore(sim_vcpu *cpu, const struct insn *i, bool compacted_only) {
     u64 wanted = requested(cpu), header[8];
     struct area a = area_open(cpu, i, XSAVE_AVX_AT, 64, false);
     u8 image[416], high[AVX_SIZE];
@@ -280,17 +296,18 @@ static void restore(sim_vcpu *cpu, const struct insn *i, bool compacted_only) {
         set_guest_mxcsr(cpu, mxcsr);
     if (wanted & XCR0_AVX)
         load_high(cpu, high);
-    NEXT(cpu, i);
 }
 OP(xrstor) {
     BEGIN(cpu, i);
     restore(cpu, i, false);
+    NEXT(cpu, i);
 }
 OP(xrstors) {
     BEGIN(cpu, i);
     if (cpu->cpl)
         raise_gp0(cpu);
     restore(cpu, i, true);
+    NEXT(cpu, i);
 }
 
 /* ---- XCR0, MXCSR ---- */
