@@ -11,13 +11,18 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, system-management mod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plugins.firmware import loader
+from plugins.firmware.kernel import Request, open_kernel
 from qom import (
     ConfigError,
     Device,
     GlobalProperty,
+    QomError,
     Region,
     Reset,
     did_you_mean,
@@ -26,9 +31,12 @@ from qom import (
     type_init,
 )
 from qom.board import Assembly, BoardMachine, BoardRegion
+from qom.config.check import unreadable
 
 if TYPE_CHECKING:
     from machines.pc_direct import DirectLoader
+    from qom.config import MachineConfig
+    from qom.options import Report
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
@@ -78,11 +86,29 @@ class PcMachine(BoardMachine):
         """The firmware's image is found where firmware is; others are the board's own."""
         return pc_bios_init(self, region) if region.property == "firmware" else super().image(region)
 
+    def refusals(self, config: MachineConfig) -> Iterator[ConfigError]:
+        """Also a machine that has neither firmware nor a kernel to start."""
+        yield from super().refusals(config)
+        if (config.firmware or self.firmware) == loader.NO_FIRMWARE and config.kernel is None:
+            text = "there is nothing to start without firmware: expected a kernel (-kernel)"
+            yield ConfigError(text, config.origin_of("firmware"))
+
+    def check_config(self, config: MachineConfig, report: Report) -> None:
+        """Also whether the kernel is of a known kind, and what goes with it is there."""
+        super().check_config(config, report)
+        files = [] if config.initrd is None else [config.initrd]
+        if config.kernel is not None and Path(config.kernel).is_file():
+            try:
+                files = open_kernel(config.kernel).files(Request(initrd=config.initrd))
+            except QomError as error:
+                report(ConfigError(str(error), config.origin_of("kernel")))
+        for file in files:
+            if (wrong := unreadable(file)) is not None:
+                report(ConfigError(f"initrd '{file}' cannot be read: {wrong}", config.origin_of("initrd")))
+
     def check_image(self, region: BoardRegion, name: str) -> None:
         """The firmware's image is looked for where firmware is, and has to be of a possible size."""
         if region.property == "firmware":
-            from plugins.firmware import loader
-
             if name != loader.NO_FIRMWARE:
                 loader.load_firmware(name)
         else:
@@ -147,8 +173,6 @@ def pc_memory_init(machine: PcMachine, assembly: Assembly) -> None:
 
 def pc_bios_init(machine: PcMachine, region: BoardRegion) -> bytes:
     """The image that ends where the reset vector is (QEMU's `bochs_bios_init`; SEED.md row 10)."""
-    from plugins.firmware import loader
-
     if machine.firmware == loader.NO_FIRMWARE:
         return loader.empty_rom()
     with placed(machine.image_origin(region)):

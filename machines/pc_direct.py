@@ -16,7 +16,7 @@ from accel import x86_state
 from machines import pc_firmware
 from plugins.firmware import loader
 from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, open_kernel
-from qom import ConfigError, placed
+from qom import placed
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
@@ -41,14 +41,12 @@ def loader_of(machine: PcMachine) -> DirectLoader | None:
     """The loader of a machine that has no firmware, or None.
 
     Raises:
-        ConfigError: it has no kernel, or one that cannot be started.
+        ConfigError: its kernel cannot be started.
     """
     config = machine.vm.config
     if machine.firmware != loader.NO_FIRMWARE:
         return None
-    if config.kernel is None:
-        text = "there is nothing to start without firmware: expected a kernel (-kernel)"
-        raise ConfigError(text, config.origin_of("firmware"))
+    assert config.kernel is not None  # PcMachine.refusals
     with placed(config.origin_of("kernel")):
         found = DirectLoader(
             machine, open_kernel(config.kernel), Request(initrd=config.initrd, append=config.append or "")

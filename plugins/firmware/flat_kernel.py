@@ -74,6 +74,10 @@ class FlatKernel(Kernel):
     def modules(self, request: Request) -> list[tuple[str, str]]:
         """The files that the request names as modules, each with its text."""
 
+    def files(self, request: Request) -> list[str]:
+        """The modules' files."""
+        return [file for file, _ in self.modules(request)]
+
     def cmdline(self, request: Request) -> str:
         """The command line as the kernel sees it."""
         return request.append

@@ -129,6 +129,10 @@ class Kernel(ABC):
             ImageError: something does not fit, or cannot be read.
         """
 
+    def files(self, request: Request) -> list[str]:
+        """The files that `-initrd` names."""
+        return [] if request.initrd is None else [request.initrd]
+
     def install(self, fw_cfg: FwCfgIo, request: Request, low_memory: int) -> None:
         """Offer the kernel to firmware, and the boot ROM that starts it."""
         for number, content in self.items(request, low_memory).items():

@@ -264,9 +264,8 @@ class _Checker:
 
     def _files(self) -> None:
         config = self.config
-        for name, path in (("kernel", config.kernel), ("initrd", config.initrd)):
-            if path is not None and (wrong := unreadable(path)) is not None:
-                self.report(f"{name} '{path}' cannot be read: {wrong}", config.origin_of(name))
+        if config.kernel is not None and (wrong := unreadable(config.kernel)) is not None:
+            self.report(f"kernel '{config.kernel}' cannot be read: {wrong}", config.origin_of("kernel"))
         for drive in config.drives:
             self._drive(drive)
         if config.log.file is not None and not os.path.isdir(os.path.dirname(config.log.file) or "."):

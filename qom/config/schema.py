@@ -323,10 +323,10 @@ class _Maker:
             "smp": SMP,
             "memory": {**table_or(_MEBIBYTES, {"size": _MEBIBYTES}), "description": "Guest memory"},
             "numa": {**one_or_several(NUMA), "description": "NUMA nodes and distances"},
-            "firmware": {**path, "description": "Firmware image"},
+            "firmware": {**path, "description": "Firmware image; none: a kernel starts without firmware"},
             "bios": {**path, "description": "The same as firmware"},
-            "kernel": {**path, "description": "Kernel image, handed to the firmware"},
-            "initrd": {**path, "description": "Initial RAM disk of the kernel"},
+            "kernel": {**path, "description": "Kernel: a Linux bzImage, an ELF file with a PVH note, a multiboot image"},
+            "initrd": {**path, "description": "Initial RAM disk of the kernel, or its modules"},
             "append": {**path, "description": "Command line of the kernel"},
             "boot": BOOT,
             "serial": {

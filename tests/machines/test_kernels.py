@@ -9,6 +9,7 @@ import attrs
 import pytest
 from pcs import GUESTS, Pc, need, need_seabios, pc
 
+from qom.cli.main import main as qom_main
 from qom.errors import QomError
 
 KERNEL = GUESTS / "kernel32.bin"
@@ -155,3 +156,19 @@ def test_what_does_not_fit_is_said_before_anything_runs(tmp_path: Path) -> None:
         f"-kernel {KERNEL}: initrd '{initrd}' does not fit: it has 8388608 bytes, and between the kernel's end at"
         " 0x101000 and 0x400000 there are 3141632: expected more memory (-m)"
     )
+
+
+def test_check_finds_what_is_wrong_with_a_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    none, wrong = tmp_path / "none.toml", tmp_path / "wrong.toml"
+    none.write_text('firmware = "none"\n')
+    (tmp_path / "vmlinuz").write_bytes(b"compressed")
+    wrong.write_text(f'kernel = "{tmp_path}/vmlinuz"\n')
+    modules = tmp_path / "modules.toml"
+    modules.write_text(f'kernel = "{KERNEL}"\ninitrd = "{wrong} text,{tmp_path}/no file"\n')
+    assert [qom_main(["check", str(file)]) for file in (none, wrong, modules)] == [1, 1, 1]
+    assert capsys.readouterr().out.splitlines() == [
+        f"{none}:1:1: firmware: there is nothing to start without firmware: expected a kernel (-kernel)",
+        f"{wrong}:1:1: kernel: kernel '{tmp_path}/vmlinuz' is of no known kind: expected a Linux bzImage, a multiboot image"
+        " or an ELF file with a PVH note",
+        f"{modules}:2:1: initrd: initrd '{tmp_path}/no' cannot be read: No such file or directory",
+    ]
