@@ -358,6 +358,12 @@ static unsigned finish(struct insn *out, op_fn fn, unsigned len, struct decode_i
     return len;
 }
 
+/* No such instruction.  The byte behind, a ModRM byte, may have decided that: it counts as well, so that code which
+ * differs only there is seen to have changed. */
+static unsigned undefined(const struct cursor *c, struct insn *out, struct decode_info *info) {
+    return finish(out, op_ud, c->pos < c->avail ? c->pos + 1 : c->pos, info);
+}
+
 static unsigned more(unsigned avail, struct insn *out, struct decode_info *info) {
     return avail >= 15 ? finish(out, op_gp0, 15, info) : 0;
 }
@@ -590,14 +596,14 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         if (found)
             return len;
         if (map != MAP_0F)
-            return finish(out, op_ud, c.pos, info);
+            return undefined(&c, out, info);
         row = &map2[op];
     } else if (op == 0xc4 || op == 0xc5) { /* VEX, or LES and LDS: those cannot have a register */
         if (c.pos >= c.avail)
             return more(avail, out, info);
         if (mode == MODE64 || c.p[c.pos] >= 0xc0) {
             if (rex || pp != PP_NP || opsize || (out->flags & IF_LOCK))
-                return finish(out, op_ud, c.pos, info);
+                return mode == MODE64 ? finish(out, op_ud, c.pos, info) : undefined(&c, out, info);
             map = vex_prefix(&c, op == 0xc5, &p, &pp);
             op = (u8)take(&c, 1);
             if (c.short_of)
@@ -605,7 +611,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
             if (map < MAP_0F || map > MAP_0F3A)
                 return finish(out, op_ud, c.pos, info);
             unsigned len = decode_vector(&c, avail, &p, map, pp, op, out, info, &found);
-            return found ? len : finish(out, op_ud, c.pos, info);
+            return found ? len : undefined(&c, out, info);
         }
     } else if ((op & 0xf8) == 0xd8) {
         return decode_x87(&c, avail, &p, op, out, info);
@@ -631,7 +637,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
         has_modrm = true;
     }
     if (!row->family || ((row->attr & A_O64) && mode != MODE64))
-        return finish(out, op_ud, c.pos, info);
+        return undefined(&c, out, info);
     for (unsigned k = 0; k < 3; k++) {
         unsigned kind = (k == 0 ? row->a : k == 1 ? row->b : row->c) >> 3;
         if (kind >= K_E && kind <= K_CD)

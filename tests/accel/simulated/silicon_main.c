@@ -144,6 +144,10 @@ static void compare(const struct template *t, const struct test_case *c, const s
     /* an unaligned operand over two pages with alignment checking: #AC or #PF first */
     if (both_memory && (a->vector == 17 || b->vector == 17) && a->vector + b->vector == 14 + 17)
         return;
+    /* MASKMOVQ and its kin with a mask of zeros: whether memory is looked at is left open (SDM 2) */
+    if ((t->flags & T_PARTS) && strncmp(t->name + (t->kind == KIND_VEX), "maskmov", 7) == 0 &&
+        is_memory_fault(b->vector))
+        return;
     if (a->vector != b->vector) {
         say(out, " vector %u(%x) at %llx, silicon %u(%x) at %llx;", a->vector, a->error, (unsigned long long)a->rip,
             b->vector, b->error, (unsigned long long)b->rip);
@@ -166,15 +170,18 @@ static void compare(const struct template *t, const struct test_case *c, const s
     if ((a->rflags ^ b->rflags) & mask)
         say(out, " flags %llx silicon %llx;", (unsigned long long)(a->rflags & mask),
             (unsigned long long)(b->rflags & mask));
+    /* a store of an MMX register that faults has cleared TOP already on this processor */
+    bool top_cleared = is_memory_fault(b->vector) && !(b->fsw & 0x3800) && (a->fsw & 0xc7ff) == (b->fsw & 0xc7ff) &&
+                       t->kind == KIND_LEGACY && t->map == 1 && t->prefix == 0;
     if (a->fcw != b->fcw)
         say(out, " fcw %x silicon %x;", a->fcw, b->fcw);
-    if (a->fsw != b->fsw)
+    if (a->fsw != b->fsw && !top_cleared)
         say(out, " fsw %x silicon %x;", a->fsw, b->fsw);
     if (a->ftw != b->ftw)
         say(out, " ftw %x silicon %x;", a->ftw, b->ftw);
     if (a->mxcsr != b->mxcsr)
         say(out, " mxcsr %x silicon %x;", a->mxcsr, b->mxcsr);
-    for (unsigned n = 0; n < 8; n++)
+    for (unsigned n = 0; n < 8 && !top_cleared; n++)
         compare_bytes(out, "st", n, a->st[n], b->st[n], 10);
     for (unsigned n = 0; n < 16; n++) {
         if ((t->flags & T_APPROX) && close_enough(a->xmm[n], b->xmm[n]) && close_enough(a->ymmh[n], b->ymmh[n]))

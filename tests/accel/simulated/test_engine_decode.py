@@ -97,6 +97,7 @@ def decode() -> Decoder:
         ("0f10c1", MODE32, "mov_x_r", 3),
         ("f00f1000", MODE32, "ud", 4),  # LOCK
         ("c40418", MODE32, "load_far", 3),  # VEX has a register in this place
+        ("0fbac016", MODE64, "ud", 3),  # decided by the ModRM byte: it counts
         ("66c5f81000", MODE64, "ud", 2),  # prefixes before VEX
         ("48c5f81000", MODE64, "ud", 2),
         ("d9c0", MODE32, "fld", 2),

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("accel.simulated._core", reason="the C core is not built")
 
-from sim_harness import Guest, _core, abi, ffi, sim
+from sim_harness import HANDLERS, Guest, _core, abi, ffi, sim
 
 CODE, DATA = 0x10000, 0x20000
 
@@ -88,6 +88,14 @@ def test_user_space_rewrites_code_between_runs(guest: Guest) -> None:
     assert guest.get_regs().rax == 1
     run_to_halt(guest, b"\xb8\x02\x00\x00\x00\xf4")
     assert guest.get_regs().rax == 2
+
+
+def test_user_space_makes_an_undefined_opcode_defined(guest: Guest) -> None:
+    # 0F BA /0 is none, 0F BA /7 is BTC: only the ModRM byte changes
+    run_to_halt(guest, b"\x0f\xba\xc0\x03\xf4", rax=0)
+    assert guest.get_regs().rip == HANDLERS + 16 * 6 + 1
+    run_to_halt(guest, b"\x0f\xba\xf8\x03\xf4", rax=0)
+    assert (guest.get_regs().rax, guest.get_regs().rip) == (8, CODE + 5)
 
 
 def test_user_space_rewrites_code_during_an_exit(guest: Guest) -> None:
