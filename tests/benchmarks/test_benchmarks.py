@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import linux, loops, observers
+from benchmarks import linux, loops, observers, profile
 from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measure_objects
 from benchmarks.devices import Cost, cost, description, measure_devices
 from benchmarks.peers import BenchmarkError, Ours, Peer, Qemu, Time
@@ -161,6 +161,27 @@ def test_processors_are_compared_on_the_wall() -> None:
     row = measure_loop([Two("two"), Fake("one")], loops.TOGETHER, 1, 0.1)
     assert row.samples == {"two": [pytest.approx(18.0)]}
     assert row.missing == {"one": "one: measured with one processor only"}
+
+
+def test_samples_are_told_apart_by_what_they_are_in() -> None:
+    lines = ["  40.00%  _core.cpython-311.so  [.] op_mov_GE_m64_b", "  20.00%  _core.cpython-311.so  [.] op_ret_s64"]
+    lines += ["  10.00%  _core.cpython-311.so  [.] op_cmp_EG_r64_jz", "  9.00%  _core.cpython-311.so  [.] page_walk"]
+    lines += [
+        "  8.00%  _core.cpython-311.so  [.] code_lookup",
+        "  7.00%  libpython3.11.so.1.0  [.] _PyEval_EvalFrameDefault",
+    ]
+    lines += ["  4.00%  [kernel.kallsyms]  [k] clear_page", "  2.00%  _core.cpython-311.so  [.] vcpu_run", "nothing"]
+    assert profile.parts_of(lines) == {
+        "loads, stores, moves, LEA": 40.0,
+        "calls, returns, jumps, the stack": 20.0,
+        "arithmetic, logic, shifts, with a branch or without": 10.0,
+        "memory beside the fast path, page walks, the TLB": 9.0,
+        "code: finding, decoding, dropping blocks": 8.0,
+        "Python: devices, timers, serial port, start-up": 7.0,
+        "the host's kernel": 4.0,
+        "the run loop, events, exits": 2.0,
+    }
+    assert "| the host's kernel | 4.00 |" in profile.page({"amd64": (profile.parts_of(lines), lines[:1])})
 
 
 def test_devices_are_the_same_for_both() -> None:
