@@ -27,7 +27,6 @@ static ALWAYS_INLINE void arith(sim_vcpu *cpu, const struct insn *i, host_x87 ru
     x87_note(cpu, i);
     if (unlikely(x87_empty(cpu, top) || x87_empty(cpu, other))) {
         if (!x87_stack_fault(cpu, i, false)) {
-            NEXT(cpu, i);
             return;
         }
         x87_indefinite(cpu, reg);
@@ -35,7 +34,6 @@ static ALWAYS_INLINE void arith(sim_vcpu *cpu, const struct insn *i, host_x87 ru
         sw = into(cpu, i, reg, 0, run, &cpu->fpu.st[top], &cpu->fpu.st[other]);
     if (to == TO_STI_POP && !x87_stopped(cpu, sw, FP_BEFORE))
         x87_pop(cpu);
-    NEXT(cpu, i);
 }
 
 /* ST(0) op memory; the operand's bits are in *b. */
@@ -47,12 +45,11 @@ static ALWAYS_INLINE void arith_memory(sim_vcpu *cpu, const struct insn *i, host
             x87_indefinite(cpu, top);
     } else
         into(cpu, i, top, 0, run, &cpu->fpu.st[top], b);
-    NEXT(cpu, i);
 }
 
 #define ARITH_MEMORY(name, code, bits, form)                                                                           \
     HOST_X87(host_##name##_##form, u##bits, "fldt %[a]\n", code " %[b]\n", "fstpt %[out]\n")                           \
-    OP(name##_##form) {                                                                                                \
+    OP_APART(name##_##form) {                                                                                          \
         u##bits m;                                                                                                     \
         u64 ea = insn_ea(cpu, i);                                                                                      \
         x87_start(cpu, i);                                                                                             \
@@ -61,9 +58,9 @@ static ALWAYS_INLINE void arith_memory(sim_vcpu *cpu, const struct insn *i, host
     }
 #define ARITH(name)                                                                                                    \
     HOST_X87(host_##name, union st_reg, "fldt %[b]\nfldt %[a]\n", #name " %%st(1), %%st\n", "fstpt %[out]\n" DROP)     \
-    OP(name##_0i) { arith(cpu, i, host_##name, TO_ST0); }                                                              \
-    OP(name##_i0) { arith(cpu, i, host_##name, TO_STI); }                                                              \
-    OP(name##p) { arith(cpu, i, host_##name, TO_STI_POP); }                                                            \
+    OP_APART(name##_0i) { arith(cpu, i, host_##name, TO_ST0); }                                                        \
+    OP_APART(name##_i0) { arith(cpu, i, host_##name, TO_STI); }                                                        \
+    OP_APART(name##p) { arith(cpu, i, host_##name, TO_STI_POP); }                                                      \
     ARITH_MEMORY(name, #name "s", 32, m32)                                                                             \
     ARITH_MEMORY(name, #name "l", 64, m64)
 #define ARITH_INTEGER(name, integer)                                                                                   \
@@ -96,15 +93,14 @@ static ALWAYS_INLINE void unary(sim_vcpu *cpu, const struct insn *i, host_x87 ru
             x87_indefinite(cpu, top);
     } else
         into(cpu, i, top, conditions, run, &cpu->fpu.st[top], &cpu->fpu.st[second]);
-    NEXT(cpu, i);
 }
 
 #define UNARY(name, conditions)                                                                                        \
     HOST_X87(host_##name, union st_reg, "fldt %[a]\n", #name "\n", "fstpt %[out]\n")                                   \
-    OP(name) { unary(cpu, i, host_##name, conditions, false); }
+    OP_APART(name) { unary(cpu, i, host_##name, conditions, false); }
 #define BINARY(name, conditions)                                                                                       \
     HOST_X87(host_##name, union st_reg, "fldt %[b]\nfldt %[a]\n", #name "\n", "fstpt %[out]\n" DROP)                   \
-    OP(name) { unary(cpu, i, host_##name, conditions, true); }
+    OP_APART(name) { unary(cpu, i, host_##name, conditions, true); }
 
 UNARY(fsqrt, 0)
 UNARY(frndint, 0)
@@ -128,11 +124,10 @@ static ALWAYS_INLINE void partial_remainder(sim_vcpu *cpu, const struct insn *i,
         if (!none)
             cpu->fpu.fsw = (u16)((cpu->fpu.fsw & ~(FSW_C0 | FSW_C3)) | (sw & (FSW_C0 | FSW_C3)));
     }
-    NEXT(cpu, i);
 }
 #define REMAINDER(name)                                                                                                \
     HOST_X87(host_##name, union st_reg, "fldt %[b]\nfldt %[a]\n", #name "\n", "fstpt %[out]\n" DROP)                   \
-    OP(name) { partial_remainder(cpu, i, host_##name); }
+    OP_APART(name) { partial_remainder(cpu, i, host_##name); }
 REMAINDER(fprem)
 REMAINDER(fprem1)
 
@@ -148,10 +143,9 @@ static ALWAYS_INLINE void sign(sim_vcpu *cpu, const struct insn *i, u16 keep, u1
         cpu->fpu.fsw &= (u16)~FSW_C1;
         cpu->fpu.st[top].exp = (u16)((cpu->fpu.st[top].exp & keep) ^ flip);
     }
-    NEXT(cpu, i);
 }
-OP(fabs) { sign(cpu, i, 0x7fff, 0); }
-OP(fchs) { sign(cpu, i, 0xffff, 0x8000); }
+OP_APART(fabs) { sign(cpu, i, 0x7fff, 0); }
+OP_APART(fchs) { sign(cpu, i, 0xffff, 0x8000); }
 
 /* ---- ST(1) from ST(1) and ST(0), pop --------------------------------------------------------------------------------
  * Whether the host popped tells bit 11, the lowest of TOP: it was 0 with the host's stack empty. */
@@ -163,7 +157,6 @@ static ALWAYS_INLINE void two_to_one(sim_vcpu *cpu, const struct insn *i, host_x
     x87_note(cpu, i);
     if (unlikely(x87_empty(cpu, top) || x87_empty(cpu, second))) {
         if (!x87_stack_fault(cpu, i, false)) {
-            NEXT(cpu, i);
             return;
         }
         x87_indefinite(cpu, second);
@@ -171,12 +164,11 @@ static ALWAYS_INLINE void two_to_one(sim_vcpu *cpu, const struct insn *i, host_x
         sw = into(cpu, i, second, 0, run, &cpu->fpu.st[top], &cpu->fpu.st[second]);
     if (!x87_stopped(cpu, sw, FP_BEFORE))
         x87_pop(cpu);
-    NEXT(cpu, i);
 }
 #define TWO_TO_ONE(name)                                                                                               \
     HOST_X87(host_##name, union st_reg, "fldt %[b]\nfldt %[a]\n", #name "\n",                                          \
              "fstpt %[out]\ntestb $8, %%ah\njnz 1f\n" DROP "1:\n")                                                     \
-    OP(name) { two_to_one(cpu, i, host_##name); }
+    OP_APART(name) { two_to_one(cpu, i, host_##name); }
 TWO_TO_ONE(fpatan)
 TWO_TO_ONE(fyl2x)
 TWO_TO_ONE(fyl2xp1)
@@ -197,7 +189,6 @@ static ALWAYS_INLINE void one_to_two(sim_vcpu *cpu, const struct insn *i, host_x
             x87_indefinite(cpu, top);
             x87_indefinite(cpu, x87_push(cpu));
         }
-        NEXT(cpu, i);
         return;
     }
     u16 sw = run(cpu, &cpu->fpu.st[top], &cpu->fpu.st[top], out);
@@ -207,12 +198,11 @@ static ALWAYS_INLINE void one_to_two(sim_vcpu *cpu, const struct insn *i, host_x
         x87_copy(&cpu->fpu.st[fresh], &out[0]);
         x87_copy(&cpu->fpu.st[top], &out[1]);
     }
-    NEXT(cpu, i);
 }
 #define ONE_TO_TWO(name, conditions)                                                                                   \
     HOST_X87(host_##name, union st_reg, "fldt %[a]\n", #name "\n",                                                     \
              "fstpt %[out]\ntestb $8, %%ah\njnz 1f\nfstpt 16+%[out]\n1:\n")                                            \
-    OP(name) { one_to_two(cpu, i, host_##name, conditions); }
+    OP_APART(name) { one_to_two(cpu, i, host_##name, conditions); }
 ONE_TO_TWO(fptan, FSW_C2)
 ONE_TO_TWO(fsincos, FSW_C2)
 ONE_TO_TWO(fxtract, 0)

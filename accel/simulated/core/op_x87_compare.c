@@ -25,7 +25,6 @@ static ALWAYS_INLINE void compare(sim_vcpu *cpu, const struct insn *i, host_x87 
         if (pops == 2)
             x87_pop(cpu);
     }
-    NEXT(cpu, i);
 }
 static ALWAYS_INLINE void compare_register(sim_vcpu *cpu, const struct insn *i, host_x87 run, unsigned n,
                                            unsigned pops) {
@@ -53,14 +52,14 @@ static ALWAYS_INLINE void compare_register(sim_vcpu *cpu, const struct insn *i, 
     }
 #define COMPARE(name)                                                                                                  \
     HOST_COMPARE(host_##name, union st_reg, "fldt %[b]\nfldt %[a]\n", #name " %%st(1)\n", DROP2)                       \
-    OP(name) { compare_register(cpu, i, host_##name, i->rm, 0); }                                                      \
-    OP(name##p) { compare_register(cpu, i, host_##name, i->rm, 1); }                                                   \
-    OP(name##pp) { compare_register(cpu, i, host_##name, 1, 2); }
+    OP_APART(name) { compare_register(cpu, i, host_##name, i->rm, 0); }                                                \
+    OP_APART(name##p) { compare_register(cpu, i, host_##name, i->rm, 1); }                                             \
+    OP_APART(name##pp) { compare_register(cpu, i, host_##name, 1, 2); }
 COMPARE(fcom)
 COMPARE(fucom)
 
 HOST_COMPARE(host_ftst, union st_reg, "fldt %[a]\n", "ftst\n", "fstp %%st(0)\n")
-OP(ftst) { compare_register(cpu, i, host_ftst, 0, 0); }
+OP_APART(ftst) { compare_register(cpu, i, host_ftst, 0, 0); }
 
 #define COMPARE_MEMORY(code, bits, form)                                                                               \
     HOST_COMPARE(host_fcom_##form, u##bits, "fldt %[a]\n", code " %[b]\n", "fstp %%st(0)\n")                           \
@@ -72,8 +71,8 @@ OP(ftst) { compare_register(cpu, i, host_ftst, 0, 0); }
         x87_note_memory(cpu, i, ea);                                                                                   \
         compare(cpu, i, host_fcom_##form, x87_top(cpu), pops, &m);                                                     \
     }                                                                                                                  \
-    OP(fcom_##form) { compare_##form(cpu, i, 0); }                                                                     \
-    OP(fcomp_##form) { compare_##form(cpu, i, 1); }
+    OP_APART(fcom_##form) { compare_##form(cpu, i, 0); }                                                               \
+    OP_APART(fcomp_##form) { compare_##form(cpu, i, 1); }
 COMPARE_MEMORY("fcoms", 32, m32)
 COMPARE_MEMORY("fcoml", 64, m64)
 COMPARE_MEMORY("ficoms", 16, i16)
@@ -96,15 +95,14 @@ static ALWAYS_INLINE void compare_flags(sim_vcpu *cpu, const struct insn *i, hos
     set_arith_flags(cpu, flags);
     if (pop)
         x87_pop(cpu);
-    NEXT(cpu, i);
 }
-OP(fcomi) { compare_flags(cpu, i, host_fcom, false); }
-OP(fcomip) { compare_flags(cpu, i, host_fcom, true); }
-OP(fucomi) { compare_flags(cpu, i, host_fucom, false); }
-OP(fucomip) { compare_flags(cpu, i, host_fucom, true); }
+OP_APART(fcomi) { compare_flags(cpu, i, host_fcom, false); }
+OP_APART(fcomip) { compare_flags(cpu, i, host_fcom, true); }
+OP_APART(fucomi) { compare_flags(cpu, i, host_fucom, false); }
+OP_APART(fucomip) { compare_flags(cpu, i, host_fucom, true); }
 
 /* The class of ST(0), of an empty one too; its sign in C1. */
-OP(fxam) {
+OP_APART(fxam) {
     unsigned top = x87_top(cpu);
     u16 sw;
     x87_start(cpu, i);
@@ -114,7 +112,6 @@ OP(fxam) {
     else
         __asm__ volatile("fldt %[a]\nfxam\nfnstsw %%ax\nfstp %%st(0)\n" : "=&a"(sw) : [a] "m"(cpu->fpu.st[top]));
     cpu->fpu.fsw = (u16)((cpu->fpu.fsw & ~(FSW_CC | FSW_C1)) | (sw & (FSW_CC | FSW_C1)));
-    NEXT(cpu, i);
 }
 
 static ALWAYS_INLINE void move_if(sim_vcpu *cpu, const struct insn *i, bool yes) {
@@ -126,13 +123,12 @@ static ALWAYS_INLINE void move_if(sim_vcpu *cpu, const struct insn *i, bool yes)
             x87_indefinite(cpu, top);
     } else if (yes)
         x87_copy(&cpu->fpu.st[top], &cpu->fpu.st[other]);
-    NEXT(cpu, i);
 }
-OP(fcmovb) { move_if(cpu, i, get_cf(cpu)); }
-OP(fcmove) { move_if(cpu, i, get_zf(cpu)); }
-OP(fcmovbe) { move_if(cpu, i, get_cf(cpu) || get_zf(cpu)); }
-OP(fcmovu) { move_if(cpu, i, get_pf(cpu)); }
-OP(fcmovnb) { move_if(cpu, i, !get_cf(cpu)); }
-OP(fcmovne) { move_if(cpu, i, !get_zf(cpu)); }
-OP(fcmovnbe) { move_if(cpu, i, !get_cf(cpu) && !get_zf(cpu)); }
-OP(fcmovnu) { move_if(cpu, i, !get_pf(cpu)); }
+OP_APART(fcmovb) { move_if(cpu, i, get_cf(cpu)); }
+OP_APART(fcmove) { move_if(cpu, i, get_zf(cpu)); }
+OP_APART(fcmovbe) { move_if(cpu, i, get_cf(cpu) || get_zf(cpu)); }
+OP_APART(fcmovu) { move_if(cpu, i, get_pf(cpu)); }
+OP_APART(fcmovnb) { move_if(cpu, i, !get_cf(cpu)); }
+OP_APART(fcmovne) { move_if(cpu, i, !get_zf(cpu)); }
+OP_APART(fcmovnbe) { move_if(cpu, i, !get_cf(cpu) && !get_zf(cpu)); }
+OP_APART(fcmovnu) { move_if(cpu, i, !get_pf(cpu)); }

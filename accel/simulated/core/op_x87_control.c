@@ -222,12 +222,11 @@ OP(fnstenv) {
     set_fcw(cpu, cpu->fpu.fcw | FP_FLAGS);
     NEXT(cpu, i);
 }
-OP(fldenv) {
+OP_APART(fldenv) {
     u8 bytes[ENVIRONMENT_MAX];
     x87_start(cpu, i);
     read_bytes(cpu, i, insn_ea(cpu, i), bytes, environment_size(i));
     take_environment(cpu, i, bytes);
-    NEXT(cpu, i);
 }
 OP(fnsave) {
     u8 bytes[STATE_MAX];
@@ -237,11 +236,10 @@ OP(fnsave) {
     initialise(cpu);
     NEXT(cpu, i);
 }
-OP(frstor) {
+OP_APART(frstor) {
     u8 bytes[STATE_MAX];
     x87_start(cpu, i);
     read_bytes(cpu, i, insn_ea(cpu, i), bytes, environment_size(i) + 80);
     take_environment(cpu, i, bytes);
     take_registers(cpu, bytes + environment_size(i));
-    NEXT(cpu, i);
 }

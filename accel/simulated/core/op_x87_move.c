@@ -24,12 +24,11 @@ static ALWAYS_INLINE void load(sim_vcpu *cpu, const struct insn *i, host_x87 run
         if (sw & 0x0800)
             x87_push(cpu);
     }
-    NEXT(cpu, i);
 }
 #define HOST_LOAD(name, type, code) HOST_X87(name, type, "", code, "testb $8, %%ah\njz 1f\nfstpt %[out]\n1:\n")
 #define LOAD_MEMORY(name, code, bits)                                                                                  \
     HOST_LOAD(host_##name, u##bits, code " %[b]\n")                                                                    \
-    OP(name) {                                                                                                         \
+    OP_APART(name) {                                                                                                   \
         u64 ea = insn_ea(cpu, i);                                                                                      \
         u##bits m;                                                                                                     \
         x87_start(cpu, i);                                                                                             \
@@ -45,7 +44,7 @@ LOAD_MEMORY(fild_m64, "fildll", 64)
 
 #define CONSTANT(name)                                                                                                 \
     HOST_LOAD(host_##name, union st_reg, #name "\n")                                                                   \
-    OP(name) {                                                                                                         \
+    OP_APART(name) {                                                                                                   \
         x87_start(cpu, i);                                                                                             \
         x87_note(cpu, i);                                                                                              \
         load(cpu, i, host_##name, &cpu->fpu.st[0]);                                                                    \
@@ -78,7 +77,7 @@ static ALWAYS_INLINE void write80(sim_vcpu *cpu, const struct insn *i, u64 ea, c
     st16(cpu, i, i->seg, second_part(i, ea), m->exp);
 }
 
-OP(fld_m80) {
+OP_APART(fld_m80) {
     u64 ea = insn_ea(cpu, i);
     union st_reg m;
     x87_start(cpu, i);
@@ -88,11 +87,10 @@ OP(fld_m80) {
         cpu->fpu.fsw &= (u16)~FSW_C1;
         x87_copy(&cpu->fpu.st[x87_push(cpu)], &m);
     }
-    NEXT(cpu, i);
 }
 
 HOST_LOAD(host_fbld, union st_reg, "fbld %[b]\n")
-OP(fbld) {
+OP_APART(fbld) {
     u64 ea = insn_ea(cpu, i);
     union st_reg m;
     x87_start(cpu, i);
@@ -101,7 +99,7 @@ OP(fbld) {
     load(cpu, i, host_fbld, &m);
 }
 
-OP(fld) {
+OP_APART(fld) {
     unsigned from = x87_reg(cpu, i->rm);
     x87_start(cpu, i);
     x87_note(cpu, i);
@@ -112,7 +110,6 @@ OP(fld) {
         cpu->fpu.fsw &= (u16)~FSW_C1;
         x87_copy(&cpu->fpu.st[x87_push(cpu)], &cpu->fpu.st[from]);
     }
-    NEXT(cpu, i);
 }
 
 /* ---- stores ---------------------------------------------------------------------------------------------------------
@@ -124,7 +121,6 @@ static ALWAYS_INLINE void store_register(sim_vcpu *cpu, const struct insn *i, bo
     x87_note(cpu, i);
     if (unlikely(x87_empty(cpu, top))) {
         if (!x87_stack_fault(cpu, i, false)) {
-            NEXT(cpu, i);
             return;
         }
         x87_indefinite(cpu, to);
@@ -135,13 +131,12 @@ static ALWAYS_INLINE void store_register(sim_vcpu *cpu, const struct insn *i, bo
     }
     if (pop)
         x87_pop(cpu);
-    NEXT(cpu, i);
 }
-OP(fst) { store_register(cpu, i, false); }
-OP(fstp) { store_register(cpu, i, true); }
+OP_APART(fst) { store_register(cpu, i, false); }
+OP_APART(fstp) { store_register(cpu, i, true); }
 
 /* FSTP1 (D9 D8+i), which no manual has: as FSTP, but from an empty ST(0) it only pops. */
-OP(fstp1) {
+OP_APART(fstp1) {
     unsigned top = x87_top(cpu), to = (top + i->rm) & 7;
     x87_start(cpu, i);
     x87_note(cpu, i);
@@ -151,17 +146,15 @@ OP(fstp1) {
         cpu->fpu.ftw |= (u8)(1u << to);
     }
     x87_pop(cpu);
-    NEXT(cpu, i);
 }
 
-OP(fxch) {
+OP_APART(fxch) {
     unsigned top = x87_top(cpu), other = (top + i->rm) & 7;
     union st_reg a;
     x87_start(cpu, i);
     x87_note(cpu, i);
     if (unlikely(x87_empty(cpu, top) || x87_empty(cpu, other))) {
         if (!x87_stack_fault(cpu, i, false)) {
-            NEXT(cpu, i);
             return;
         }
         if (x87_empty(cpu, top))
@@ -173,7 +166,6 @@ OP(fxch) {
     x87_copy(&a, &cpu->fpu.st[top]);
     x87_copy(&cpu->fpu.st[top], &cpu->fpu.st[other]);
     x87_copy(&cpu->fpu.st[other], &a);
-    NEXT(cpu, i);
 }
 
 /* To memory: nothing is written when an exception that is not masked has to do with the value; inexact is not one. */
@@ -211,7 +203,7 @@ static ALWAYS_INLINE void done(sim_vcpu *cpu, const struct insn *i, u64 ea, u16 
 }
 
 #define STORE(name, run, bits, pop, indefinite)                                                                        \
-    OP(name) {                                                                                                         \
+    OP_APART(name) {                                                                                                   \
         u64 ea = insn_ea(cpu, i);                                                                                      \
         union st_reg out;                                                                                              \
         u16 sw;                                                                                                        \
@@ -220,7 +212,6 @@ static ALWAYS_INLINE void done(sim_vcpu *cpu, const struct insn *i, u64 ea, u16 
             st##bits(cpu, i, i->seg, ea, (u##bits)out.mant);                                                           \
             done(cpu, i, ea, sw, pop);                                                                                 \
         }                                                                                                              \
-        NEXT(cpu, i);                                                                                                  \
     }
 #define STORE_BOTH(form, code, bits, indefinite)                                                                       \
     HOST_X87(host_##form, union st_reg, "fldt %[a]\n", code " %[out]\n", DROP)                                         \
@@ -241,7 +232,7 @@ HOST_POPPING(host_fistp_m64, "fistpll %[out]\n")
 STORE(fistp_m64, host_fistp_m64, 64, true, 0x8000000000000000)
 
 HOST_POPPING(host_fbstp, "fbstp %[out]\n")
-OP(fbstp) {
+OP_APART(fbstp) {
     u64 ea = insn_ea(cpu, i);
     union st_reg out;
     u16 sw;
@@ -250,10 +241,9 @@ OP(fbstp) {
         write80(cpu, i, ea, &out);
         done(cpu, i, ea, sw, true);
     }
-    NEXT(cpu, i);
 }
 
-OP(fstp_m80) {
+OP_APART(fstp_m80) {
     u64 ea = insn_ea(cpu, i);
     unsigned top = x87_top(cpu);
     union st_reg out = {.mant = 0xc000000000000000, .exp = 0xffff};
@@ -263,14 +253,12 @@ OP(fstp_m80) {
             probe(cpu, i, ea, 10);
         if (!x87_stack_fault(cpu, i, false)) {
             x87_note_memory(cpu, i, ea);
-            NEXT(cpu, i);
             return;
         }
     } else
         x87_copy(&out, &cpu->fpu.st[top]);
     write80(cpu, i, ea, &out);
     done(cpu, i, ea, 0, true);
-    NEXT(cpu, i);
 }
 
 /* FISTTP, by FISTP with another control word: the host need not have it.  C1 is always cleared. */

@@ -124,6 +124,15 @@ CONDITIONS(C)
 #define ALL_WIDTHS(G, ...)  G(__VA_ARGS__, 8) G(__VA_ARGS__, 16) G(__VA_ARGS__, 32) G(__VA_ARGS__, 64)
 #define WORD_WIDTHS(G, ...) G(__VA_ARGS__, 16) G(__VA_ARGS__, 32) G(__VA_ARGS__, 64)
 #define OP(name) void op_##name(sim_vcpu *cpu, const struct insn *i)
+/* A handler whose body gives away the address of a local variable: no compiler ends such a function with a jump, and the guest's
+ * loops would pile up frames until the stack is full.  So the body is a function of its own, without NEXT. */
+#define OP_APART(name)                                                                                                      \
+    static NOINLINE void apart_##name(sim_vcpu *cpu, const struct insn *i);                                                  \
+    OP(name) {                                                                                                               \
+        apart_##name(cpu, i);                                                                                                \
+        NEXT(cpu, i);                                                                                                        \
+    }                                                                                                                        \
+    static NOINLINE void apart_##name(sim_vcpu *cpu, const struct insn *i)
 
 /* Read-modify-write of i's memory operand at `ea` with everything that is not plain RAM and unlocked: LOCK, devices, page
  * crossings.  p is what rmw_ptr() said.  fn computes the new value and the flags from the old value and b; flags change

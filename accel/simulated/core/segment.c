@@ -268,7 +268,7 @@ static bool visible(sim_vcpu *cpu, u16 sel, struct desc *d) {
     return seg_dpl(&d->seg) >= cpu->cpl && seg_dpl(&d->seg) >= sel_rpl(sel);
 }
 
-void op_verr(sim_vcpu *cpu, const struct insn *i) {
+OP_APART(verr) {
     BEGIN(cpu, i);
     if (!protected_mode(cpu))
         raise_ud(cpu);
@@ -276,20 +276,18 @@ void op_verr(sim_vcpu *cpu, const struct insn *i) {
     struct desc d;
     bool ok = visible(cpu, sel, &d) && (d.seg.attr & SA_S) && (!seg_is_code(&d.seg) || (d.seg.attr & SA_RW));
     set_zf(cpu, ok);
-    NEXT(cpu, i);
 }
 
-void op_verw(sim_vcpu *cpu, const struct insn *i) {
+OP_APART(verw) {
     BEGIN(cpu, i);
     if (!protected_mode(cpu))
         raise_ud(cpu);
     u16 sel = read_Ew(cpu, i);
     struct desc d;
     set_zf(cpu, visible(cpu, sel, &d) && seg_is_wdata(&d.seg));
-    NEXT(cpu, i);
 }
 
-void op_lar(sim_vcpu *cpu, const struct insn *i) {
+OP_APART(lar) {
     BEGIN(cpu, i);
     if (!protected_mode(cpu))
         raise_ud(cpu);
@@ -304,10 +302,9 @@ void op_lar(sim_vcpu *cpu, const struct insn *i) {
     if (ok)
         set_reg(cpu, i->reg, i->osz, (d.raw >> 32) & 0xffff00 & ~(u64)0x0f0000);
     set_zf(cpu, ok);
-    NEXT(cpu, i);
 }
 
-void op_lsl(sim_vcpu *cpu, const struct insn *i) {
+OP_APART(lsl) {
     BEGIN(cpu, i);
     if (!protected_mode(cpu))
         raise_ud(cpu);
@@ -321,7 +318,6 @@ void op_lsl(sim_vcpu *cpu, const struct insn *i) {
     if (ok)
         set_reg(cpu, i->reg, i->osz, d.seg.limit);
     set_zf(cpu, ok);
-    NEXT(cpu, i);
 }
 
 void op_arpl(sim_vcpu *cpu, const struct insn *i) {
