@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -283,9 +283,14 @@ ALONE = frozenset(_BY_NAME) - WITH_ARGUMENT
 """Options of ours that are not."""
 
 
-def usage(program: str) -> str:
-    """The text of `-help`: our options, those that choose plugins, and those of plugins with where they came from."""
+def usage(program: str, own: Mapping[str, str] | None = None) -> str:
+    """The text of `-help`: our options, those that choose plugins, and those of plugins with where they came from.
+
+    own: options of the command itself, each with what it does; they come first.
+    """
     lines = [f"usage: {program} [options] [disk image]", ""]
+    lines += [_row(f"  {head}", text) for head, text in (own or {}).items()]
+    lines += [""] if own else []
     for option in OPTIONS:
         lines.append(_help_line("/".join(f"-{name}" for name in (*option.aliases, option.name)), option))
     lines += ["", "Plugins:", *(_help_line(f"--{name}", choice) for name, choice in PLUGIN_CHOICE.items())]
@@ -297,8 +302,11 @@ def usage(program: str) -> str:
 
 
 def _help_line(names: str, option: Option | SystemOption | Choice) -> str:
-    head = f"  {names} {option.argument}".rstrip()
-    return f"{head:30} {option.help}" if len(head) < 30 else f"{head}\n{'':30} {option.help}"
+    return _row(f"  {names} {option.argument}".rstrip(), option.help)
+
+
+def _row(head: str, text: str) -> str:
+    return f"{head:30} {text}" if len(head) < 30 else f"{head}\n{'':30} {text}"
 
 
 def log_help() -> str:

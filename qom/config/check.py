@@ -126,7 +126,8 @@ def wrong_with_cpu_option(model: Type, name: str, value: object) -> str | None:
     outer = name.replace("_", "-")
     declared = model.properties.get(name) or model.properties.get(outer)
     if options and (declared is None or declared.name not in options):
-        return f"unknown processor feature '{name}'{did_you_mean(outer, options)}"
+        near = did_you_mean(outer, options)
+        return f"unknown processor feature '{name}'{near or f'; -device {model.name},help lists them'}"
     if declared is not None and declared.kind == "alias":
         declared = model.properties.get(declared.target.removeprefix("."))
     if declared is None:

@@ -65,6 +65,21 @@ def test_a_jump_to_where_nothing_is() -> None:
     assert head.endswith(", at a000:0")
 
 
+def test_a_jump_to_where_nothing_was_ever_has_no_bytes_to_tell() -> None:
+    # lgdt [2040h]; mov eax, cr0; or al, 1; mov cr0, eax; jmp 8:50000000h
+    code = "0f01164020 0f20c0 0c01 0f22c0 66ea000000500800"
+    with guest(code.replace(" ", "")) as vm:
+        vm.memory.write_bytes(0x2040, bytes.fromhex("1700 50200000"))
+        vm.memory.write_bytes(0x2058, bytes.fromhex("ffff0000009bcf00 ffff00000093cf00"))
+        assert vm.run() == 1
+        assert vm.failure is not None
+        head = vm.failure.splitlines()[0]
+    assert head == (
+        "/machine/cpu0: the guest jumped to guest-physical 0x50000000, where there is nothing (KVM_EXIT_INTERNAL_ERROR: "
+        "an instruction the accelerator cannot emulate), at 0008:50000000"
+    )
+
+
 def test_a_guest_that_only_faults_is_told_and_can_be_ended() -> None:
     """The handler of #UD returns to where the fault was: a processor would do that for ever."""
     told = threading.Event()

@@ -153,6 +153,17 @@ def test_every_command_answers_help(name: str, capsys: pytest.CaptureFixture[str
     )
 
 
+@pytest.mark.parametrize("words", [["run", "--help"], ["run", "nosuch.toml", "-help"]])
+def test_the_help_of_run_has_its_own_options_and_the_system_options(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main_module.main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: qom run FILE [options] [disk image]\n\n  --dump FILE ")
+    for head in ("  --watch ", "  --exits ", "  --exits-svg FILE ", "  -kernel FILE "):
+        assert f"\n{head}" in out
+
+
 def test_ctrl_c_while_the_modules_are_read_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,8 +44,10 @@ static int internal_error(sim_vcpu *cpu, u32 suberror) {
             break;
         bytes[n] = *p;
     }
+    if (!n)
+        return 0; /* no byte of it is in RAM: there is nothing more to say */
     run->emulation_failure.ndata = 4;
-    run->emulation_failure.flags = n ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
+    run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
     run->emulation_failure.insn_size = (u8)n;
     memset(run->emulation_failure.insn_bytes, 0x90, sizeof run->emulation_failure.insn_bytes);
     memcpy(run->emulation_failure.insn_bytes, bytes, n);

@@ -13,16 +13,24 @@ from qom.cli.system import answer, run
 from qom.errors import ConfigError
 
 PROGRAM = "qom"
+OWN = {
+    "--dump FILE": "write the machine as a file, as it is at its end",
+    "--watch": "give devices whose source file is edited their new code while the machine runs",
+    "--exits": "show exits per reason, processor and device as a table while it runs",
+    "--exits-svg FILE": "draw them as a picture at the end",
+}
+"""The options of `qom run` itself, with what they do."""
+HELP = ("-h", "-help", "--help")
 
 
 def main(argv: list[str]) -> int:
     """The command; `argv` without its name."""
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "-help", "--help")):
-        own = "[--dump FILE] [--watch] [--exits] [--exits-svg FILE]"
-        raise ConfigError(f"run: no file: expected qom run FILE {own} [system options]")
-    if argv[0].startswith("-"):
-        print(usage("qom run FILE"))
+    if any(word in HELP for word in argv[:2]):  # also behind a file, which need not be there
+        print(usage("qom run FILE", OWN))
         return 0
+    if not argv or argv[0].startswith("-"):
+        own = " ".join(f"[{option}]" for option in OWN)
+        raise ConfigError(f"run: no file: expected qom run FILE {own} [system options]")
     into, argv = value_of(argv, "--dump")
     picture, argv = value_of(argv, "--exits-svg")
     watch, exits = "--watch" in argv, "--exits" in argv

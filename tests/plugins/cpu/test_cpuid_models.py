@@ -229,7 +229,7 @@ WRONG = {
     "qemu64,family=999": "processor feature 'family' cannot be '999': expected an integer in 0..270",
     "qemu64,avx=perhaps": "processor feature 'avx' cannot be 'perhaps': expected on or off",
     "Nehalm": "unknown processor model 'Nehalm'; did you mean 'Nehalem'?",
-    "qemu64,index=3": "unknown processor feature 'index'",
+    "qemu64,index=3": "unknown processor feature 'index'; -device qemu64-x86_64-cpu,help lists them",
 }
 
 
