@@ -25,8 +25,8 @@ static bool seg_rights(const sim_vcpu *cpu, const struct seg *s, bool write) {
     return !(s->attr & SA_CODE) || (s->attr & SA_RW);
 }
 
-/* Offset to linear address, or the segment's fault. */
-static u64 linear(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
+/* Offset to linear address, or the segment's fault; no look at the alignment. */
+static u64 linear_unaligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
     const struct seg *s = &cpu->seg[seg];
     u64 lin;
     if (cpu->mode == MODE64) {
@@ -38,6 +38,10 @@ static u64 linear(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write
             raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
         lin = (u32)(s->base + ea);
     }
+    return lin;
+}
+static u64 linear(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, bool write) {
+    u64 lin = linear_unaligned(cpu, seg, ea, size, write);
     if (alignment_checked(cpu) && unlikely(size <= 8 && (size & (size - 1)) == 0 && (lin & (size - 1))))
         raise_fault(cpu, EXC_AC, 0);
     return lin;
@@ -269,7 +273,7 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
 static u64 linear_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write) {
     if ((cpu->seg[seg].fbase + ea) & (align - 1)) /* comes first, also before #SS */
         raise_gp0(cpu);
-    u64 lin = linear(cpu, seg, ea, size, write);
+    u64 lin = linear_unaligned(cpu, seg, ea, size, write);
     lin_probe(cpu, lin, size, write, access_level(cpu));
     return lin;
 }

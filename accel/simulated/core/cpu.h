@@ -732,7 +732,7 @@ void mem_write_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, u64 valu
  */
 void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
 /* 16 and 32 bytes (slow paths of vector.h) and larger areas, up to 4096 bytes: `align` (a power of two) is what the
- * linear address must be a multiple of, else #GP(0).  Everything is probed before the first byte moves. */
+ * linear address must be a multiple of, else #GP(0).  Everything is probed before the first byte moves; never #AC. */
 void mem_read_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, void *to);
 void mem_write_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, const void *from);
 void mem_probe_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write);

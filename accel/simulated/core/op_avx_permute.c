@@ -88,6 +88,16 @@ static inline void put_element(union vreg *to, unsigned k, unsigned w, u64 v) {
     else
         to->q[k] = v;
 }
+/* One element of w, without #AC, as the processor has it for these. */
+static NOINLINE u64 load_element(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned w) {
+    const u8 *p = hit_read(cpu, i->seg, ea, 1u << w);
+    u64 v = 0;
+    if (likely(p != NULL))
+        memcpy(&v, p, 1u << w);
+    else
+        mem_read_wide(cpu, i->seg, ea, 1u << w, 1, &v);
+    return v;
+}
 static void masked_load(sim_vcpu *cpu, const struct insn *i, unsigned w, unsigned count) {
     const union vreg *mask = &cpu->ymm[vex_vvvv(i)];
     union vreg to = {{0}};
@@ -95,7 +105,7 @@ static void masked_load(sim_vcpu *cpu, const struct insn *i, unsigned w, unsigne
     BEGIN(cpu, i);
     for (unsigned k = 0; k < count; k++)
         if (masked_in(mask, k, w))
-            put_element(&to, k, w, ld_w(cpu, i, i->seg, (ea + (k << w)) & width_mask(i->asz), w));
+            put_element(&to, k, w, load_element(cpu, i, (ea + (k << w)) & width_mask(i->asz), w));
     cpu->ymm[i->reg] = to;
     NEXT(cpu, i);
 }
@@ -105,10 +115,10 @@ static void masked_store(sim_vcpu *cpu, const struct insn *i, unsigned w, unsign
     BEGIN(cpu, i);
     for (unsigned k = 0; k < count; k++)
         if (masked_in(mask, k, w))
-            mem_probe(cpu, i->seg, (ea + (k << w)) & width_mask(i->asz), 1u << w, true);
+            mem_probe_aligned(cpu, i->seg, (ea + (k << w)) & width_mask(i->asz), 1u << w, 1, true);
     for (unsigned k = 0; k < count; k++)
         if (masked_in(mask, k, w))
-            st_w(cpu, i, i->seg, (ea + (k << w)) & width_mask(i->asz), w, w == W32 ? from->d[k] : from->q[k]);
+            mem_write_wide(cpu, i->seg, (ea + (k << w)) & width_mask(i->asz), 1u << w, 1, &from->b[k << w]);
     NEXT(cpu, i);
 }
 OP(vmaskload_d) { masked_load(cpu, i, W32, 4); }
@@ -128,13 +138,14 @@ static void gather(sim_vcpu *cpu, const struct insn *i, unsigned index_w, unsign
     const union vreg *index = &cpu->ymm[i->index];
     u64 base = cpu->regs[i->base] + (u64)(s64)i->disp;
     BEGIN(cpu, i);
-    for (unsigned k = 0; k < count; k++) /* the whole element says what its sign says */
-        put_element(mask, k, w, masked_in(mask, k, w) ? ~(u64)0 : 0);
+    /* whole elements say what their signs say, also those that are no part of it */
+    for (unsigned k = 0; k << w < 32; k++)
+        put_element(mask, k, w, masked_in(mask, k, w) && k << w < (i->imm >> 12 & 1 ? 32 : 16) ? ~(u64)0 : 0);
     for (unsigned k = 0; k < count; k++) {
         if (!masked_in(mask, k, w))
             continue;
         u64 at = index_w == W32 ? (u64)(s64)(s32)index->d[k] : index->q[k];
-        u64 v = ld_w(cpu, i, i->seg, (base + (at << i->scale)) & width_mask(i->asz), w);
+        u64 v = load_element(cpu, i, (base + (at << i->scale)) & width_mask(i->asz), w);
         put_element(to, k, w, v);
         put_element(mask, k, w, 0);
     }

@@ -74,6 +74,7 @@ OP(movq_store_p_r) { /* 7F */
 }
 OP(movq_store_p_m) { /* and MOVNTQ */
     mmx_use(cpu, i);
+    mmx_top(cpu); /* even when the store faults */
     st64(cpu, i, i->seg, insn_ea(cpu, i), get_mm(cpu, i->reg));
     mmx_state(cpu);
     NEXT(cpu, i);
@@ -99,6 +100,7 @@ OP(movd_store_p_r) { /* 7E */
 }
 OP(movd_store_p_m) {
     mmx_use(cpu, i);
+    mmx_top(cpu); /* even when the store faults */
     st_w(cpu, i, i->seg, insn_ea(cpu, i), i->osz, get_mm(cpu, i->reg));
     mmx_state(cpu);
     NEXT(cpu, i);

@@ -106,9 +106,7 @@ OP(pmovmskb) {
 /* MASKMOVQ, MASKMOVDQU: the bytes of `from` that the mask names, at DS:rDI. */
 void masked_bytes(sim_vcpu *cpu, const struct insn *i, const u8 *from, u32 mask, unsigned n) {
     u64 ea = cpu->regs[RDI] & width_mask(i->asz);
-    for (unsigned k = 0; k < n; k++)
-        if (mask >> k & 1)
-            mem_probe(cpu, i->seg, (ea + k) & width_mask(i->asz), 1, true);
+    mem_probe_aligned(cpu, i->seg, ea, n, 1, true); /* all of it, whatever the mask says, as the processor does */
     for (unsigned k = 0; k < n; k++)
         if (mask >> k & 1)
             st8(cpu, i, i->seg, (ea + k) & width_mask(i->asz), from[k]);

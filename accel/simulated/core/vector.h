@@ -56,8 +56,9 @@ static inline void mmx_use(sim_vcpu *cpu, const struct insn *i) {
         raise_mf(cpu);
     }
 }
+static inline void mmx_top(sim_vcpu *cpu) { cpu->fpu.fsw &= (u16) ~(7u << FPU_TOP_SHIFT); }
 static inline void mmx_state(sim_vcpu *cpu) {
-    cpu->fpu.fsw &= (u16) ~(7u << FPU_TOP_SHIFT);
+    mmx_top(cpu);
     cpu->fpu.ftw = 0xff;
 }
 static inline u64 get_mm(const sim_vcpu *cpu, unsigned n) { return cpu->fpu.st[n].mant; }
