@@ -79,7 +79,8 @@ static u64 in_use(const sim_vcpu *cpu) {
     }
     for (unsigned n = 0; n < 8; n++)
         st |= f->st[n].mant | f->st[n].exp;
-    if (st || f->fcw != FCW_INIT || f->fsw || f->ftw || f->fop || f->fip || f->fdp || f->fcs || f->fds)
+    /* not by FCS and FDS, that the 64-bit image leaves out: what was written and read back is in use as before */
+    if (st || f->fcw != FCW_INIT || f->fsw || f->ftw || f->fop || f->fip || f->fdp)
         used |= XCR0_X87;
     if (_mm_movemask_epi8(_mm_cmpeq_epi8(low, _mm_setzero_si128())) != 0xffff)
         used |= XCR0_SSE;

@@ -70,13 +70,13 @@ def write_seeds(directory: Path) -> None:
                             third = r.getrandbits(7) & 0x7C | ("", "66", "f3", "f2").index(prefix.hex())
                             instructions.append(bytes([0xC4, 0xE0 | number, third, opcode]) + tail)
             r.shuffle(instructions)
-            for start in range(0, len(instructions), 8):
+            for start in range(0, len(instructions), 24):
                 mode_byte, events = mode | privileged, r.getrandbits(6) & r.getrandbits(6)
                 cr4 = 0x40600 if r.getrandbits(1) else r.getrandbits(22)
                 header = struct.pack(
                     "<4BH2BIIHHI", mode_byte, events, 0, 8, 2, 0, 0, 0, cr4, 1, 0x400, r.getrandbits(32)
                 )
-                data = header + b"".join(instructions[start : start + 8]) + r.randbytes(8)
+                data = header + b"".join(instructions[start : start + 24]) + r.randbytes(8)
                 (directory / f"seed-{mode_byte:02x}-{start:05}").write_bytes(data[:INPUT_MAX])
 
 
