@@ -111,7 +111,19 @@ SEVERAL_ACCESSES = {
         "fxsave",
         "fxsave64",
     ),
-    *("fxrstor", "fxrstor64", "maskmovq", "maskmovdqu", "vmaskmovdqu"),
+    *(
+        "fxrstor",
+        "fxrstor64",
+        "maskmovq",
+        "maskmovdqu",
+        "vmaskmovdqu",
+        "vmaskmovps",
+        "vmaskmovpd",
+        "vpmaskmovd",
+        "vpmaskmovq",
+    ),
+    *("vgatherdps", "vgatherdpd", "vgatherqps", "vgatherqpd", "vpgatherdd", "vpgatherdq", "vpgatherqd", "vpgatherqq"),
+    "vcvtps2ph",
 }
 EFLAGS_READ = sum(
     value for name, value in vars(x86_const).items() if name.startswith("X86_EFLAGS_TEST_") and not name.endswith("DF")
@@ -307,9 +319,10 @@ class Enumerator:
             features.add("fpu")
         if kind == VEX and not features & {"bmi", "bmi2"}:
             features.add("avx")
-            for group in ("aes", "pclmul"):
-                if group in features and _l:
-                    features.add({"aes": "vaes", "pclmul": "vpclmul"}[group])
+            if d.name.startswith("vaes"):
+                features.add("vaes" if _l else "aes")
+            if d.name.startswith("vpclmul"):
+                features.add("vpclmul" if _l else "pclmul")
         features |= {group for group in d.groups if group.startswith("avx512")}
         template = Template(
             d.name, *base, modrm, reg, rm, mod3, d.imm, flags, min(size, 64), undefined, shift, count, weight
@@ -334,6 +347,8 @@ def excluded(template: Template, features: tuple[str, ...]) -> str | None:
             return "depends on the kernel's descriptors"
         if template.opcode in (0xCD, 0xF1):
             return "enters the kernel or the hypervisor"
+    if template.kind == VEX and template.map == 1 and template.opcode == 0xAE and template.name == "invalid":
+        return "this processor takes 66 0F AE /6 with VEX for CLWB, the manual does not have it"
     if template.kind == LEGACY and template.map == 1:
         if template.opcode in (0xA1, 0xA9):
             return "depends on the kernel's descriptors"
