@@ -213,22 +213,12 @@ OP(ycvtps2ph_r) {
     set_vx(cpu, i->rm, half_256(cpu, i));
     NEXT(cpu, i);
 }
-/* The flags are in the host's MXCSR before the write, so nothing may fault any more there. */
-static inline void probe(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size) {
-    if (unlikely(!hit_write(cpu, i->seg, ea, size))) {
-        cpu->cur = i;
-        mem_probe(cpu, i->seg, ea, size, true);
-    }
-}
+/* MXCSR has the flags even when the write then faults. */
 OP(vcvtps2ph_m) {
-    u64 ea = insn_ea(cpu, i);
-    probe(cpu, i, ea, 8);
-    st64(cpu, i, i->seg, ea, (u64)_mm_cvtsi128_si64(half_128(cpu, i)));
+    st64(cpu, i, i->seg, insn_ea(cpu, i), (u64)_mm_cvtsi128_si64(half_128(cpu, i)));
     NEXT(cpu, i);
 }
 OP(ycvtps2ph_m) {
-    u64 ea = insn_ea(cpu, i);
-    probe(cpu, i, ea, 16);
-    st128(cpu, i, i->seg, ea, 1, half_256(cpu, i));
+    st128(cpu, i, i->seg, insn_ea(cpu, i), 1, half_256(cpu, i));
     NEXT(cpu, i);
 }

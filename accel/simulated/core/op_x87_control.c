@@ -196,9 +196,13 @@ static void take_registers(sim_vcpu *cpu, const u8 *from) {
         memcpy(&cpu->fpu.st[x87_reg(cpu, n)], from, 10);
 }
 
+/* Alignment is checked for the format's width, in 64-bit code for 4 bytes in both formats: as processors do it. */
+static unsigned alignment(const sim_vcpu *cpu, const struct insn *i) { return wide(i) || cpu->mode == MODE64 ? 4 : 2; }
+
 /* size is even; nothing changes before the last access that may fault. */
 static void write_bytes(sim_vcpu *cpu, const struct insn *i, u64 ea, const u8 *from, unsigned size) {
     cpu->cur = i;
+    mem_probe(cpu, i->seg, ea, alignment(cpu, i), true);
     mem_probe(cpu, i->seg, ea, size, true);
     for (unsigned k = 0; k < size; k += 2) {
         u16 v;
@@ -208,6 +212,7 @@ static void write_bytes(sim_vcpu *cpu, const struct insn *i, u64 ea, const u8 *f
 }
 static void read_bytes(sim_vcpu *cpu, const struct insn *i, u64 ea, u8 *to, unsigned size) {
     cpu->cur = i;
+    mem_probe(cpu, i->seg, ea, alignment(cpu, i), false);
     mem_probe(cpu, i->seg, ea, size, false);
     for (unsigned k = 0; k < size; k += 2) {
         u16 v = ld16(cpu, i, i->seg, ea + k);
