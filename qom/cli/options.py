@@ -17,6 +17,7 @@ import attrs
 
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
+from qom.config.ini import PLAIN_IN_MACHINE
 from qom.errors import ConfigError, NotModelled, did_you_mean
 from qom.options import Options, parse_options, split_options
 
@@ -132,6 +133,9 @@ def _section(name: str) -> Handler:
         options = parse_options(text, first, origin)
         if name == "numa" and len(cpus := [v for k, v in split_options(text) if k == "cpus" and v]) > 1:
             options["cpus"] = ":".join(cpus)  # given again, they add up, as in QEMU
+        for key in PLAIN_IN_MACHINE if name == "machine" else ():
+            if key in options:
+                line.builder.plain(key, options.pop(key), origin)
         section(line.builder, options, origin)
 
     return handle

@@ -13,14 +13,15 @@ from qom.config.document import Node, read_text
 from qom.errors import did_you_mean
 from qom.options import Taker
 
-__all__ = ["read_ini"]
+__all__ = ["PLAIN_IN_MACHINE", "read_ini"]
 
 _SECTION = re.compile(r'\[\s*([^\s"\]]+)\s*(?:"([^"]*)")?\s*\]')
 _VALUE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
 _KEY = re.compile(r"([^\s=\"]+)\s*=")
 _NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory"}
 _WITHOUT_ID = ("machine", "memory", "smp", "boot", "accel", "numa")
-_PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
+PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
+"""What QEMU also takes as properties of the machine, and the model has beside it."""
 
 
 def read_ini(builder: ConfigBuilder, path: str | Path) -> None:
@@ -75,7 +76,7 @@ def _section(builder: ConfigBuilder, name: str, node: Node) -> None:
             if name in _WITHOUT_ID:
                 options.pop("id", None)
             if name == "machine":
-                for key in _PLAIN_IN_MACHINE:
+                for key in PLAIN_IN_MACHINE:
                     if key in options:
                         builder.plain(key, options.pop(key), where.parts.get(key, where))
             SECTIONS[name][0](builder, options, where)

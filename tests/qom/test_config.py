@@ -289,3 +289,10 @@ def test_ports() -> None:
 def test_json_devices() -> None:
     made: Any = config("-device", '{"driver": "isa-serial", "iobase": 760}').devices[0]
     assert made.props == {"iobase": 760}
+
+
+def test_a_kernel_may_be_said_as_a_property_of_the_machine() -> None:
+    made = config("-M", "pc,kernel=k,initrd=i,append=a,,b,firmware=none")
+    assert (made.kernel, made.initrd, made.append, made.firmware) == ("k", "i", "a,b", "none")
+    assert made.machine.props == {}
+    assert made.origins["initrd"] == "-M pc,kernel=k,initrd=i,append=a,,b,firmware=none"
