@@ -68,12 +68,12 @@ def _follow(watch: ExitWatch, pane: _Pane | None, ended: threading.Event) -> Non
 
 
 def _size(out: TextIO) -> tuple[int, int]:
-    """Columns and lines of the terminal; what is common where it is none."""
+    """Columns and lines of the terminal; what is common where it is none, or does not know them (0)."""
     try:
         found = os.get_terminal_size(out.fileno())
     except (OSError, ValueError):
         return 120, 40
-    return found.columns, found.lines
+    return found.columns or 120, found.lines or 40
 
 
 class _Pane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import xml.dom.minidom
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from qom import VirtualMachine, open_machine
-from qom.cli.exits import _Pane, watching_exits
+from qom.cli.exits import _Pane, _size, watching_exits
 from qom.cli.main import main
 from qom.show import exits_svg, exits_text
 from qom.vm.exits import DeviceExits, ExitSample, ExitWatch
@@ -127,6 +128,21 @@ def test_on_a_terminal_the_table_stays_above() -> None:
     assert text.count("\x1b[1;1H\x1b[2Kexits after 3.0 s") == 2
     pane.close()
     assert out.getvalue().endswith("\x1b[r\x1b[40;1H\n")
+
+
+def test_a_terminal_that_does_not_know_its_size_is_a_common_one() -> None:
+    ours, theirs = os.openpty()  # 0 columns, 0 lines
+    with os.fdopen(ours, "rb"), os.fdopen(theirs, "w") as out:
+        assert os.get_terminal_size(out.fileno()) == (0, 0)
+        assert _size(out) == (120, 40)
+
+
+@pytest.mark.parametrize("option", ["--exits-svg", "--dump"])
+def test_a_folder_that_is_not_there_is_told_before_the_machine_is_built(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "nosuch.toml", option, "/no/such/file"]) == 1
+    assert capsys.readouterr().err == f"qom: {option} /no/such/file: cannot be written: '/no/such' is no folder\n"
 
 
 def test_around_a_run(tmp_path: Path) -> None:

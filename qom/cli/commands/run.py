@@ -7,6 +7,8 @@ one line on standard error.  With `--exits`, the exits per reason and device are
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qom.cli.arguments import file_and_options, value_of
 from qom.cli.options import usage
 from qom.cli.system import answer, run
@@ -33,6 +35,9 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"run: no file: expected qom run FILE {own} [system options]")
     into, argv = value_of(argv, "--dump")
     picture, argv = value_of(argv, "--exits-svg")
+    for option, name in (("--dump", into), ("--exits-svg", picture)):  # said now, not when the machine has run
+        if name is not None and not Path(name).parent.is_dir():
+            raise ConfigError(f"cannot be written: '{Path(name).parent}' is no folder", f"{option} {name}")
     watch, exits = "--watch" in argv, "--exits" in argv
     argv = [word for word in argv if word not in ("--watch", "--exits")]
     line = file_and_options(argv)
