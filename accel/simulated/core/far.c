@@ -606,17 +606,17 @@ static void syscall_trap(sim_vcpu *cpu) {
 void op_syscall(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     need_syscall(cpu);
-    u16 cs = (u16)(cpu->star >> 32) & 0xfffc;
+    u16 star = (u16)(cpu->star >> 32), cs = star & 0xfffc, ss = (u16)(star + 8); /* SS keeps the low bits */
     cpu->regs[RCX] = cpu->mode == MODE64 ? insn_next_ip(i) : (u32)insn_next_ip(i);
     if (long_mode(cpu)) {
         cpu->regs[R11] = cpu_eflags(cpu) & ~FL_RF;
         cpu->rip = cpu->mode == MODE64 ? cpu->lstar : cpu->cstar;
         cpu_set_eflags(cpu, 0, ((u32)cpu->fmask | FL_RF) & ~FL_1);
-        flat_segments(cpu, cs, (u16)(cs + 8), 0, FLAT64);
+        flat_segments(cpu, cs, ss, 0, FLAT64);
     } else {
         cpu->rip = (u32)cpu->star;
         cpu_set_eflags(cpu, 0, FL_IF | FL_VM | FL_RF);
-        flat_segments(cpu, cs, (u16)(cs + 8), 0, FLAT32);
+        flat_segments(cpu, cs, ss, 0, FLAT32);
     }
     RETIRE(cpu, i, cpu->rip);
     syscall_trap(cpu);

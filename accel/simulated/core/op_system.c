@@ -30,12 +30,12 @@ void op_popf(sim_vcpu *cpu, const struct insn *i) {
     u32 v = (u32)stack_top(cpu, i, i->osz);
     u32 mask = FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID | FL_RF;
     if (!v86_mode(cpu) && cpu->cpl == 0)
-        mask |= FL_IOPL | FL_VIF | FL_VIP;
+        mask |= FL_IOPL;
     if (cpu->cpl <= iopl(cpu))
         mask |= FL_IF; /* in V8086 mode IOPL is 3 here */
     if (i->osz == W16)
         mask &= 0xffff;
-    v &= ~(FL_RF | FL_VIF | FL_VIP);
+    v &= ~FL_RF;
     drop(cpu, i, 1u << i->osz);
     cpu_set_eflags(cpu, v, mask);
     RETIRE(cpu, i, insn_next_ip(i));
@@ -307,8 +307,6 @@ bool set_efer(sim_vcpu *cpu, u64 value) {
     cpu->efer = (value & ~(u64)EFER_LMA) | (old & EFER_LMA); /* LMA only shows */
     if ((value ^ old) & EFER_NXE)
         tlb_flush(cpu, true);
-    if ((value ^ old) & (CR4_OSFXSR | CR4_OSXSAVE))
-        cpu_mode_changed(cpu);
     return true;
 }
 
