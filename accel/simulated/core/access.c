@@ -201,9 +201,15 @@ void lin_write(sim_vcpu *cpu, u64 lin, unsigned size, u64 value, unsigned level)
         page_write(cpu, lin, size, value, level);
         return;
     }
+    u64 second = (lin + first) & lin_mask(cpu);
     lin_probe(cpu, lin, size, true, level);
+    /* a device before RAM: what the instruction read there must still be so when it starts again */
+    bool ram = writable_ram(tlb_get(cpu, lin, ACCESS_WRITE, level));
+    if (ram)
+        page_write(cpu, second, size - first, value >> (8 * first), level);
     page_write(cpu, lin, first, value, level);
-    page_write(cpu, (lin + first) & lin_mask(cpu), size - first, value >> (8 * first), level);
+    if (!ram)
+        page_write(cpu, second, size - first, value >> (8 * first), level);
 }
 
 /* Of a table's base and an offset into it. */
@@ -262,12 +268,30 @@ void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
     if (!seg_rights(cpu, &cpu->seg[seg], false) && cpu->mode != MODE64)
         raise_fault(cpu, seg == SS ? EXC_SS : EXC_GP, 0);
     lin_probe(cpu, lin, size, true, access_level(cpu));
-    if (in_page(lin, size) != size)
+    unsigned first = in_page(lin, size);
+    u8 *p = page_write_ptr(cpu, lin, first, access_level(cpu));
+    if (p && first != size &&
+        page_write_ptr(cpu, (lin + first) & lin_mask(cpu), size - first, access_level(cpu)) != p + first)
         return NULL;
-    u8 *p = page_write_ptr(cpu, lin, size, access_level(cpu));
     if (p)
         watch_data(cpu, lin, size, true);
     return p;
+}
+
+/* Pages that are not neighbours in the host's memory have no address at which the host could lock both.  One at a time
+ * is all there is then: accesses that stay within one of the pages do not wait. */
+bool split_lock(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size) {
+    u64 lin = (cpu->seg[seg].fbase + ea) & lin_mask(cpu);
+    unsigned first = in_page(lin, size), level = access_level(cpu);
+    if (first == size || !writable_ram(tlb_get(cpu, lin, ACCESS_WRITE, level)) ||
+        !writable_ram(tlb_get(cpu, (lin + first) & lin_mask(cpu), ACCESS_WRITE, level)))
+        return false;
+    pthread_mutex_lock(&cpu->vm->split_lock);
+    return true;
+}
+void split_unlock(sim_vcpu *cpu, bool locked) {
+    if (locked)
+        pthread_mutex_unlock(&cpu->vm->split_lock);
 }
 
 static u64 linear_aligned(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, bool write) {

@@ -1,9 +1,9 @@
 /* The one internal header of the simulated processor: its state, and what each file offers the others.
  *
  * Two halves.  The engine decodes and executes: decode.c cache.c run.c access.h flags.h op_arith.c op_logic.c
- * op_shift.c op_move.c op_stack.c op_string.c op_branch.c op_bit.c op_bcd.c op_muldiv.c op_io.c.  The system half is
- * what surrounds it: vm.c vcpu.c exits.c entry.c segment.c far.c task.c exception.c cpuid.c msr.c op_system.c tlb.c
- * paging.c access.c.
+ * op_shift.c op_move.c op_stack.c op_string.c op_branch.c op_bit.c op_bcd.c op_muldiv.c op_io.c, and what came later:
+ * decode_*.c, rows_*.h, op_*.c for x87, vectors and the rest.  The system half is what surrounds it: vm.c vcpu.c exits.c
+ * entry.c segment.c far.c task.c exception.c cpuid.c msr.c tsc.c op_system.c tlb.c paging.c access.c.
  *
  * The rewind rule.  Every access that can fault, and every access that can reach a device, comes before the first
  * change of guest-visible state (registers, flags, rip, memory).  A fault or an exit longjmps to engine_run(); the
@@ -366,7 +366,7 @@ struct walk_memo {
 #define EV_STEP  0x02u /* one instruction at a time: set by update_step() only */
 #define EV_TLB   0x04u /* another thread asks: flush the TLB (slots changed, dirty log fetched) */
 #define EV_CODE  0x08u /* another thread asks: cache.c has messages to take (code_messages) */
-#define EV_PAUSE 0x10u /* another thread asks: leave the guest and wait for vm->pause (vm.c) */
+#define EV_PAUSE 0x10u /* another thread asks: stand still while it holds vm->lock (vm.c) */
 #define EV_IRQ   0x20u /* an event may be deliverable: poll again (KVM_INTERRUPT, KVM_NMI from another thread) */
 
 #define SHADOW_STI   0x1
@@ -564,7 +564,6 @@ struct sim_vcpu {
     unsigned id;
     struct kvm_run *run; /* run page; port data at run + PIO_OFFSET */
     u8 *pio_data;
-    _Atomic u32 in_guest;       /* between entry and exit; see vm.c */
     pthread_mutex_t guest_lock; /* held while executing guest code */
     u32 mp_state;
     u32 guest_debug; /* KVM_GUESTDBG_* */
@@ -603,15 +602,13 @@ struct sim_vm {
     sim_system *system;
     bool writes_are_told; /* set before the first KVM_RUN */
     pthread_mutex_t lock; /* slots, vcpus, pausing: vm.c */
-    pthread_cond_t resumed;
-    u32 pause;       /* threads that want all vCPUs out of the guest */
     unsigned nslots; /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
     struct slot *slots[MAX_SLOTS];
     struct slot *_Atomic last_slot; /* the last that vm_slot() found */
     unsigned nvcpus;
     sim_vcpu *vcpus[MAX_VCPUS];
     pthread_mutex_t code_lock;  /* cache.c: messages between code caches */
-    pthread_mutex_t split_lock; /* LOCKed accesses over a page boundary */
+    pthread_mutex_t split_lock; /* split_lock() */
     bool seeded;                /* sim_vm_seed was called, with: */
     u64 seed;
     void *system_private;
@@ -727,10 +724,14 @@ struct block *code_lookup(sim_vcpu *cpu);
  * code pages (code_written), MMIO through the replay log.  size 1, 2, 4, 8. */
 u64 mem_read_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
 void mem_write_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, u64 value);
-/* For read-modify-write: checks for writing; the host pointer when [ea, ea+size) is writable RAM inside one page (code
+/* For read-modify-write: checks for writing; the host pointer when [ea, ea+size) is writable RAM in one piece (code
  * there has been dropped), else NULL: then use mem_read_slow (after this, so that write faults win) and mem_write_slow.
  */
 void *mem_rmw_slow(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
+/* Around those two, after mem_rmw_slow said NULL: when it is RAM on two pages, at most one vCPU of the VM is between
+ * the calls.  Nothing between them faults or exits. */
+bool split_lock(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size);
+void split_unlock(sim_vcpu *cpu, bool locked);
 /* 16 and 32 bytes (slow paths of vector.h) and larger areas, up to 4096 bytes: `align` (a power of two) is what the
  * linear address must be a multiple of, else #GP(0).  Everything is probed before the first byte moves; never #AC. */
 void mem_read_wide(sim_vcpu *cpu, unsigned seg, u64 ea, unsigned size, unsigned align, void *to);

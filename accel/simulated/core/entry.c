@@ -155,7 +155,6 @@ long vcpu_run(sim_vcpu *cpu) {
         cpu->cr8 = run->cr8;
     }
     pthread_mutex_lock(&cpu->guest_lock);
-    atomic_store(&cpu->in_guest, 1);
     if (!cpu->vm->writes_are_told) { /* user space may have written code: the way into every block is a comparison */
         cpu->epoch++;
         map_changed(cpu);
@@ -177,7 +176,6 @@ long vcpu_run(sim_vcpu *cpu) {
     }
     if (r == -EINTR)
         atomic_fetch_and(&cpu->stop, ~EV_KICK);
-    atomic_store(&cpu->in_guest, 0);
     pthread_mutex_unlock(&cpu->guest_lock);
     run->if_flag = (cpu->eflags & FL_IF) != 0;
     run->cr8 = cpu->cr8;

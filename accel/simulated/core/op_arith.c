@@ -32,7 +32,8 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
             cpu->cc_oca = oca;
         }
     }
-    /* Over a page boundary, or a device: not atomic towards other vCPUs. */
+    /* Two pages, or a device. */
+    bool locked = split_lock(cpu, i->seg, ea, size);
     a = mem_read_slow(cpu, i->seg, ea, size);
     r = fn(cpu, a, b);
     new_res = cpu->cc_res;
@@ -40,8 +41,18 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
     cpu->cc_res = res;
     cpu->cc_oca = oca;
     mem_write_slow(cpu, i->seg, ea, size, r);
+    split_unlock(cpu, locked);
     cpu->cc_res = new_res;
     cpu->cc_oca = new_oca;
+    return a;
+}
+
+/* CMPXCHG and CMPXCHG8B where rmw_ptr() said NULL: what was there. */
+static NOINLINE u64 exchange_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, u64 expected, u64 fresh) {
+    bool locked = split_lock(cpu, i->seg, ea, size);
+    u64 a = mem_read_slow(cpu, i->seg, ea, size);
+    mem_write_slow(cpu, i->seg, ea, size, a == expected ? fresh : a);
+    split_unlock(cpu, locked);
     return a;
 }
 
@@ -149,8 +160,7 @@ u64 rmw_slow(sim_vcpu *cpu, const struct insn *i, u64 ea, unsigned size, void *p
         if (likely(p != NULL)) {                                                                                       \
             __atomic_compare_exchange_n((unaligned *)p, &a, b, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);             \
         } else {                                                                                                       \
-            a = (u##W)mem_read_slow(cpu, i->seg, ea, W / 8);                                                           \
-            mem_write_slow(cpu, i->seg, ea, W / 8, acc == a ? b : a);                                                  \
+            a = (u##W)exchange_slow(cpu, i, ea, W / 8, acc, b);                                                        \
         }                                                                                                              \
         do_cmp##W(cpu, acc, a);                                                                                        \
         if (acc != a)                                                                                                  \
@@ -168,10 +178,8 @@ OP(cmpxchg8b) {
     u8 *p = rmw_ptr(cpu, i, i->seg, ea, 8);
     if (p)
         __atomic_compare_exchange_n((unaligned *)p, &a, b, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    else {
-        a = mem_read_slow(cpu, i->seg, ea, 8);
-        mem_write_slow(cpu, i->seg, ea, 8, acc == a ? b : a);
-    }
+    else
+        a = exchange_slow(cpu, i, ea, 8, acc, b);
     set_zf(cpu, a == acc);
     if (a != acc) {
         WR32(RAX, a);
@@ -199,7 +207,7 @@ OP(cmpxchg16b) {
     BEGIN(cpu, i);
     if (!has_feature(cpu, FEAT_CX16))
         raise_ud(cpu);
-    if ((cpu->seg[i->seg].base + ea) & 15)
+    if ((cpu->seg[i->seg].fbase + ea) & 15)
         raise_gp0(cpu);
     u8 *p = rmw_ptr(cpu, i, i->seg, ea, 16);
     if (p)

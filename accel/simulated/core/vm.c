@@ -111,7 +111,6 @@ sim_vm *sim_create_vm(sim_system *system, int *error) {
     vm->system = system;
     vm->system_private = state;
     pthread_mutex_init(&vm->lock, NULL);
-    pthread_cond_init(&vm->resumed, NULL);
     pthread_mutex_init(&vm->code_lock, NULL);
     pthread_mutex_init(&vm->split_lock, NULL);
     *error = 0;
@@ -131,7 +130,6 @@ void sim_vm_close(sim_vm *vm) {
     for (unsigned n = 0; n < vm->nslots; n++)
         slot_free(vm->slots[n]);
     pthread_mutex_destroy(&vm->lock);
-    pthread_cond_destroy(&vm->resumed);
     pthread_mutex_destroy(&vm->code_lock);
     pthread_mutex_destroy(&vm->split_lock);
     free(vm->system_private);

@@ -149,6 +149,29 @@ def locked_increments(guest: Guest, vcpus: list[Vcpu], counter: int, count: int)
     return taken
 
 
+def test_locked_counters_over_a_page_boundary() -> None:
+    """Within a slot, where the host's memory goes on, and from one slot into the next, where it does not."""
+    guest = Guest({0: 0x40000, 0x40000: 0x1000})
+    guest.flat32()
+    vcpus = [Vcpu(guest, n) for n in range(2)]
+    try:
+        for counter in (0x20FFE, 0x3FFFE):
+            address, count = struct.pack("<I", counter), times(50_000)
+            # l: lock inc dword [counter]; dec ecx; jnz l; hlt
+            guest.write(CODE, b"\xf0\xff\x05" + address + bytes.fromhex("4975f6f4"))
+            # l: mov eax, [counter]; m: lea edx, [eax+1]; lock cmpxchg [counter], edx; jnz m; dec ecx; jnz l; hlt
+            guest.write(
+                OTHER, b"\xa1" + address + bytes.fromhex("8d5001f00fb115") + address + bytes.fromhex("75f34975ebf4")
+            )
+            for vcpu, code in zip(vcpus, (CODE, OTHER), strict=True):
+                vcpu.start(rip=code, rcx=count)
+            assert [vcpu.end() for vcpu in vcpus] == [abi.KVM_EXIT_HLT] * 2
+            assert guest.read(counter, 2) + guest.read(counter + 2, 2) == struct.pack("<I", 2 * count)
+    finally:
+        sim.sim_vcpu_close(vcpus[1].handle)
+        guest.close()
+
+
 def test_data_beside_code_does_not_throw_code_away(guest: Guest, vcpus: list[Vcpu]) -> None:
     """Two vCPUs write a counter in the same 64 bytes as the loop they run.  It cost 30 times as much as one elsewhere, and
     made vCPUs that wait for one another run in lockstep: SeaBIOS keeps the lock of its start-up code so."""

@@ -337,6 +337,22 @@ def test_mmio_across_the_end_of_memory(guest: Guest) -> None:
     assert guest.get_regs().rax == 0x56781234
 
 
+def test_mmio_read_modify_write_across_the_end_of_memory(guest: Guest) -> None:
+    """The half in RAM is what it was until the device has all of its half: the instruction starts again each time."""
+    start(guest, "66 65 ff 06 fe 0f f4")  # inc dword [gs:0FFEh]; hlt
+    guest.sregs.gs.base, guest.sregs.gs.selector = RAM - 0x1000, (RAM - 0x1000) >> 4
+    assert guest.ioctl(abi.KVM_SET_SREGS, guest.sregs) == 0
+    guest.write(RAM - 2, b"\xff\xff")
+    mmio = guest.run_page.mmio
+    assert guest.run() == abi.KVM_EXIT_MMIO
+    assert (mmio.phys_addr, mmio.len, mmio.is_write) == (RAM, 2, 0)
+    mmio.data[0:2] = [0x78, 0x56]
+    assert guest.run() == abi.KVM_EXIT_MMIO
+    assert (mmio.phys_addr, mmio.len, mmio.is_write, bytes(mmio.data[0:2])) == (RAM, 2, 1, b"\x79\x56")
+    assert guest.run() == abi.KVM_EXIT_HLT
+    assert guest.read(RAM - 2, 2) == b"\0\0"
+
+
 def test_readonly_slot(guest: Guest) -> None:
     host = host_of(guest, ROM)
     assert region(guest, 1, ROM, 0, host) == 0
