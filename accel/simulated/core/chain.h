@@ -64,13 +64,13 @@ void take_unlinked(sim_vcpu *cpu, const struct insn *i);
 #define FALL_THROUGH(cpu, i) FOLLOW(cpu, i, 1, insn_next_ip(i))
 
 /* Conditions by their names, on the flags as they are. */
-#define COND_o               get_of(cpu)
-#define COND_b               get_cf(cpu)
-#define COND_z               get_zf(cpu)
-#define COND_be              (get_cf(cpu) || get_zf(cpu))
-#define COND_s               get_sf(cpu)
-#define COND_p               get_pf(cpu)
-#define COND_l               (get_sf(cpu) != get_of(cpu))
-#define COND_le              (get_zf(cpu) || get_sf(cpu) != get_of(cpu))
+#define COND_o  get_of(cpu)
+#define COND_b  get_cf(cpu)
+#define COND_z  get_zf(cpu)
+#define COND_be (get_cf(cpu) || get_zf(cpu))
+#define COND_s  get_sf(cpu)
+#define COND_p  get_pf(cpu)
+#define COND_l  (get_sf(cpu) != get_of(cpu))
+#define COND_le (get_zf(cpu) || get_sf(cpu) != get_of(cpu))
 
 #endif

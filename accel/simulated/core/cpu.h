@@ -101,7 +101,7 @@ enum { W8, W16, W32, W64 };      /* operand widths: log2 of bytes */
 #define CR4_PGE        0x0080u
 #define CR4_PCE        0x0100u
 #define CR4_UMIP       0x000800u
-#define CR4_PCIDE    0x020000u
+#define CR4_PCIDE      0x020000u
 #define CR4_FSGSBASE   0x010000u
 #define CR4_SMEP       0x100000u
 #define CR4_SMAP       0x200000u

@@ -13,13 +13,13 @@ struct vrow {
     u16 attr;     /* V_* */
     op_fn absent; /* see struct decode_info */
 };
-#define V_IMM     0x001 /* an imm8 follows */
-#define V_NDS     0x002 /* VEX.vvvv is an operand; without this it must be unused (1111b) */
+#define V_IMM     0x001  /* an imm8 follows */
+#define V_NDS     0x002  /* VEX.vvvv is an operand; without this it must be unused (1111b) */
 #define V_NDSR    0x1000 /* VEX.vvvv is an operand of the register form only */
 #define V_AVX2R   0x2000 /* the register form came with AVX2 */
-#define V_MMREG   0x004 /* ModRM.reg is an MMX register: REX.R means nothing */
-#define V_MMRM    0x008 /* ModRM.rm likewise */
-#define V_NOMODRM 0x010 /* no ModRM byte */
+#define V_MMREG   0x004  /* ModRM.reg is an MMX register: REX.R means nothing */
+#define V_MMRM    0x008  /* ModRM.rm likewise */
+#define V_NOMODRM 0x010  /* no ModRM byte */
 #define V_NEUT    0x020 /* register form: EFFECT_NEUTRAL (cannot fault, #XM and #MF included, and leaves EFLAGS alone) */
 #define V_END     0x040 /* ends its block */
 #define V_OSZ     0x080 /* i->osz goes by 66 and W as for integer code; without this it is W64 with W, else W32 */

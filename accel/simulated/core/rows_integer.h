@@ -1,6 +1,8 @@
 /* Rows of general-register instructions with a mandatory prefix, of 0F38, 0F3A and VEX, and of AES, SHA, PCLMULQDQ: see
  * decode_vector.c. */
 
+// clang-format off
+
 /* bases of FS and GS */
 GRP(F3, AE, 0, rdsegbase, none, NONE, FSGSBASE)
 GRP(F3, AE, 1, rdsegbase, none, NONE, FSGSBASE)
@@ -65,4 +67,4 @@ LEG(NP, 0F3A, 0xcc, sha1rnds4_r, sha1rnds4_m, SSE, SHA, V_IMM) LEG(NP, 0F38, 0xc
 LEG(NP, 0F38, 0xc9, sha1msg1_r, sha1msg1_m, SSE, SHA) LEG(NP, 0F38, 0xca, sha1msg2_r, sha1msg2_m, SSE, SHA)
 LEG(NP, 0F38, 0xcb, sha256rnds2_r, sha256rnds2_m, SSE, SHA) LEG(NP, 0F38, 0xcc, sha256msg1_r, sha256msg1_m, SSE, SHA)
 LEG(NP, 0F38, 0xcd, sha256msg2_r, sha256msg2_m, SSE, SHA)
-// clang-format on
+    // clang-format on
