@@ -2,8 +2,8 @@
  *
  * Two halves.  The engine decodes and executes: decode.c cache.c run.c access.h flags.h op_arith.c op_logic.c
  * op_shift.c op_move.c op_stack.c op_string.c op_branch.c op_bit.c op_bcd.c op_muldiv.c op_io.c, and what came later:
- * decode_*.c, rows_*.h, op_*.c for x87, vectors and the rest.  The system half is what surrounds it: vm.c vcpu.c exits.c
- * entry.c segment.c far.c task.c exception.c cpuid.c msr.c tsc.c op_system.c tlb.c paging.c access.c.
+ * decode_*.c, rows_*.h, op_*.c for x87, vectors and the rest.  The system half is what surrounds it: vm.c vcpu.c
+ * exits.c entry.c segment.c far.c task.c exception.c cpuid.c msr.c tsc.c op_system.c tlb.c paging.c access.c.
  *
  * The rewind rule.  Every access that can fault, and every access that can reach a device, comes before the first
  * change of guest-visible state (registers, flags, rip, memory).  A fault or an exit longjmps to engine_run(); the
@@ -602,7 +602,7 @@ struct sim_vm {
     sim_system *system;
     bool writes_are_told; /* set before the first KVM_RUN */
     pthread_mutex_t lock; /* slots, vcpus, pausing: vm.c */
-    unsigned nslots; /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
+    unsigned nslots;      /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
     struct slot *slots[MAX_SLOTS];
     struct slot *_Atomic last_slot; /* the last that vm_slot() found */
     unsigned nvcpus;
