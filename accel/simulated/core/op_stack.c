@@ -152,7 +152,7 @@ static void enter(sim_vcpu *cpu, const struct insn *i, unsigned w) {
             mem_probe(cpu, SS, (bp - k * bytes) & mask, bytes, false);
         mem_probe(cpu, SS, (frame - k * bytes) & mask, bytes, true);
     }
-    mem_probe(cpu, SS, (sp - (u64)items * bytes - size) & mask, 1, true);
+    mem_probe(cpu, SS, (sp - (u64)items * bytes - size) & mask, bytes, true);
     st_w(cpu, i, SS, frame & mask, w, bp);
     for (unsigned k = 1; k < level; k++)
         st_w(cpu, i, SS, (frame - k * bytes) & mask, w, ld_w(cpu, i, SS, (bp - k * bytes) & mask, w));

@@ -204,6 +204,7 @@ static void write_bytes(sim_vcpu *cpu, const struct insn *i, u64 ea, const u8 *f
     cpu->cur = i;
     mem_probe(cpu, i->seg, ea, alignment(cpu, i), true);
     mem_probe(cpu, i->seg, ea, size, true);
+    mem_probe(cpu, i->seg, ea, wide(i) ? 4 : 2, true); /* the alignment of its words */
     for (unsigned k = 0; k < size; k += 2) {
         u16 v;
         memcpy(&v, from + k, 2);
@@ -214,6 +215,7 @@ static void read_bytes(sim_vcpu *cpu, const struct insn *i, u64 ea, u8 *to, unsi
     cpu->cur = i;
     mem_probe(cpu, i->seg, ea, alignment(cpu, i), false);
     mem_probe(cpu, i->seg, ea, size, false);
+    mem_probe(cpu, i->seg, ea, wide(i) ? 4 : 2, false);
     for (unsigned k = 0; k < size; k += 2) {
         u16 v = ld16(cpu, i, i->seg, ea + k);
         memcpy(to + k, &v, 2);

@@ -123,7 +123,7 @@ SEVERAL_ACCESSES = {
         "vpmaskmovq",
     ),
     *("vgatherdps", "vgatherdpd", "vgatherqps", "vgatherqpd", "vpgatherdd", "vpgatherdq", "vpgatherqd", "vpgatherqq"),
-    "vcvtps2ph",
+    *("vcvtps2ph", "movbe"),
 }
 EFLAGS_READ = sum(
     value for name, value in vars(x86_const).items() if name.startswith("X86_EFLAGS_TEST_") and not name.endswith("DF")
@@ -237,6 +237,9 @@ class Enumerator:
         head = self.head(kind, number, prefix, opcode, w, l)
         base = (kind, number, prefix, opcode, w, l)
         plain = self.decode(head, None)
+        if kind == VEX and number == 1 and opcode == 0x77:  # VZEROUPPER, VZEROALL
+            yield self.row(base, plain, 0, -1, -1, 0)
+            return
         if (
             kind == LEGACY
             and plain is not None
@@ -298,7 +301,8 @@ class Enumerator:
             flags |= VSIB
         flags |= APPROX if d.name in APPROXIMATE else 0
         flags |= FENV if d.name in FPU_IMAGES else 0
-        flags |= PARTS if d.name in SEVERAL_ACCESSES else 0
+        ten_bytes = one and opcode == 0xDB and reg == 7
+        flags |= PARTS if d.name in SEVERAL_ACCESSES or ten_bytes else 0
         flags |= READS if d.reads_flags else 0
         shift = count = 0
         if d.name in SHIFTS and kind == LEGACY:

@@ -12,7 +12,7 @@ if platform.machine() != "x86_64" or shutil.which("gcc") is None:
 
 import run_silicon
 
-CASES = int(os.environ.get("QOM_SILICON_CASES", "100000"))
+CASES = int(os.environ.get("QOM_SILICON_CASES", "60000"))
 SEED = int(os.environ.get("QOM_SILICON_SEED", "1"))
 
 pytestmark = pytest.mark.slow
