@@ -34,6 +34,7 @@ static const u8 announced[] = {
     FEAT_SMEP,
     FEAT_SMAP,
     FEAT_UMIP,
+    FEAT_MONITOR,
     FEAT_PCID,
     FEAT_INVPCID,
     /* 64-bit */
@@ -119,7 +120,7 @@ unsigned cpuid_supported(struct kvm_cpuid_entry2 *out, unsigned max) {
         {.function = 2, .eax = 1},
         {.function = 3},
         {.function = 4, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
-        {.function = 5},
+        {.function = 5, .eax = MONITOR_LINE, .ebx = MONITOR_LINE, .ecx = 3}, /* no C-states beyond C0 */
         {.function = 6},
         {.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX},
         {.function = 13,

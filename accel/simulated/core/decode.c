@@ -162,7 +162,7 @@ static const struct row group6[8] = {
 static const struct row group7[8 + 64] = {
     [0] = {F1M(sgdt), Mv}, [1] = {F1M(sidt), Mv}, [2] = {F1M(lgdt), Mv, .attr = A_END}, [3] = {F1M(lidt), Mv, .attr = A_END},
     [4] = {F1(smsw), Ev}, [6] = {F1(lmsw), Ew, .attr = A_END}, [7] = {F1M(invlpg), Mv, .attr = A_END},
-    [8 + 001] = {F1(vmcall), __, .attr = A_END}, [8 + 010] = {F1(monitor), __, .attr = A_END}, [8 + 011] = {F1(mwait), __, .attr = A_END},
+    [8 + 001] = {F1(vmcall), __, .attr = A_END}, [8 + 010] = {F1(monitor), __, .attr = A_END, .feature = FEAT_MONITOR}, [8 + 011] = {F1(mwait), __, .attr = A_END, .feature = FEAT_MONITOR},
     [8 + 012] = {F1(clac), __, .feature = FEAT_SMAP}, [8 + 013] = {F1(stac), __, .feature = FEAT_SMAP},
     [8 + 020] = {F1(xgetbv), __, .unit = UNIT_XCR, .feature = FEAT_XSAVE},
     [8 + 021] = {F1(xsetbv), __, .attr = A_END, .unit = UNIT_XCR, .feature = FEAT_XSAVE},

@@ -4,6 +4,7 @@
  * must act and cpu->run says on what.
  */
 #include <string.h>
+#include <time.h>
 #include "system.h"
 
 /* The instruction that exited is done. */
@@ -289,6 +290,39 @@ static int handle_cr(sim_vcpu *cpu) {
     return 1;
 }
 
+/* MONITOR keeps the line's content; MWAIT waits until it differs, or anything else wants the processor.  A store of the
+ * value that is there already is not seen: only interrupts end the wait then. */
+static int handle_monitor(sim_vcpu *cpu) {
+    struct system_state *s = sys_state(cpu);
+    const u8 *line = phys_host(cpu, cpu->exit.gpa);
+    s->monitor.armed = line != NULL;
+    s->monitor.gpa = cpu->exit.gpa;
+    if (line)
+        memcpy(s->monitor.content, line, sizeof s->monitor.content);
+    return gp_or_advance(cpu, true);
+}
+
+static bool monitored_line_same(sim_vcpu *cpu) {
+    const u8 *line = phys_host(cpu, sys_state(cpu)->monitor.gpa);
+    return line && memcmp(line, sys_state(cpu)->monitor.content, MONITOR_LINE) == 0;
+}
+
+static int handle_mwait(sim_vcpu *cpu) {
+    struct system_state *s = sys_state(cpu);
+    struct timespec nap = {.tv_nsec = 5000};
+    gp_or_advance(cpu, true);
+    if (!s->monitor.armed)
+        return 1;
+    s->monitor.armed = false;
+    while (!atomic_load(&cpu->stop) && !s->stop_after && !cpu->ev.irq_pending && !cpu->ev.nmi_pending &&
+           !cpu->run->request_interrupt_window && monitored_line_same(cpu)) {
+        nanosleep(&nap, NULL);
+        if (nap.tv_nsec < 200000)
+            nap.tv_nsec *= 2;
+    }
+    return 1;
+}
+
 static int handle_dr(sim_vcpu *cpu) {
     unsigned n = cpu->exit.qualification & 7;
     if (cpu->exit.qualification & 0x10) {
@@ -337,6 +371,8 @@ static int (*const exit_handlers[EXIT_REASON_COUNT])(sim_vcpu *cpu) = {
     [EXIT_REASON_CR_ACCESS] = handle_cr,
     [EXIT_REASON_DR_ACCESS] = handle_dr,
     [EXIT_REASON_IO_INSTRUCTION] = handle_io,
+    [EXIT_REASON_MONITOR] = handle_monitor,
+    [EXIT_REASON_MWAIT] = handle_mwait,
     [EXIT_REASON_MSR_READ] = handle_rdmsr,
     [EXIT_REASON_MSR_WRITE] = handle_wrmsr,
     [EXIT_REASON_INVALID_STATE] = handle_invalid_state,

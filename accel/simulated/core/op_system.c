@@ -486,8 +486,28 @@ void op_gp0(sim_vcpu *cpu, const struct insn *i) {
 }
 /* Only valid in a mode that this processor does not have. */
 void op_rsm(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
-void op_monitor(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
-void op_mwait(sim_vcpu *cpu, const struct insn *i) { op_ud(cpu, i); }
+
+/* SDM volume 2, MONITOR and MWAIT: #UD outside ring 0; ECX holds hints that must be known. */
+void op_monitor(sim_vcpu *cpu, const struct insn *i) {
+    u64 ea = get_reg(cpu, RAX, i->asz);
+    BEGIN(cpu, i);
+    if (cpu->cpl)
+        raise_ud(cpu);
+    if (get32(cpu, RCX))
+        raise_gp0(cpu);
+    mem_probe(cpu, i->seg, ea, 1, false);
+    u64 lin = (cpu->mode == MODE64 && i->seg < FS ? 0 : cpu->seg[i->seg].base) + ea;
+    cpu->exit.gpa = tlb_get(cpu, lin & lin_mask(cpu), ACCESS_READ, access_level(cpu))->gpa | (lin & 0xfc0);
+    vm_exit(cpu, EXIT_REASON_MONITOR);
+}
+void op_mwait(sim_vcpu *cpu, const struct insn *i) {
+    BEGIN(cpu, i);
+    if (cpu->cpl)
+        raise_ud(cpu);
+    if (get32(cpu, RCX) & ~1u) /* bit 0: masked interrupts end the wait, too */
+        raise_gp0(cpu);
+    vm_exit(cpu, EXIT_REASON_MWAIT);
+}
 
 /* x87 escapes where CPUID announces no FPU: #NM when CR0 says so (an emulator may be installed), else #UD. */
 void op_fpu(sim_vcpu *cpu, const struct insn *i) {

@@ -204,6 +204,7 @@ void complete_user_exit(sim_vcpu *cpu);
 /* ---- the private part of a vCPU ---- */
 #define MC_BANKS 10 /* machine-check banks, as many as QEMU gives */
 enum user_pending { PENDING_NONE, PENDING_PIO, PENDING_PIO_STRING, PENDING_MMIO, PENDING_MSR };
+#define MONITOR_LINE 64
 struct system_state {
     enum user_pending pending;            /* what the last exit to user space asked for */
     u64 pending_lin;                      /* and of which instruction: dropped when user space moved rip */
@@ -221,7 +222,12 @@ struct system_state {
     bool stop_after;       /* immediate_exit: leave as soon as the instruction under way is complete */
     u64 soft_interrupt_at; /* icount after the last INT: no single-step trap there */
     u64 debug_icount;      /* single step for user space: instructions at entry */
-    bool amd;              /* the vendor that CPUID names: a few instructions differ */
+    struct {
+        bool armed;
+        u64 gpa;                  /* of the line */
+        u8 content[MONITOR_LINE]; /* when MONITOR looked at it */
+    } monitor;
+    bool amd; /* the vendor that CPUID names: a few instructions differ */
     u64 mcg_status, mcg_ctl, mc[4 * MC_BANKS], bios_sign;
     u64 tsc_mult; /* ticks a nanosecond, 32.32 */
     u64 tsc_adjust;

@@ -2,6 +2,7 @@
 a STAR that no kernel writes."""
 
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
@@ -64,3 +65,58 @@ def test_popfq_leaves_vif_and_vip_alone(guest: Guest) -> None:
     guest.set_regs(rip=CODE, rflags=0x180002, rsp=DATA, rax=0x2)
     assert guest.run() == abi.KVM_EXIT_HLT
     assert guest.get_regs().rflags == 0x180002
+
+
+def test_mwait_waits_until_the_monitored_line_changes(guest: Guest) -> None:
+    # monitor; mov dword [rsi], 1 (another line); mwait; hlt
+    guest.write(CODE, bytes.fromhex("0f01c8 c70601000000 0f01c9 f4"))
+    guest.set_regs(rip=CODE, rflags=2, rax=DATA + 5, rsi=DATA + 64)
+    done = Thread(target=guest.run)
+    done.start()
+    while guest.read(DATA + 64, 1) == b"\0":
+        pass
+    assert done.is_alive()
+    guest.write(DATA + 63, b"\1")
+    done.join(20)
+    assert not done.is_alive()
+    assert guest.get_regs().rip == CODE + 13
+
+
+def test_mwait_without_monitor_and_after_a_store_does_not_wait(guest: Guest) -> None:
+    # mwait; monitor; mov dword [rax], 1; mwait; hlt
+    guest.write(CODE, bytes.fromhex("0f01c9 0f01c8 c70001000000 0f01c9 f4"))
+    guest.set_regs(rip=CODE, rflags=2, rax=DATA)
+    assert guest.run() == abi.KVM_EXIT_HLT
+
+
+def test_a_kick_ends_mwait(guest: Guest) -> None:
+    guest.write(CODE, bytes.fromhex("0f01c8 c70601000000 0f01c9 f4"))
+    guest.set_regs(rip=CODE, rflags=2, rax=DATA, rsi=DATA + 64)
+    done = Thread(target=guest.run)
+    done.start()
+    while guest.read(DATA + 64, 1) == b"\0":
+        pass
+    sim.sim_vcpu_kick(guest.vcpu)
+    done.join(20)
+    assert not done.is_alive()
+    assert guest.get_regs().rip == CODE + 12  # MWAIT is done, HLT is not
+
+
+@pytest.mark.parametrize(
+    ("code", "vector"),
+    [("0f01c8", 13), ("0f01c9", 13)],
+    ids=["monitor", "mwait"],
+)
+def test_unknown_hints_of_monitor_and_mwait_are_gp(guest: Guest, code: str, vector: int) -> None:
+    gate = CODE + 0x100  # where every vector leads
+    low = (gate & 0xFFFF) | 8 << 16 | 0x8E00 << 32 | (gate >> 16) << 48
+    guest.write(DATA + 0x1000 + 16 * vector, low.to_bytes(16, "little"))
+    guest.write(DATA + 0x2008, bytes.fromhex("ffff0000009bcf00").replace(b"\xcf", b"\xaf"))
+    guest.write(gate, b"\xf4")
+    guest.write(CODE, bytes.fromhex(code))
+    guest.sregs.idt.base, guest.sregs.idt.limit = DATA + 0x1000, 0xFFF
+    guest.sregs.gdt.base, guest.sregs.gdt.limit = DATA + 0x2000, 0xF
+    assert guest.ioctl(abi.KVM_SET_SREGS, guest.sregs) == 0
+    guest.set_regs(rip=CODE, rflags=2, rax=DATA, rcx=2, rsp=DATA + 0x8000)
+    assert guest.run() == abi.KVM_EXIT_HLT
+    assert guest.get_regs().rip == gate + 1
