@@ -309,6 +309,8 @@ static void check_state(sim_vcpu *cpu) {
     memset(q, 0, sizeof q);
     vcpu(cpu, KVM_GET_REGS, &r[0]);
     vcpu(cpu, KVM_GET_SREGS, &q[0]);
+    if (!(q[0].efer & 0x400)) /* KVM takes no L outside long mode, though a descriptor may have it */
+        q[0].cs.l = 0;
     if (vcpu(cpu, KVM_SET_SREGS, &q[0]) < 0)
         fail("KVM_SET_SREGS refuses what KVM_GET_SREGS gave");
     if (vcpu(cpu, KVM_SET_REGS, &r[0]) < 0)

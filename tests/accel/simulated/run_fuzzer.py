@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -125,13 +126,15 @@ def main() -> int:
     write_seeds(seeds)
     command += [str(seeds), *([str(CORPUS)] if CORPUS.is_dir() else [])]
     print(" ".join(command), flush=True)
+    began = time.monotonic()
     status = subprocess.run(command, check=False).returncode
+    seconds = time.monotonic() - began
     found = sorted(path for path in artifacts.iterdir() if path.name not in before)
     for path in found:
         print(f"finding: {program} {path}")
     if options.keep:
         minimize(program, growing, CORPUS)
-    print(f"{len(found)} findings in {options.seconds} s, {len(list(growing.iterdir()))} inputs in the corpus")
+    print(f"{len(found)} findings in {seconds:.0f} s, {len(list(growing.iterdir()))} inputs in the corpus")
     return 1 if found or status else 0
 
 
