@@ -3,6 +3,8 @@
 # The harness writes two numbers into the image before a run, as for loop.S: at FF80h which loop, at FF84h how many times round.
 # Memory: 100000h page tables, 110000h IDT, 120000h and up what the loops read and write.  The first GiB is mapped to itself by
 # 2 MiB pages; 40000000h to 40800000h by 4 KiB pages, to 800000h.
+#
+# assemble: 64
 .include "metal.inc"
         METAL "loop64"
 .set WHICH, 0xFF80

@@ -4,8 +4,10 @@ Every source in the tree that becomes a firmware or a guest image is built by th
 is linked, in a comment near its top:
 
     # link: 0x7c00          the address of its first byte (default 0)
+    # assemble: 64          64-bit addresses in it are the linker's to fill in (default 32)
 
-It is assembled with `as --32`, linked at that address with `ld -m elf_i386 --oformat binary`, and nothing is added: size,
+It is assembled with `as --32`, linked at that address with `ld -m elf_i386 --oformat binary` (or with `--64` and
+`elf_x86_64`), and nothing is added: size,
 padding and signatures are the source's own `.org` directives. The image is kept beside the source with the suffix `.bin`,
 so that running needs no assembler; `python -m plugins.firmware.build --check` tells whether one has drifted.
 
@@ -26,6 +28,7 @@ TREE = Path(__file__).resolve().parents[2]
 METAL = TREE / "tests" / "guests" / "metal"  # where `.include "metal.inc"` finds it
 IMAGE_FOLDERS = (TREE / "plugins" / "firmware", TREE / "tests" / "guests", TREE / "benchmarks" / "guests")
 
+_LONG = re.compile(r"^#\s*assemble:\s*64\s*$", re.MULTILINE)
 _LINK = re.compile(r"^#\s*link:\s*(\S+)\s*$", re.MULTILINE)
 
 
@@ -69,12 +72,26 @@ def build(source: Path) -> bytes:
     if why is not None:
         raise BuildError(f"{source}: {why}")
     address = link_address(source)
+    long = _LONG.search(source.read_text(encoding="utf-8")) is not None
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         unit, image = Path(folder, "unit.o"), Path(folder, "image.bin")
         include = ["-I", str(source.parent), "-I", str(METAL)]
-        _tool(source, ["as", "--32", "--fatal-warnings", *include, "-o", str(unit), str(source)])
+        _tool(source, ["as", "--64" if long else "--32", "--fatal-warnings", *include, "-o", str(unit), str(source)])
         layout = ["-Ttext", hex(address), "-e", "0", "--build-id=none", "-z", "noexecstack"]
-        _tool(source, ["ld", "-m", "elf_i386", "--oformat", "binary", *layout, "-o", str(image), str(unit)])
+        _tool(
+            source,
+            [
+                "ld",
+                "-m",
+                "elf_x86_64" if long else "elf_i386",
+                "--oformat",
+                "binary",
+                *layout,
+                "-o",
+                str(image),
+                str(unit),
+            ],
+        )
         content = image.read_bytes()
     if not content:
         raise BuildError(f"{source}: the linked image is empty; code belongs in .text")

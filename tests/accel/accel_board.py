@@ -147,6 +147,7 @@ class Board:
 
     def load(self, address: int, data: bytes) -> None:
         self.memory[address : address + len(data)] = data
+        self.ram.ram_block.written(address, len(data))
 
     def cont(self) -> None:
         with self.lock:

@@ -126,7 +126,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "property": ('[[part]]\nname = "rtc"\nprops = { iobas = 1 }', "vm.toml:6:11: part 'rtc': 'mc146818rtc' has no property 'iobas'; did you mean 'iobase'"),
     "value": ('[[part]]\nname = "rtc"\nprops = { iobase = 70000 }', "vm.toml:6:11: part 'rtc': property 'iobase' cannot be 70000: expected an integer in 0..65535"),
     "bus": ('[[part]]\nname = "rtc"\nbus = "piix4.isa.0"', "vm.toml:6:1: part 'rtc': bus 'piix4.isa.0': there is no part 'piix4'; did you mean 'piix3'"),
-    "removed and needed": ('[[part]]\nname = "pit"\nremove = true', "part 'port61': link 'pit': the part 'pit' was taken out"),
+    "removed and needed": (
+        '[[part]]\nname = "pit"\nremove = true\n[[part]]\nname = "hpet0"\nremove = true',
+        "part 'port61': link 'pit': the part 'pit' was taken out",
+    ),
     "not there": ('[[part]]\nname = "vga"\nremove = true', "vm.toml:4:1: there is no part 'vga' to remove"),
     "key": ('[[part]]\nname = "rtc"\nprop = {}', "vm.toml:6:1: part 'rtc': unknown option 'prop'; did you mean 'props'"),
     "wire": ('[[wire]]\nfrom = "pm.sci"\nto = "gsl[1]"', "vm.toml:6:1: wire pm.sci -> gsl[1]: there is no part 'gsl'; did you mean 'gsi'?"),
@@ -151,7 +154,8 @@ def test_a_line_that_is_not_there_names_the_wires_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         changed(tmp_path, '[[wire]]\nfrom = "pm.sci"\nto = "gsi.boards[9]"\n')
     assert str(caught.value).replace(f"{tmp_path}/", "") == (
-        "vm.toml:4:1: wire pm.sci -> gsi.boards[9]: /machine/gsi: no input 'boards'[9]: it has unnamed[24], 'board'[24]"
+        "vm.toml:4:1: wire pm.sci -> gsi.boards[9]: /machine/gsi: no input 'boards'[9]: it has unnamed[24], 'board'[24], 'hpet'[2], "
+        "'legacy'[1]"
     )
 
 
