@@ -11,6 +11,7 @@ from accel.exit_word import ExitWord
 from accel.handles import EXIT_NAMES, CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 from accel.kvm.kvm_accel import KvmAccel, kvm_init
 from accel.simulated.simulated_accel import SimulatedAccel, simulated_init
+from accel.x86_state import load_kernel_entry
 from qom.deprecated import names_of
 
 QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel", "qtest.qtest_accel")
@@ -31,6 +32,7 @@ __all__ = [
     "VmHandle",
     "configure_accelerator",
     "kvm_init",
+    "load_kernel_entry",
     "simulated_init",
 ]
 

@@ -11,6 +11,8 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, system-management mod
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,12 +33,9 @@ from qom import (
     type_init,
 )
 from qom.board import Assembly, BoardMachine, BoardRegion
-from qom.config.check import unreadable
 
 if TYPE_CHECKING:
     from machines.pc_direct import DirectLoader
-    from qom.config import MachineConfig
-    from qom.options import Report
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
@@ -86,14 +85,14 @@ class PcMachine(BoardMachine):
         """The firmware's image is found where firmware is; others are the board's own."""
         return pc_bios_init(self, region) if region.property == "firmware" else super().image(region)
 
-    def refusals(self, config: MachineConfig) -> Iterator[ConfigError]:
+    def refusals(self, config: Any) -> Iterator[ConfigError]:
         """Also a machine that has neither firmware nor a kernel to start."""
         yield from super().refusals(config)
         if (config.firmware or self.firmware) == loader.NO_FIRMWARE and config.kernel is None:
             text = "there is nothing to start without firmware: expected a kernel (-kernel)"
             yield ConfigError(text, config.origin_of("firmware"))
 
-    def check_config(self, config: MachineConfig, report: Report) -> None:
+    def check_config(self, config: Any, report: Any) -> None:
         """Also whether the kernel is of a known kind, and what goes with it is there."""
         super().check_config(config, report)
         files = [] if config.initrd is None else [config.initrd]
@@ -103,7 +102,12 @@ class PcMachine(BoardMachine):
             except QomError as error:
                 report(ConfigError(str(error), config.origin_of("kernel")))
         for file in files:
-            if (wrong := unreadable(file)) is not None:
+            try:
+                wrong = os.strerror(errno.EISDIR) if Path(file).stat() and Path(file).is_dir() else None
+                wrong = wrong or (None if os.access(file, os.R_OK) else os.strerror(errno.EACCES))
+            except (OSError, ValueError) as error:
+                wrong = getattr(error, "strerror", None) or str(error)
+            if wrong is not None:
                 report(ConfigError(f"initrd '{file}' cannot be read: {wrong}", config.origin_of("initrd")))
 
     def check_image(self, region: BoardRegion, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from accel import x86_state
+from accel import load_kernel_entry
 from machines import pc_firmware
 from plugins.firmware import loader
 from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, open_kernel
@@ -76,9 +76,7 @@ class DirectLoader:
             memory.write_bytes(chunk.address, chunk.data)
         first = machine.cpus[0] if machine.cpus else None
         if first is not None and first.vcpu is not None:
-            x86_state.load_kernel_entry(
-                first.vcpu, entry=start.entry, registers=start.registers, gdt=start.gdt, cr3=start.cr3
-            )
+            load_kernel_entry(first.vcpu, entry=start.entry, registers=start.registers, gdt=start.gdt, cr3=start.cr3)
 
     def plan(self, e820: list[tuple[int, int, int]], rsdp: int) -> DirectStart:
         """What lies where."""
