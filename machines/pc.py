@@ -11,8 +11,6 @@ Not modelled: VGA and its ROM, floppy, parallel port, USB, system-management mod
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +30,11 @@ from qom import (
     prop,
     type_init,
 )
-from qom.board import Assembly, BoardMachine, BoardRegion
+from qom.board import Assembly, BoardMachine, BoardRegion, Report, unreadable
 
 if TYPE_CHECKING:
     from machines.pc_direct import DirectLoader
+    from qom import MachineConfig
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
@@ -85,14 +84,14 @@ class PcMachine(BoardMachine):
         """The firmware's image is found where firmware is; others are the board's own."""
         return pc_bios_init(self, region) if region.property == "firmware" else super().image(region)
 
-    def refusals(self, config: Any) -> Iterator[ConfigError]:
+    def refusals(self, config: MachineConfig) -> Iterator[ConfigError]:
         """Also a machine that has neither firmware nor a kernel to start."""
         yield from super().refusals(config)
         if (config.firmware or self.firmware) == loader.NO_FIRMWARE and config.kernel is None:
             text = "there is nothing to start without firmware: expected a kernel (-kernel)"
             yield ConfigError(text, config.origin_of("firmware"))
 
-    def check_config(self, config: Any, report: Any) -> None:
+    def check_config(self, config: MachineConfig, report: Report) -> None:
         """Also whether the kernel is of a known kind, and what goes with it is there."""
         super().check_config(config, report)
         files = [] if config.initrd is None else [config.initrd]
@@ -102,12 +101,7 @@ class PcMachine(BoardMachine):
             except QomError as error:
                 report(ConfigError(str(error), config.origin_of("kernel")))
         for file in files:
-            try:
-                wrong = os.strerror(errno.EISDIR) if Path(file).stat() and Path(file).is_dir() else None
-                wrong = wrong or (None if os.access(file, os.R_OK) else os.strerror(errno.EACCES))
-            except (OSError, ValueError) as error:
-                wrong = getattr(error, "strerror", None) or str(error)
-            if wrong is not None:
+            if (wrong := unreadable(file)) is not None:
                 report(ConfigError(f"initrd '{file}' cannot be read: {wrong}", config.origin_of("initrd")))
 
     def check_image(self, region: BoardRegion, name: str) -> None:

@@ -11,7 +11,9 @@ from qom.board.lines import bus_at
 from qom.board.machine import BoardMachine
 from qom.board.parts import Board, BoardCpus, BoardRegion, Part, Requirement, Wire, parse_line
 from qom.board.types import board_of, machine_type, register_board
+from qom.config.check import unreadable
 from qom.deprecated import names_of
+from qom.options import Report
 
 QOM_MODULES = ("machine", "types")
 
@@ -26,6 +28,7 @@ __all__ = [
     "ExpressionError",
     "Part",
     "Problems",
+    "Report",
     "Requirement",
     "Wire",
     "board_of",
@@ -36,6 +39,7 @@ __all__ = [
     "parse_line",
     "read_board",
     "register_board",
+    "unreadable",
 ]
 
 __getattr__ = names_of(__name__)

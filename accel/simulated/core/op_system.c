@@ -496,8 +496,8 @@ void op_monitor(sim_vcpu *cpu, const struct insn *i) {
     if (get32(cpu, RCX))
         raise_gp0(cpu);
     mem_probe(cpu, i->seg, ea, 1, false);
-    u64 lin = (cpu->mode == MODE64 && i->seg < FS ? 0 : cpu->seg[i->seg].base) + ea;
-    cpu->exit.gpa = tlb_get(cpu, lin & lin_mask(cpu), ACCESS_READ, access_level(cpu))->gpa | (lin & 0xfc0);
+    u64 lin = (cpu->seg[i->seg].fbase + ea) & lin_mask(cpu);
+    cpu->exit.gpa = tlb_get(cpu, lin, ACCESS_READ, access_level(cpu))->gpa | (lin & 0xfc0);
     vm_exit(cpu, EXIT_REASON_MONITOR);
 }
 void op_mwait(sim_vcpu *cpu, const struct insn *i) {
