@@ -526,6 +526,11 @@ struct sim_vcpu {
     u64 slow_writes; /* page_bit() of pages written off the inline path since code_messages() */
     u32 pauses;      /* PAUSE instructions */
     u32 step_flags;  /* why EV_STEP is set: STEP_* */
+    struct {         /* flags before the repeated CMPS or SCAS under way; insn NULL for none */
+        const struct insn *insn;
+        s64 cc_res;
+        u32 cc_oca;
+    } rep;
     struct replay replay;
     struct exit_info exit;
 

@@ -616,7 +616,7 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
     } else if ((op & 0xf8) == 0xd8) {
         return decode_x87(&c, avail, &p, op, out, info);
     } else if (op == 0x63 && mode == MODE64)
-        row = &movsxd;
+        row = opsize && !(rex & 8) ? &map1[0x8b] : &movsxd;       /* of 16 bits it is a plain move */
     else if (op == 0x90 && (!(rex & 1) || (out->flags & IF_REP))) /* F3 wins over REX.B, as the processor has it */
         row = out->flags & IF_REP ? &pause : &nop;
     if (c.short_of)

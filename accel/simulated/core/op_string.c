@@ -115,15 +115,15 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
         FLAGS_SUB(cpu, u##W, s##W, a, b, r, 0);                                                                        \
         advance(cpu, i, RDI, step);                                                                                    \
     }                                                                                                                  \
-    GEN_REP(movs, W, RSI, RDI, movs_bulk(cpu, i, count, W / 8), false)                                                 \
-    GEN_REP(stos, W, RDI, RDI, stos_bulk(cpu, i, count, W / 8), false)                                                 \
-    GEN_REP(lods, W, RSI, RSI, 0, false)                                                                               \
-    GEN_REP(cmps, W, RSI, RDI, 0, get_zf(cpu) != ((i->flags & IF_REP) != 0))                                           \
-    GEN_REP(scas, W, RDI, RDI, 0, get_zf(cpu) != ((i->flags & IF_REP) != 0))
+    GEN_REP(movs, W, RSI, RDI, movs_bulk(cpu, i, count, W / 8), false, false)                                          \
+    GEN_REP(stos, W, RDI, RDI, stos_bulk(cpu, i, count, W / 8), false, false)                                          \
+    GEN_REP(lods, W, RSI, RSI, 0, false, false)                                                                        \
+    GEN_REP(cmps, W, RSI, RDI, 0, get_zf(cpu) != ((i->flags & IF_REP) != 0), true)                                     \
+    GEN_REP(scas, W, RDI, RDI, 0, get_zf(cpu) != ((i->flags & IF_REP) != 0), true)
 
 /* BULK says how many elements it did (the loop then moves register A, and B if another); DONE ends a repetition early.
- */
-#define GEN_REP(name, W, A, B, BULK, DONE)                                                                             \
+ * Of CMPS and SCAS a fault gives back the flags from before the instruction (SDM 2, REP): run.c, from cpu->rep. */
+#define GEN_REP(name, W, A, B, BULK, DONE, COMPARES)                                                                   \
     OP(name##W) {                                                                                                      \
         s64 step = cpu->eflags & FL_DF ? -(W / 8) : W / 8;                                                             \
         u64 count;                                                                                                     \
@@ -132,6 +132,8 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
             NEXT(cpu, i);                                                                                              \
             return;                                                                                                    \
         }                                                                                                              \
+        if (COMPARES)                                                                                                  \
+            cpu->rep.insn = i, cpu->rep.cc_res = cpu->cc_res, cpu->rep.cc_oca = cpu->cc_oca;                           \
         for (count = addr(cpu, i, RCX); count;) {                                                                      \
             u64 n;                                                                                                     \
             cpu->cur = i;                                                                                              \
@@ -151,10 +153,12 @@ static u64 stos_bulk(sim_vcpu *cpu, const struct insn *i, u64 count, unsigned si
             if (DONE)                                                                                                  \
                 break;                                                                                                 \
             if (count && unlikely(wanted(cpu))) {                                                                      \
+                cpu->rep.insn = NULL;                                                                                  \
                 interrupted(cpu, i);                                                                                   \
                 return;                                                                                                \
             }                                                                                                          \
         }                                                                                                              \
+        cpu->rep.insn = NULL;                                                                                          \
         NEXT(cpu, i);                                                                                                  \
     }
 

@@ -157,10 +157,16 @@ void engine_run(sim_vcpu *cpu) {
     fpu_enter(cpu);
     switch (setjmp(cpu->jmp)) {
     case JMP_EXIT:
+        cpu->rep.insn = NULL;
         rewind_insn(cpu);
         fpu_leave(cpu);
         return;
     case JMP_FAULT:
+        if (cpu->rep.insn && cpu->rep.insn == cpu->cur) { /* a repeated CMPS or SCAS */
+            cpu->cc_res = cpu->rep.cc_res;
+            cpu->cc_oca = cpu->rep.cc_oca;
+        }
+        cpu->rep.insn = NULL;
         rewind_insn(cpu);
         fpu_faulted(cpu);
         cpu->shadow = cpu->shadow_new = 0;
@@ -169,6 +175,7 @@ void engine_run(sim_vcpu *cpu) {
         exception_deliver(cpu);
         break;
     default:
+        cpu->rep.insn = NULL;
         break;
     }
     cpu->want_link = NULL;

@@ -147,8 +147,12 @@ static void compare(const struct template *t, const struct test_case *c, const s
     /* MASKMOVQ and its kin with a mask of zeros: whether memory is looked at is left open (SDM 2) */
     if ((t->flags & T_PARTS) && strstr(t->name, "maskmov") && is_memory_fault(b->vector))
         return;
-    /* VCVTPH2PS: this processor checks no alignment, the manual says that it does */
-    if (a->vector == 17 && strcmp(t->name, "vcvtph2ps") == 0)
+    /* this processor checks no alignment for VCVTPH2PS, though the manual says so, nor in some of what takes several
+     * accesses */
+    if (a->vector == 17 && b->vector == 3 && (strcmp(t->name, "vcvtph2ps") == 0 || (t->flags & T_PARTS)))
+        return;
+    /* an undefined opcode that would be longer than 15 bytes: how long it would be is not said anywhere */
+    if (a->vector == 6 && b->vector == 13 && (t->flags & T_INVALID) && c->code_size > 13)
         return;
     /* VCVTPS2PH: #XM before the store's fault */
     if (a->vector == 14 && b->vector == 19 && strcmp(t->name, "vcvtps2ph") == 0)

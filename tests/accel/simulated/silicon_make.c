@@ -496,7 +496,7 @@ void make_case(uint64_t seed, uint64_t number, const struct template *t, uint32_
         put(&out, 0xf0, 1);
     if (t->kind == KIND_LEGACY) {
         if (t->prefix) {
-            if (t->prefix != 0x66 && percent(&r, 4))
+            if (t->prefix != 0x66 && t->imm < 2 && percent(&r, 4)) /* it could shorten the immediate */
                 put(&out, 0x66, 1);
             put(&out, (unsigned)t->prefix, 1);
         }
