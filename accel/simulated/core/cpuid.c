@@ -227,7 +227,8 @@ void cpuid_changed(sim_vcpu *cpu) {
                                                    cpu->cpuid ? cpu->cpuid_count : count, place[n].leaf, place[n].sub);
         if (e) {
             u32 reg[4] = {e->eax, e->ebx, e->ecx, e->edx};
-            features[n / 64] |= (u64)(reg[place[n].reg] >> place[n].bit & 1) << (n % 64);
+            bool bare = (n == FEAT_FCMOV || n == FEAT_FISTTP) && !(features[0] & 1u << FEAT_FPU);
+            features[n / 64] |= (u64)(reg[place[n].reg] >> place[n].bit & !bare) << (n % 64);
         }
     }
     if (memcmp(features, cpu->features, sizeof features) != 0)

@@ -70,6 +70,7 @@ enum {
 #define A_KILL 0x800 /* register form: EFFECT_KILLS (shifts by an immediate only when it is not 0) */
 #define A_NEUT 0x1000 /* register form: EFFECT_NEUTRAL */
 #define A_LEA 0x4000 /* with A_NEUT: neutral with its memory operand, too */
+#define A_FEAT64 0x8000 /* .feature counts in 64-bit code only */
 #define A_STACK 0x2000 /* quiet_r, quiet_m are for ssz == width */
 
 struct row {
@@ -172,7 +173,7 @@ static const struct row group8[8] = {
     [4] = {FV(bt_I), Ev, Ib}, [5] = {FV(bts_I), Ev, Ib, .attr = A_LOCK}, [6] = {FV(btr_I), Ev, Ib, .attr = A_LOCK},
     [7] = {FV(btc_I), Ev, Ib, .attr = A_LOCK}};
 static const struct row group9[8] = {
-    [1] = {&(const struct family){{NULL}, {NULL, op_cmpxchg8b, op_cmpxchg8b, op_cmpxchg16b}}, Mv, .attr = A_LOCK}};
+    [1] = {&(const struct family){{NULL}, {NULL, op_cmpxchg8b, op_cmpxchg8b, op_cmpxchg16b}}, Mv, .attr = A_LOCK, .feature = FEAT_CX8}};
 static const struct row group11_c6[8] = {{F(mov_EI), Eb, Ib, .attr = A_NEUT}};
 static const struct row group11_c7[8] = {{F(mov_EI), Ev, Iz, .attr = A_NEUT}};
 
@@ -209,7 +210,7 @@ static const struct row map1[256] = {
     EIGHT(0x90, F(xchg), Zv, rAX, .attr = A_NEUT),
     [0x98] = {FVW(cbw), Xv, .attr = A_NEUT}, [0x99] = {FVW(cwd), Xv, .attr = A_NEUT}, [0x9a] = {F1(call_far_imm), Ap, .attr = A_I64 | A_END},
     [0x9b] = {F1(wait), __, .unit = UNIT_WAIT}, [0x9c] = {F1(pushf), Xv, .attr = A_D64}, [0x9d] = {F1(popf), Xv, .attr = A_D64 | A_END},
-    [0x9e] = {F1(sahf), __}, [0x9f] = {F1(lahf), __},
+    [0x9e] = {F1(sahf), __, .attr = A_FEAT64, .feature = FEAT_LAHF64}, [0x9f] = {F1(lahf), __, .attr = A_FEAT64, .feature = FEAT_LAHF64},
     [0xa0] = {FMEM(mov_AO), Ob, AL}, [0xa1] = {FMEM(mov_AO), Ov, rAX}, [0xa2] = {FMEM(mov_OA), Ob, AL}, [0xa3] = {FMEM(mov_OA), Ov, rAX},
     [0xa4] = {FW(movs), Xb}, [0xa5] = {FW(movs), Xv}, [0xa6] = {FW(cmps), Xb}, [0xa7] = {FW(cmps), Xv},
     [0xa8] = {F(test_EI), AL, Ib, .attr = A_KILL}, [0xa9] = {F(test_EI), rAX, Iz, .attr = A_KILL},
@@ -255,10 +256,10 @@ static const struct row map2[256] = {
     [0x0d] = {F1(nop), Ev, .attr = A_NEUT}, EIGHT(0x18, F1(nop), Ev, .attr = A_NEUT),
     [0x20] = {F1(mov_Rd_Cd), CD, Ry, .attr = A_END}, [0x21] = {F1(mov_Rd_Dd), CD, Ry, .attr = A_END},
     [0x22] = {F1(mov_Cd_Rd), CD, Ry, .attr = A_END}, [0x23] = {F1(mov_Dd_Rd), CD, Ry, .attr = A_END},
-    [0x30] = {F1(wrmsr), __, .attr = A_END}, [0x31] = {F1(rdtsc), __, .attr = A_END}, [0x32] = {F1(rdmsr), __, .attr = A_END},
+    [0x30] = {F1(wrmsr), __, .attr = A_END, .feature = FEAT_MSR}, [0x31] = {F1(rdtsc), __, .attr = A_END, .feature = FEAT_TSC}, [0x32] = {F1(rdmsr), __, .attr = A_END, .feature = FEAT_MSR},
     [0x33] = {F1(rdpmc), __, .attr = A_END}, [0x34] = {F1(sysenter), __, .attr = A_END, .feature = FEAT_SEP}, [0x35] = {F1(sysexit), Xv, .attr = A_END, .feature = FEAT_SEP},
 #define C(code, cc)                                                                                                    \
-    [0x40 + code] = {FV(cmov), Gv, Ev}, [0x80 + code] = {F1(j##cc), Jz, .attr = A_END | A_F64},                        \
+    [0x40 + code] = {FV(cmov), Gv, Ev, .feature = FEAT_CMOV}, [0x80 + code] = {F1(j##cc), Jz, .attr = A_END | A_F64},                        \
     [0x90 + code] = {FB(setcc), Eb},
     CONDITIONS(C)
 #undef C
@@ -778,7 +779,9 @@ unsigned decode(const u8 *bytes, unsigned avail, unsigned mode, bool stack32, st
     if (row->attr & A_KILL && !(out->flags & IF_MEM) && ((op & 0xfe) != 0xc0 || (out->imm & 31) != 0))
         info->effect = EFFECT_KILLS; /* a shift by 0 does nothing */
     info->unit = row->unit;
-    info->feature = row->feature;
+    info->feature = out->fn == op_cmpxchg16b ? FEAT_CX16 : row->feature;
+    if ((row->attr & A_FEAT64) && mode != MODE64)
+        info->feature = FEAT_NONE;
     info->end = (row->attr & A_END) || ((row->attr & A_SS) && out->reg == SS);
     return c.pos;
 }

@@ -47,7 +47,7 @@ op_fn x87_handler(unsigned op, unsigned modrm, struct decode_info *info) {
     bool to_flags = fn == op_fcomi || fn == op_fcomip || fn == op_fucomi || fn == op_fucomip;
     bool truncating = fn == op_fisttp_m16 || fn == op_fisttp_m32 || fn == op_fisttp_m64;
     if (conditional || to_flags || truncating) {
-        info->feature = truncating ? FEAT_SSE3 : FEAT_CMOV;
+        info->feature = truncating ? FEAT_FISTTP : FEAT_FCMOV;
         info->absent = NULL;
     }
     return fn;

@@ -27,6 +27,8 @@
     F(3DNOWEXT, 0x80000001, 0, EDX, 30) F(3DNOW, 0x80000001, 0, EDX, 31)                                               \
     F(LAHF64, 0x80000001, 0, ECX, 0) F(LZCNT, 0x80000001, 0, ECX, 5) F(SSE4A, 0x80000001, 0, ECX, 6)                   \
     F(PREFETCHW, 0x80000001, 0, ECX, 8) F(WBNOINVD, 0x80000008, 0, EBX, 9)                                             \
+    /* CMOV's and SSE3's share of the x87: only with an FPU */                                                         \
+    F(FCMOV, 1, 0, EDX, 15) F(FISTTP, 1, 0, ECX, 0)                                                                    \
     /* these gate no instruction */                                                                                    \
     F(APIC, 1, 0, EDX, 9) F(MTRR, 1, 0, EDX, 12) F(MCA, 1, 0, EDX, 14) F(PAT, 1, 0, EDX, 16) F(PSE36, 1, 0, EDX, 17)   \
     F(TSC_DEADLINE, 1, 0, ECX, 24) F(HYPERVISOR, 1, 0, ECX, 31) F(ARAT, 6, 0, EAX, 2) F(TSC_ADJUST, 7, 0, EBX, 1)      \

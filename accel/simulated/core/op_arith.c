@@ -205,8 +205,6 @@ OP(cmpxchg16b) {
     u64 ea = insn_ea(cpu, i), lo = cpu->regs[RAX], hi = cpu->regs[RDX];
     bool same;
     BEGIN(cpu, i);
-    if (!has_feature(cpu, FEAT_CX16))
-        raise_ud(cpu);
     if ((cpu->seg[i->seg].fbase + ea) & 15)
         raise_gp0(cpu);
     u8 *p = rmw_ptr(cpu, i, i->seg, ea, 16);
