@@ -151,6 +151,34 @@ static void tss_stack(sim_vcpu *cpu, unsigned dpl, u32 ext, u16 *ss, u32 *esp) {
     }
 }
 
+/* What both modes ask of a gate with these attributes before they use it. */
+static void gate_check(sim_vcpu *cpu, u32 attr, enum event_kind kind, u32 idt_error) {
+    if (kind == EVENT_SOFT && ((attr & SA_DPL) >> 5) < cpu->cpl)
+        raise_fault(cpu, EXC_GP, idt_error);
+    if (!(attr & SA_P))
+        raise_fault(cpu, EXC_NP, idt_error);
+}
+
+/* The handler's code segment.  Returns its DPL. */
+static unsigned gate_code(sim_vcpu *cpu, u16 sel, u32 ext, struct desc *cs) {
+    if (sel_null(sel))
+        raise_fault(cpu, EXC_GP, ext);
+    if (!desc_fetch(cpu, sel, cs))
+        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
+    unsigned dpl = seg_dpl(&cs->seg);
+    if (!seg_is_code(&cs->seg) || dpl > cpu->cpl || (long_mode(cpu) && (cs->seg.attr & (SA_L | SA_DB)) != SA_L))
+        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
+    if (!seg_present(&cs->seg))
+        raise_fault(cpu, EXC_NP, SEL(sel) | ext);
+    return dpl;
+}
+
+/* The flags that the frame holds: RF is set for what restarts its instruction, kept for what comes between two. */
+static u32 frame_flags(sim_vcpu *cpu, enum event_kind kind) {
+    u32 flags = cpu_eflags(cpu);
+    return kind == EVENT_FAULT ? flags | FL_RF : kind == EVENT_EXTERNAL ? flags : flags & ~(u32)FL_RF;
+}
+
 static void deliver_protected(sim_vcpu *cpu, unsigned vector, enum event_kind kind, bool has_error, u32 error,
                               u64 return_rip) {
     u32 ext = kind != EVENT_SOFT, idt_error = vector * 8 + 2 + ext;
@@ -161,10 +189,7 @@ static void deliver_protected(sim_vcpu *cpu, unsigned vector, enum event_kind ki
     unsigned type = attr & 0x1f; /* with S */
     if (type != GATE_TASK && (type & ~9u) != GATE_INT16)
         raise_fault(cpu, EXC_GP, idt_error);
-    if (kind == EVENT_SOFT && ((attr & SA_DPL) >> 5) < cpu->cpl)
-        raise_fault(cpu, EXC_GP, idt_error);
-    if (!(attr & SA_P))
-        raise_fault(cpu, EXC_NP, idt_error);
+    gate_check(cpu, attr, kind, idt_error);
     u16 sel = (u16)(gate >> 16);
     if (type == GATE_TASK)
         task_switch_exit(cpu, sel, TASK_GATE, has_error, error, return_rip);
@@ -172,21 +197,8 @@ static void deliver_protected(sim_vcpu *cpu, unsigned vector, enum event_kind ki
     bool wide = (type & 8) != 0;
     u32 offset = (u32)(gate & 0xffff) | (wide ? (u32)(gate >> 32) & 0xffff0000 : 0);
     struct desc cs;
-    if (sel_null(sel))
-        raise_fault(cpu, EXC_GP, ext);
-    if (!desc_fetch(cpu, sel, &cs))
-        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
-    unsigned dpl = seg_dpl(&cs.seg);
-    if (!seg_is_code(&cs.seg) || dpl > cpu->cpl)
-        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
-    if (!seg_present(&cs.seg))
-        raise_fault(cpu, EXC_NP, SEL(sel) | ext);
-
-    u32 flags = cpu_eflags(cpu);
-    if (kind == EVENT_FAULT)
-        flags |= FL_RF;
-    else if (kind != EVENT_EXTERNAL)
-        flags &= ~FL_RF;
+    unsigned dpl = gate_code(cpu, sel, ext, &cs);
+    u32 flags = frame_flags(cpu, kind);
     struct frame f = {.n = 0, .size = wide ? 4 : 2};
     bool vm = v86_mode(cpu);
     struct seg new_ss = cpu->seg[SS];
@@ -277,29 +289,13 @@ static void deliver_long(sim_vcpu *cpu, unsigned vector, enum event_kind kind, b
     u32 attr = (u32)(gate >> 40) & 0xff;
     if ((attr & 0x1e) != GATE_INT32)
         raise_fault(cpu, EXC_GP, idt_error);
-    if (kind == EVENT_SOFT && ((attr & SA_DPL) >> 5) < cpu->cpl)
-        raise_fault(cpu, EXC_GP, idt_error);
-    if (!(attr & SA_P))
-        raise_fault(cpu, EXC_NP, idt_error);
+    gate_check(cpu, attr, kind, idt_error);
 
     u16 sel = (u16)(gate >> 16);
     u64 offset = (gate & 0xffff) | ((gate >> 32) & 0xffff0000) | high << 32;
     struct desc cs;
-    if (sel_null(sel))
-        raise_fault(cpu, EXC_GP, ext);
-    if (!desc_fetch(cpu, sel, &cs))
-        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
-    unsigned dpl = seg_dpl(&cs.seg);
-    if (!seg_is_code(&cs.seg) || dpl > cpu->cpl || (cs.seg.attr & (SA_L | SA_DB)) != SA_L)
-        raise_fault(cpu, EXC_GP, SEL(sel) | ext);
-    if (!seg_present(&cs.seg))
-        raise_fault(cpu, EXC_NP, SEL(sel) | ext);
-
-    u32 flags = cpu_eflags(cpu);
-    if (kind == EVENT_FAULT)
-        flags |= FL_RF;
-    else if (kind != EVENT_EXTERNAL)
-        flags &= ~FL_RF;
+    unsigned dpl = gate_code(cpu, sel, ext, &cs);
+    u32 flags = frame_flags(cpu, kind);
     bool inner = !seg_conforming(&cs.seg) && dpl < cpu->cpl;
     unsigned new_cpl = inner ? dpl : cpu->cpl, ist = (unsigned)(gate >> 32) & 7;
     u64 sp = cpu->regs[RSP];

@@ -156,34 +156,21 @@ OP(vphminposuw_r) {
 GEN_LOAD_X(vphminposuw_m, 1, set_vx(cpu, i->reg, do_phminposuw(x)))
 
 /* Shifts with a count for each lane. */
-static inline x128 do_psllvd(x128 a, x128 n) {
-    union lanes v = {.x = a}, by = {.x = n};
-    for (unsigned k = 0; k < 4; k++)
-        v.d[k] = by.d[k] > 31 ? 0 : v.d[k] << by.d[k];
-    return v.x;
-}
-static inline x128 do_psrlvd(x128 a, x128 n) {
-    union lanes v = {.x = a}, by = {.x = n};
-    for (unsigned k = 0; k < 4; k++)
-        v.d[k] = by.d[k] > 31 ? 0 : v.d[k] >> by.d[k];
-    return v.x;
-}
+#define GEN_EACH(name, lane, count, shift, width)                                                                      \
+    static inline x128 do_##name(x128 a, x128 n) {                                                                     \
+        union lanes v = {.x = a}, by = {.x = n};                                                                       \
+        for (unsigned k = 0; k < count; k++)                                                                           \
+            v.lane[k] = by.lane[k] >= width ? 0 : v.lane[k] shift by.lane[k];                                          \
+        return v.x;                                                                                                    \
+    }
+GEN_EACH(psllvd, d, 4, <<, 32)
+GEN_EACH(psrlvd, d, 4, >>, 32)
+GEN_EACH(psllvq, q, 2, <<, 64)
+GEN_EACH(psrlvq, q, 2, >>, 64)
 static inline x128 do_psravd(x128 a, x128 n) {
     union lanes v = {.x = a}, by = {.x = n};
     for (unsigned k = 0; k < 4; k++)
         v.sd[k] >>= by.d[k] > 31 ? 31 : by.d[k];
-    return v.x;
-}
-static inline x128 do_psllvq(x128 a, x128 n) {
-    union lanes v = {.x = a}, by = {.x = n};
-    for (unsigned k = 0; k < 2; k++)
-        v.q[k] = by.q[k] > 63 ? 0 : v.q[k] << by.q[k];
-    return v.x;
-}
-static inline x128 do_psrlvq(x128 a, x128 n) {
-    union lanes v = {.x = a}, by = {.x = n};
-    for (unsigned k = 0; k < 2; k++)
-        v.q[k] = by.q[k] > 63 ? 0 : v.q[k] >> by.q[k];
     return v.x;
 }
 GEN_BINARY_AVX(psllvd)

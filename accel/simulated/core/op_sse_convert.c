@@ -184,10 +184,13 @@ TO_MMX(cvttpd2pi, host_cvttpd2dq, false)
  * imm 1:0 is the rounding, unless bit 2 says MXCSR's; bit 3: inexact is not flagged.  In integers, as baseline x86-64
  * has no such instruction. */
 
+/* Whether rounding control `rc` rounds a value that is between two away from zero; `near`: to-nearest would. */
+static ALWAYS_INLINE bool away(unsigned rc, bool negative, bool near) {
+    return rc == 0 ? near : rc == 1 ? negative : rc == 2 && !negative;
+}
 static ALWAYS_INLINE u64 rounded(u64 x, unsigned frac_bits, unsigned exp_bits, unsigned rc, u32 mxcsr, u32 *flags) {
     u64 sign = x >> (frac_bits + exp_bits) << (frac_bits + exp_bits), exp_max = ((u64)1 << exp_bits) - 1,
         exp = x >> frac_bits & exp_max, frac = x & (((u64)1 << frac_bits) - 1), bias = exp_max >> 1;
-    bool up = false;
     if (exp == exp_max) {
         u64 quiet = frac ? (u64)1 << (frac_bits - 1) : 0;
         if (quiet & ~x)
@@ -200,20 +203,7 @@ static ALWAYS_INLINE u64 rounded(u64 x, unsigned frac_bits, unsigned exp_bits, u
         return sign;
     if (exp < bias) { /* below 1: to 0 or 1 */
         *flags |= FP_PE;
-        switch (rc) {
-        case 0:
-            up = exp == bias - 1 && frac;
-            break;
-        case 1:
-            up = sign != 0;
-            break;
-        case 2:
-            up = !sign;
-            break;
-        default:
-            break;
-        }
-        return sign | (up ? bias << frac_bits : 0);
+        return sign | (away(rc, sign != 0, exp == bias - 1 && frac) ? bias << frac_bits : 0);
     }
     unsigned shift = frac_bits - (unsigned)(exp - bias);
     u64 unit = (u64)1 << shift, rest = x & (unit - 1),
@@ -221,20 +211,8 @@ static ALWAYS_INLINE u64 rounded(u64 x, unsigned frac_bits, unsigned exp_bits, u
     if (!rest)
         return x;
     *flags |= FP_PE;
-    switch (rc) {
-    case 0:
-        up = rest > unit / 2 || (rest == unit / 2 && (whole & unit)); /* of 1, the odd bit is the bias's lowest */
-        break;
-    case 1:
-        up = sign != 0;
-        break;
-    case 2:
-        up = !sign;
-        break;
-    default:
-        break;
-    }
-    return up ? whole + unit : whole;
+    /* of 1, the odd bit is the bias's lowest */
+    return away(rc, sign != 0, rest > unit / 2 || (rest == unit / 2 && (whole & unit))) ? whole + unit : whole;
 }
 
 static inline unsigned rounding(unsigned imm, u32 mxcsr) { return imm & 4 ? mxcsr >> MXCSR_RC_SHIFT & 3 : imm & 3; }

@@ -126,23 +126,21 @@ void op_vmcall(sim_vcpu *cpu, const struct insn *i) {
     vm_exit(cpu, EXIT_REASON_VMCALL);
 }
 
-void op_rdtsc(sim_vcpu *cpu, const struct insn *i) {
+static void read_tsc(sim_vcpu *cpu, const struct insn *i) {
     BEGIN(cpu, i);
     if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
         raise_gp0(cpu);
     u64 t = guest_tsc(cpu);
     cpu->regs[RAX] = (u32)t;
     cpu->regs[RDX] = t >> 32;
+}
+void op_rdtsc(sim_vcpu *cpu, const struct insn *i) {
+    read_tsc(cpu, i);
     RETIRE(cpu, i, insn_next_ip(i));
 }
 
 void op_rdtscp(sim_vcpu *cpu, const struct insn *i) {
-    BEGIN(cpu, i);
-    if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
-        raise_gp0(cpu);
-    u64 t = guest_tsc(cpu);
-    cpu->regs[RAX] = (u32)t;
-    cpu->regs[RDX] = t >> 32;
+    read_tsc(cpu, i);
     cpu->regs[RCX] = (u32)cpu->tsc_aux;
     RETIRE(cpu, i, insn_next_ip(i));
 }

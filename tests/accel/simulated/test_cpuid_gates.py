@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("accel.simulated._core", reason="the C core is not built")
 pytest.importorskip("capstone", reason="capstone is not installed")
 
-import accel.simulated
-from sim_harness import GDT_BASE, HANDLERS, IDT_BASE, Guest, abi, ffi, sim
 from silicon_table import FEATURES, INVALID, NO_VVVV, VSIB, Enumerator, Template
+from sim_harness import GDT_BASE, HANDLERS, IDT_BASE, Guest, abi, ffi, sim
+
+import accel.simulated
 
 UD = 6
 CODE, DATA, TABLES = 0x10000, 0x20000, 0x30000

@@ -7,17 +7,6 @@
 .set S_ABSENT, FREE64 + 0x18            # 64-bit code, not present
 .set S_DATA1, FREE64 + 0x20             # data, DPL 1
 
-.macro USER_FAULT64 vector, error, insn:vararg # from ring 3: the handler lands in ring 0; the program goes on in ring 3
-        WANT64 \vector, \error, .Lat\@, .Lon\@
-        mov qword ptr [V_RSP64], STACK32
-.Lat\@: \insn
-        FAIL
-.Lon\@: EQ qword ptr [SEEN_CS64], USER64
-        EQ qword ptr [SEEN_SS64], USER_DATA
-        EQ qword ptr [SEEN_RSP64], STACK_USER
-        USER64_CODE
-.endm
-
         LONG64
         DESC S_CODE64D, 0, 0xFFFFF, 0x9B, 14
         DESC S_RING1, 0, 0xFFFFF, 0xBB, 10

@@ -4,17 +4,6 @@
         METAL "intr64"
 .set S_CONF, FREE64 + 0x10              # conforming 64-bit code, DPL 0
 
-.macro USER_FAULT64 vector, error, insn:vararg # from ring 3: the handler lands in ring 0; the program goes on in ring 3
-        WANT64 \vector, \error, .Lat\@, .Lon\@
-        mov qword ptr [V_RSP64], STACK32
-.Lat\@: \insn
-        FAIL
-.Lon\@: EQ qword ptr [SEEN_CS64], USER64
-        EQ qword ptr [SEEN_SS64], USER_DATA
-        EQ qword ptr [SEEN_RSP64], STACK_USER
-        USER64_CODE
-.endm
-
         LONG64
         DESC S_CONF, 0, 0xFFFFF, 0x9F, 10
         GATE64 0x30, frame, 0xEE
