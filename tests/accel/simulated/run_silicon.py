@@ -5,6 +5,10 @@ the same random state, and everything user mode can see is compared: general reg
 SSE and AVX registers, control and status words, memory, the exception with its error code and address.  A difference is
 printed with the case's number; `--first NUMBER --cases 1 --verbose` with the same seed repeats it with all state.
 
+`--sequences` compares sequences of everyday instructions instead (silicon_sequence.c): they work on one another's results,
+jump forward, and most run many times in a loop, so that what the core does with hot code is compared as well.  One that
+differs is shown once more with everything left out that it takes not.
+
 Not compared: see EXCLUDED in silicon_table.py; x87 instruction and data pointers.
 """
 
@@ -25,12 +29,13 @@ sys.path[:0] = [str(TOP), str(HERE)]
 
 import attrs  # noqa: E402
 import capstone  # noqa: E402
+import silicon_sequence  # noqa: E402
 import silicon_table  # noqa: E402
 
 from accel.simulated import build_core  # noqa: E402
 
 BUILD = TOP / "build" / "silicon"
-SOURCES = ("silicon_main.c", "silicon_make.c", "silicon_core.c", "silicon_native.c")
+SOURCES = ("silicon_main.c", "silicon_make.c", "silicon_sequence.c", "silicon_core.c", "silicon_native.c")
 LEAVES = {1: 0, 7: 0, 0x80000001: 0}
 
 
@@ -80,6 +85,11 @@ class Table:
     templates: int
     left_out: dict[str, int]
 
+    @property
+    def roles(self) -> Path:
+        """The rows for sequences; beside the table."""
+        return self.path.with_name(f"{self.path.name}-roles")
+
 
 def write_table(program: Path, path: Path, of_host: bool = False, *options: str) -> Table:
     """The templates both processors can run, and counts of the others by reason."""
@@ -89,6 +99,7 @@ def write_table(program: Path, path: Path, of_host: bool = False, *options: str)
     )
     left_out: Counter[str] = Counter()
     lines = []
+    kept = []
     for mode32 in (False, True):
         for template, features in silicon_table.Enumerator(mode32).templates():
             reason = silicon_table.excluded(template, features)
@@ -99,16 +110,38 @@ def write_table(program: Path, path: Path, of_host: bool = False, *options: str)
                 left_out[f"{reason}"] += 1
                 continue
             lines.append(template.line())
+            kept.append((template, features) if here and there else None)
     path.write_text("\n".join(lines) + "\n")
-    return Table(path, len(lines), dict(left_out))
+    table = Table(path, len(lines), dict(left_out))
+    table.roles.write_text("".join(f"{role.line()}\n" for role in silicon_sequence.roles(kept)))
+    return table
 
 
 def disassemble(mode: str, code: str) -> str:
-    """The case's bytes as text; bytes behind the end are INT3."""
+    """The case's bytes as text, `;` between instructions; bytes behind the end are INT3."""
     md = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32 if mode == "32" else capstone.CS_MODE_64)
-    for insn in md.disasm(bytes.fromhex(code) + b"\xcc" * 8, 0x20010400, 1):
-        return f"{insn.mnemonic} {insn.op_str}"
-    return "(bad)"
+    size = len(code) // 2
+    lines = []
+    for insn in md.disasm(bytes.fromhex(code) + b"\xcc" * 8, 0x20010400):
+        if insn.address - 0x20010400 >= max(size, 1):
+            break
+        lines.append(f"{insn.mnemonic} {insn.op_str}".strip())
+    return "; ".join(lines) or "(bad)"
+
+
+def listing(code: str) -> str:
+    """A sequence, a line for each instruction; runs of NOPs, where steps were left out, are one."""
+    md = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    md.skipdata = True
+    lines = []
+    left_out = False
+    for insn in md.disasm(bytes.fromhex(code), 0):
+        if insn.bytes != b"\x90":
+            lines.append(f"   {insn.address:4x}: {insn.bytes.hex():24} {insn.mnemonic} {insn.op_str}".rstrip())
+        elif not left_out:
+            lines.append(f"   {insn.address:4x}: (nop)")
+        left_out = insn.bytes == b"\x90"
+    return "\n".join(lines)
 
 
 def run(
@@ -122,10 +155,13 @@ def run(
 
 
 def explain(line: str) -> str:
-    match = re.match(r"FAIL (\d+) (\S+) (\d\d) (\S*)(.*)", line)
+    match = re.match(r"(FAIL|LESS) (\d+) (\S+) (\d\d) (\S*)(.*)", line)
     if match is None:
         return line
-    number, name, mode, code, difference = match.groups()
+    kind, number, name, mode, code, difference = match.groups()
+    if name == "sequence":
+        which = f"case {number}" if kind == "FAIL" else f"case {number}, what is left of it when it is made smaller"
+        return f"{which}, offsets in it:\n{listing(code)}\n   {difference}"
     return f"case {number} ({mode}-bit) {code}  {disassemble(mode, code)}  [{name}]\n   {difference}"
 
 
@@ -135,6 +171,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="how many at the same time; each has two processes")
+    parser.add_argument("--sequences", action="store_true", help="sequences of instructions, of 64-bit code")
+    parser.add_argument(
+        "--translate", type=int, metavar="N", help="translate blocks after N executions, 0 never (all ways in turn)"
+    )
     parser.add_argument("--only", help="only templates of this instruction, as capstone calls it")
     parser.add_argument("--all-flags", action="store_true", help="also flags the manual calls undefined")
     parser.add_argument("--all-features", action="store_true", help="also what the core has but does not announce yet")
@@ -150,11 +190,14 @@ def main() -> int:
     program = build()
     unannounced = ["--all-features"] if options.all_features else []
     table = write_table(program, BUILD / "templates", options.self, *unannounced)
-    print(f"seed {options.seed}, {options.cases} cases of {table.templates} templates; left out:")
+    kind = "sequences from" if options.sequences else "cases of"
+    print(f"seed {options.seed}, {options.cases} {kind} {table.templates} templates; left out:")
     for reason, count in sorted(table.left_out.items(), key=lambda item: -item[1]):
         print(f"  {count:5} {reason}")
     sys.stdout.flush()
     more = ["--limit", str(options.limit), *unannounced]
+    more += ["--sequences", str(table.roles)] if options.sequences else []
+    more += ["--translate", str(options.translate)] if options.translate is not None else []
     more += ["--only", options.only] if options.only else []
     more += ["--all-flags"] if options.all_flags else []
     more += ["--self"] if options.self else []
@@ -171,9 +214,9 @@ def main() -> int:
             if line.startswith("SUM "):
                 _, name, wrong, _, _cases = line.split()
                 totals[name] += int(wrong)
-            elif line.startswith("FAIL "):
+            elif line.startswith(("FAIL ", "LESS ")):
                 name = line.split()[2]
-                shown[name] += 1
+                shown[name] += line.startswith("FAIL ")
                 if shown[name] <= options.limit or options.verbose:
                     print(explain(line))
             else:

@@ -41,15 +41,28 @@ struct patch { /* bytes that the case puts into memory first; within the writabl
     uint8_t bytes[LINE];
 };
 
+#define CODE_MOST  280
+#define STEPS_MOST 48
+#define NO_STEP    (-1)
+struct step { /* an instruction of a sequence */
+    uint16_t at;
+    uint8_t size;
+    bool leaves;                        /* never goes on to the next step */
+    int32_t template, target;           /* or NO_STEP; target: the step it may jump to */
+    uint16_t defines, undefined, reads; /* flags */
+};
+
 struct test_case {
     uint64_t number;
     struct cpu_state in;
     struct patch patch[3];
-    uint16_t code_offset;
-    uint8_t code_size, mode32;
-    uint8_t code[64];
+    uint16_t code_offset, code_size;
+    uint8_t mode32, steps; /* steps: 0 for a single instruction */
     uint32_t template;
     uint32_t shift_count; /* for the flags that depend on it */
+    uint32_t translate;   /* executions after which the core translates a block; see core_run */
+    struct step step[STEPS_MOST];
+    uint8_t code[CODE_MOST];
 };
 
 struct outcome {

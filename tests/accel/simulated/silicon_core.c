@@ -247,8 +247,13 @@ static void save_registers(struct core *k, struct cpu_state *s) {
     }
 }
 
+/* Blocks are translated from their n-th execution on, or never (0); a core without translation has no such function. */
+void sim_vm_translate(sim_vm *vm, unsigned after) __attribute__((weak));
+
 void core_run(struct core *k, const struct test_case *c, const u8 *image, struct outcome *o) {
     struct kvm_run *page = sim_vcpu_run_page(k->cpu);
+    if (sim_vm_translate)
+        sim_vm_translate(k->vm, c->translate);
     window_begin(&k->window, c);
     for (unsigned n = 0; n < c->code_size; n++)
         *code_at(k, c->code_offset + n) = c->code[n];

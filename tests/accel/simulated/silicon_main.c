@@ -1,12 +1,15 @@
 /* Compares the C core with the processor this runs on, case by case.
  *
- *   silicon TEMPLATES SEED FIRST COUNT [--only NAME] [--all-flags] [--limit N] [--verbose] [--self] [--all-features]
+ *   silicon TEMPLATES SEED FIRST COUNT [--sequences ROLES] [--translate N] [--only NAME] [--all-flags] [--limit N]
+ *           [--verbose] [--self] [--all-features]
  *
  * Case n is instruction template n mod (sum of weights) with operands and state from (SEED, n), so FIRST = n and COUNT
- * = 1 repeat it.  One process runs the cases natively (silicon_native.c), this one on the core (silicon_core.c) at the
- * same time.  Prints a line "FAIL number template mode code difference" for the first --limit failures of each
- * template, and the totals.  --self puts a second native process in the core's place: whatever differs then cannot be
- * compared.  Exit status: 0 all equal, 1 differences, 2 it could not run.
+ * = 1 repeat it.  With --sequences it is a sequence of instructions (silicon_sequence.c); one that differs is made
+ * smaller, by putting NOPs in the place of steps for as long as it still differs, and printed once more as "LESS".  One
+ * process runs the cases natively (silicon_native.c), this one on the core (silicon_core.c) at the same time.  Prints a
+ * line "FAIL number template mode code difference" for the first --limit failures of each template, and the totals.
+ * --self puts a second native process in the core's place: whatever differs then cannot be compared.  Exit status: 0
+ * all equal, 1 differences, 2 it could not run.
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -17,12 +20,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "silicon.h"
-#include "silicon_make.h"
+#include "silicon_sequence.h"
 
 static struct template *templates;
 static uint32_t template_count, *wheel, wheel_size;
 static bool all_flags, verbose, self;
-static const char *only;
+static const char *only, *sequences;
+static long translate = -1; /* for all cases, or -1 */
 static unsigned limit = 3;
 
 static _Noreturn void fail(const char *what) {
@@ -47,6 +51,8 @@ static void load_templates(const char *path) {
     if (!feof(f) || !template_count)
         fail("the template file is malformed");
     fclose(f);
+    templates = realloc(templates, (template_count + 1) * sizeof *templates); /* the last one stands for a sequence */
+    templates[template_count] = (struct template){.name = "sequence", .size = 8};
     for (uint32_t n = 0; n < template_count; n++)
         if (!only || strcmp(templates[n].name, only) == 0)
             wheel_size += (uint32_t)templates[n].weight;
@@ -122,12 +128,19 @@ static bool close_enough(const uint8_t *a, const uint8_t *b) {
 
 static bool is_memory_fault(uint32_t vector) { return (vector >= 12 && vector <= 14) || vector == 17; }
 
-static void compare(const struct template *t, const struct test_case *c, const struct outcome *ours,
-                    const struct outcome *theirs, struct text *out) {
+static void compare(const struct test_case *c, const struct outcome *ours, const struct outcome *theirs,
+                    struct text *out) {
+    const struct template *t = &templates[c->template];
     const struct cpu_state *a = &ours->state, *b = &theirs->state;
-    uint32_t error = b->error;
-    uint32_t mask = COMPARED & ~(all_flags ? 0 : undefined_flags(t, c));
-    bool undefined_result = t->shift == SHIFT_DOUBLE && t->size == 2 && (c->shift_count & 31) > 16;
+    uint32_t error = b->error, undefined = c->steps ? 0 : undefined_flags(t, c->shift_count);
+    if (c->steps) {
+        int step;
+        undefined = sequence_undefined(c, b->vector, b->rip, &step);
+        if (step != NO_STEP && c->step[step].template != NO_STEP)
+            t = &templates[c->step[step].template];
+    }
+    uint32_t mask = COMPARED & ~(all_flags ? 0 : undefined);
+    bool undefined_result = !c->steps && t->shift == SHIFT_DOUBLE && t->size == 2 && (c->shift_count & 31) > 16;
     if (b->vector == VECTOR_HANG && a->vector == VECTOR_HANG)
         return;
     if (a->vector == 6 && b->vector == 14 && b->error == 0x14 && (b->cr2 & 0xfff) == 0)
@@ -248,17 +261,27 @@ static void show_state(const char *title, const struct cpu_state *s) {
     }
 }
 
-static void judge(const struct test_case *c, const struct outcome *ours, const struct outcome *theirs) {
-    struct template *t = &templates[c->template];
-    struct text difference = {.size = 0}, code = {.size = 0};
-    t->cases++;
-    compare(t, c, ours, theirs, &difference);
+static void print_case(const char *kind, const struct test_case *c, const char *difference) {
+    struct text code = {.size = 0};
     for (unsigned n = 0; n < c->code_size; n++)
         say(&code, "%02x", c->code[n]);
-    if (difference.size && t->failures++ < limit)
-        printf("FAIL %llu %s %s %s%s\n", (unsigned long long)c->number, t->name, c->mode32 ? "32" : "64", code.bytes,
-               difference.bytes);
+    printf("%s %llu %s %s %s%s\n", kind, (unsigned long long)c->number, templates[c->template].name,
+           c->mode32 ? "32" : "64", code.bytes, difference);
+}
+
+/* Whether the case failed and is one of those shown. */
+static bool judge(const struct test_case *c, const struct outcome *ours, const struct outcome *theirs) {
+    struct template *t = &templates[c->template];
+    struct text difference = {.size = 0};
+    t->cases++;
+    compare(c, ours, theirs, &difference);
+    bool shown = difference.size && t->failures++ < limit;
+    if (shown)
+        print_case("FAIL", c, difference.bytes);
     if (verbose) {
+        struct text code = {.size = 0};
+        for (unsigned n = 0; n < c->code_size; n++)
+            say(&code, "%02x", c->code[n]);
         printf("case %llu %s %s\n", (unsigned long long)c->number, t->name, code.bytes);
         show_state("before", &c->in);
         for (unsigned n = 0; n < 3; n++)
@@ -271,6 +294,7 @@ static void judge(const struct test_case *c, const struct outcome *ours, const s
         show_state("core", &ours->state);
         show_state("silicon", &theirs->state);
     }
+    return shown;
 }
 
 /* ---- the native process
@@ -315,6 +339,52 @@ static void native_wait(const struct native *p) {
     }
 }
 
+/* A case alone: whether it differs, and how. */
+static bool differs(const struct native *reference, struct core *core, const struct test_case *c, struct text *how) {
+    struct outcome ours;
+    struct shared *shared = reference->shared;
+    how->size = 0;
+    how->bytes[0] = 0;
+    shared->count = 1;
+    shared->cases[0] = *c;
+    native_begin(reference);
+    core_run(core, c, shared->image, &ours);
+    native_wait(reference);
+    compare(c, &ours, &shared->native[0], how);
+    return how->size != 0;
+}
+
+/* Leaves out every step without which the case still differs. */
+static void make_smaller(const struct native *reference, struct core *core, const struct test_case *failed) {
+    struct test_case now = *failed, less;
+    struct text how, of_less;
+    if (!differs(reference, core, &now, &how)) {
+        printf("ALONE case %llu does not differ when it is run alone\n", (unsigned long long)now.number);
+        return;
+    }
+    for (bool again = true; again;) {
+        again = false;
+        for (unsigned n = now.steps; n-- > 0;) {
+            less = now;
+            if (sequence_without(&less, n) && differs(reference, core, &less, &of_less))
+                now = less, how = of_less, again = true;
+        }
+    }
+    print_case("LESS", &now, how.bytes);
+    if (verbose)
+        printf("  translated after %u\n", now.translate);
+}
+
+/* How often the core is to run a block before it translates it: all ways in turn. */
+static uint32_t choose_translate(uint64_t number) {
+    static const uint32_t ways[] = {0, 1, 1, 2, 7, 1, 0, 20};
+    struct rng r;
+    if (translate >= 0)
+        return (uint32_t)translate;
+    rng_seed(&r, 4242, number);
+    return sequences ? PICK(&r, ways) : (uint32_t)below(&r, 2);
+}
+
 int main(int argc, char **argv) {
     for (int n = 1; n < argc; n++)
         if (strcmp(argv[n], "--all-features") == 0)
@@ -329,8 +399,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (argc < 5)
-        fail("usage: silicon TEMPLATES SEED FIRST COUNT [--only NAME] [--all-flags] [--limit N] [--verbose] [--self] "
-             "[--all-features]");
+        fail("usage: silicon TEMPLATES SEED FIRST COUNT [--sequences ROLES] [--translate N] [--only NAME] "
+             "[--all-flags] [--limit N] [--verbose] [--self] [--all-features]");
     for (int n = 5; n < argc; n++) {
         if (strcmp(argv[n], "--all-flags") == 0)
             all_flags = true;
@@ -342,6 +412,10 @@ int main(int argc, char **argv) {
             self = true;
         else if (strcmp(argv[n], "--only") == 0 && n + 1 < argc)
             only = argv[++n];
+        else if (strcmp(argv[n], "--sequences") == 0 && n + 1 < argc)
+            sequences = argv[++n];
+        else if (strcmp(argv[n], "--translate") == 0 && n + 1 < argc)
+            translate = strtol(argv[++n], NULL, 0);
         else if (strcmp(argv[n], "--limit") == 0 && n + 1 < argc)
             limit = (unsigned)strtoul(argv[++n], NULL, 0);
         else
@@ -349,6 +423,8 @@ int main(int argc, char **argv) {
     }
     uint64_t seed = strtoull(argv[2], NULL, 0), first = strtoull(argv[3], NULL, 0), count = strtoull(argv[4], NULL, 0);
     load_templates(argv[1]);
+    if (sequences && !sequence_load(sequences, template_count))
+        fail("the file of roles is malformed or does not fit the templates");
     struct native reference = native_start(), other = {0};
     struct shared *shared = reference.shared;
     if (self)
@@ -362,8 +438,14 @@ int main(int argc, char **argv) {
         shared->count = 0;
         make_image(seed, batch, shared->image);
         for (; number < first + count && number / BATCH == batch; number++) {
-            uint32_t index = wheel[number % wheel_size];
-            make_case(seed, number, &templates[index], index, shared->image, &shared->cases[shared->count++]);
+            uint32_t index = sequences ? template_count : wheel[number % wheel_size];
+            struct test_case *c = &shared->cases[shared->count++];
+            if (sequences)
+                make_sequence(seed, number, templates, c);
+            else
+                make_case(seed, number, &templates[index], index, shared->image, c);
+            c->template = index;
+            c->translate = choose_translate(number);
         }
         native_begin(&reference);
         if (self) {
@@ -377,11 +459,16 @@ int main(int argc, char **argv) {
                 core_run(core, &shared->cases[n], shared->image, &ours[n]);
         }
         native_wait(&reference);
+        uint32_t shown = 0;
+        static struct test_case failed[BATCH];
         for (uint32_t n = 0; n < shared->count; n++)
-            judge(&shared->cases[n], &ours[n], &shared->native[n]);
+            if (judge(&shared->cases[n], &ours[n], &shared->native[n]) && sequences && !self)
+                failed[shown++] = shared->cases[n];
+        for (uint32_t n = 0; n < shown; n++)
+            make_smaller(&reference, core, &failed[n]);
     }
     uint32_t covered = 0, failing = 0;
-    for (uint32_t n = 0; n < template_count; n++) {
+    for (uint32_t n = 0; n <= template_count; n++) {
         covered += templates[n].cases != 0;
         failing += templates[n].failures != 0;
         failures += templates[n].failures;

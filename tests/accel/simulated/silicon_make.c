@@ -21,14 +21,11 @@ void rng_seed(struct rng *r, uint64_t seed, uint64_t number) {
     for (unsigned n = 0; n < 6; n++)
         rng_next(r);
 }
-static uint64_t below(struct rng *r, uint64_t n) { return (rng_next(r) >> 11) % n; }
-static bool percent(struct rng *r, unsigned n) { return below(r, 100) < n; }
-#define PICK(r, table) ((table)[below((r), sizeof(table) / sizeof *(table))])
 
 /* ---- values --------------------------------------------------------------------------------------------------------
  */
 
-static uint64_t integer(struct rng *r) {
+uint64_t make_integer(struct rng *r) {
     static const uint64_t corners[] = {
         0,
         1,
@@ -202,10 +199,10 @@ static void values(struct rng *r, uint8_t *to, unsigned size) {
             v = twice(r);
             break;
         case 4:
-            v = integer(r);
+            v = make_integer(r);
             break;
         case 5:
-            v = (uint32_t)integer(r) | integer(r) << 32;
+            v = (uint32_t)make_integer(r) | make_integer(r) << 32;
             break;
         case 6: /* small signed bytes, and the corners of bytes and words */
             v = rng_next(r) & rng_next(r) & 0x8181818181818181;
@@ -231,8 +228,7 @@ void make_image(uint64_t seed, uint64_t batch, uint8_t *image) {
 /* ---- state ---------------------------------------------------------------------------------------------------------
  */
 
-/* An address for a memory operand of `size` bytes. */
-static uint64_t place(struct rng *r, unsigned size, bool mode32) {
+uint64_t make_place(struct rng *r, unsigned size, bool mode32) {
     unsigned way = (unsigned)below(r, 100);
     if (way < 58)
         return DATA + 64 * (1 + below(r, 125));
@@ -256,26 +252,7 @@ static uint64_t place(struct rng *r, unsigned size, bool mode32) {
                                  0xfffffffffffffff8, 0x00007fffffffeffc}));
 }
 
-static void make_state(struct rng *r, const struct template *t, struct test_case *c) {
-    struct cpu_state *s = &c->in;
-    bool mode32 = t->flags & T_MODE32;
-    for (unsigned n = 0; n < 16; n++)
-        s->gpr[n] = n && percent(r, 8) ? s->gpr[below(r, n)] : integer(r);
-    if (percent(r, t->flags & T_STRING ? 92 : 50))
-        s->gpr[6] = place(r, 8, mode32);
-    if (percent(r, t->flags & T_STRING ? 92 : 50))
-        s->gpr[7] = percent(r, 20) ? s->gpr[6] + below(r, 32) - 16 : place(r, 8, mode32);
-    if (percent(r, t->flags & T_STRING ? 95 : 50))
-        s->gpr[1] = below(r, percent(r, 80) ? 40 : 66);
-    if (percent(r, 30))
-        s->gpr[3] = place(r, 8, mode32);
-    if (percent(r, 40))
-        s->gpr[5] = DATA + 0x400 + 8 * below(r, 0x200);
-    if (percent(r, 97))
-        s->gpr[4] = DATA + 0x800 + (percent(r, 90) ? 8 * below(r, 0x200) : below(r, 0x1000));
-    else
-        s->gpr[4] = place(r, 8, mode32);
-    s->rflags = 0x202 | (rng_next(r) & 0x8d5) | (percent(r, 20) ? 0x400 : 0) | (percent(r, 3) ? 0x40000 : 0);
+void make_float_state(struct rng *r, struct cpu_state *s) {
     s->mxcsr = 0x1f80;
     if (percent(r, 40))
         s->mxcsr = (uint32_t)rng_next(r) & (percent(r, 50) ? 0xffff : 0xe07f);
@@ -317,12 +294,35 @@ static void make_state(struct rng *r, const struct template *t, struct test_case
         memcpy(s->xmm[n], v, 16);
         memcpy(s->ymmh[n], v + 16, 16);
     }
+}
+
+static void make_state(struct rng *r, const struct template *t, struct test_case *c) {
+    struct cpu_state *s = &c->in;
+    bool mode32 = t->flags & T_MODE32;
+    for (unsigned n = 0; n < 16; n++)
+        s->gpr[n] = n && percent(r, 8) ? s->gpr[below(r, n)] : make_integer(r);
+    if (percent(r, t->flags & T_STRING ? 92 : 50))
+        s->gpr[6] = make_place(r, 8, mode32);
+    if (percent(r, t->flags & T_STRING ? 92 : 50))
+        s->gpr[7] = percent(r, 20) ? s->gpr[6] + below(r, 32) - 16 : make_place(r, 8, mode32);
+    if (percent(r, t->flags & T_STRING ? 95 : 50))
+        s->gpr[1] = below(r, percent(r, 80) ? 40 : 66);
+    if (percent(r, 30))
+        s->gpr[3] = make_place(r, 8, mode32);
+    if (percent(r, 40))
+        s->gpr[5] = DATA + 0x400 + 8 * below(r, 0x200);
+    if (percent(r, 97))
+        s->gpr[4] = DATA + 0x800 + (percent(r, 90) ? 8 * below(r, 0x200) : below(r, 0x1000));
+    else
+        s->gpr[4] = make_place(r, 8, mode32);
+    s->rflags = 0x202 | (rng_next(r) & 0x8d5) | (percent(r, 20) ? 0x400 : 0) | (percent(r, 3) ? 0x40000 : 0);
+    make_float_state(r, s);
     if (mode32)
         for (unsigned n = 0; n < 16; n++)
             s->gpr[n] &= 0xffffffff;
 }
 
-static void add_patch(struct rng *r, struct test_case *c, unsigned which, uint64_t address, bool fpu_image) {
+void make_patch(struct rng *r, struct test_case *c, unsigned which, uint64_t address, bool fpu_image) {
     struct patch *p = &c->patch[which];
     uint64_t offset = address - DATA;
     if (offset >= DATA_RW)
@@ -347,28 +347,10 @@ static void add_patch(struct rng *r, struct test_case *c, unsigned which, uint64
 /* ---- the instruction -----------------------------------------------------------------------------------------------
  */
 
-struct coder {
-    uint8_t *bytes;
-    unsigned size;
-};
-static void put(struct coder *o, uint64_t value, unsigned size) {
-    memcpy(o->bytes + o->size, &value, size);
-    o->size += size;
-}
-
-/* What a ModRM byte with memory needs: filled by choose_memory, registers of the case set to fit. */
-struct operand {
-    uint8_t mod, rm, sib, base, index; /* base, index: full numbers */
-    bool has_sib, riprel, address32;
-    int segment; /* prefix or 0 */
-    unsigned disp_size;
-    uint64_t disp, target;
-};
-
 static void choose_memory(struct rng *r, const struct template *t, struct test_case *c, struct operand *o) {
     bool mode32 = t->flags & T_MODE32, vsib = t->flags & T_VSIB;
     unsigned size = t->size ? (unsigned)t->size : 16, registers = mode32 ? 8 : 16;
-    uint64_t target = o->target = place(r, size, mode32), mask = mode32 ? 0xffffffff : ~0ull;
+    uint64_t target = o->target = make_place(r, size, mode32), mask = mode32 ? 0xffffffff : ~0ull;
     unsigned form = vsib ? 4 : (unsigned)below(r, 8);
     if (!mode32 && percent(r, 4)) {
         o->segment = percent(r, 50) ? 0x64 : 0x65;
@@ -443,7 +425,7 @@ static void choose_memory(struct rng *r, const struct template *t, struct test_c
     }
 }
 
-static uint64_t immediate(struct rng *r, const struct template *t) {
+uint64_t make_immediate(struct rng *r, const struct template *t) {
     if (t->flags & T_REL8)
         return percent(r, 60) ? 2 + below(r, 100) : (uint64_t)0 - 33 - below(r, 90);
     if (t->flags & T_REL)
@@ -452,7 +434,73 @@ static uint64_t immediate(struct rng *r, const struct template *t) {
                                 : rng_next(r) | 0x4000000;
     if (t->imm == 1 && percent(r, 40))
         return below(r, 80);
-    return integer(r);
+    return make_integer(r);
+}
+
+unsigned encode(struct rng *r, const struct template *t, const struct encoding *e, struct coder *out) {
+    bool mode32 = t->flags & T_MODE32, memory = t->modrm && !t->mod3;
+    const struct operand *o = &e->memory;
+    unsigned reg = e->reg, rm = e->rm, vvvv = e->vvvv, rex = 0;
+    if (o->segment)
+        put(out, (unsigned)o->segment, 1);
+    if (o->address32)
+        put(out, 0x67, 1);
+    if (percent(r, e->ignored))
+        put(out, PICK(r, ((uint8_t[]){0x2e, 0x36, 0x3e, 0x26, 0x3e, 0x2e})), 1);
+    if (percent(r, e->lock))
+        put(out, 0xf0, 1);
+    if (t->kind == KIND_LEGACY) {
+        if (t->prefix) {
+            if (t->prefix != 0x66 && t->imm < 2 && percent(r, 4)) /* it could shorten the immediate */
+                put(out, 0x66, 1);
+            put(out, (unsigned)t->prefix, 1);
+        }
+        if (!mode32) {
+            rex = (t->w ? 8u : 0) | (reg & 8 ? 4 : 0);
+            if (memory)
+                rex |= (o->has_sib && o->index & 8 ? 2u : 0) | (o->base & 8 && !o->riprel ? 1u : 0);
+            else
+                rex |= rm & 8 ? 1 : 0;
+            if (rex || percent(r, e->rex))
+                put(out, 0x40 | rex, 1);
+        }
+        if (t->map >= 1)
+            put(out, 0x0f, 1);
+        if (t->map >= 2)
+            put(out, t->map == 2 ? 0x38 : 0x3a, 1);
+        put(out, (unsigned)t->opcode + (t->rm == -2 ? rm & 7 : 0), 1);
+    } else {
+        unsigned pp = t->prefix == 0x66 ? 1 : t->prefix == 0xf3 ? 2 : t->prefix == 0xf2 ? 3 : 0;
+        bool x = memory && o->has_sib && (o->index & 8), b = memory ? (o->base & 8) && !o->riprel : (rm & 8) != 0;
+        if (percent(r, 30) && t->weight < 8)
+            vvvv = 0;
+        if (t->undefined & 0x10000) /* vvvv must be 1111b */
+            vvvv = percent(r, 97) ? 0 : vvvv;
+        unsigned low = (~vvvv & 15) << 3 | (t->l ? 4 : 0) | pp;
+        if (mode32)
+            low |= 0x40;
+        if (t->map == 1 && !t->w && !x && !b && percent(r, 50)) {
+            put(out, 0xc5, 1);
+            put(out, (reg & 8 ? 0 : 0x80) | low, 1);
+        } else {
+            put(out, 0xc4, 1);
+            put(out, (reg & 8 ? 0 : 0x80u) | (x ? 0 : 0x40u) | (b ? 0 : 0x20u) | (unsigned)t->map, 1);
+            put(out, (t->w ? 0x80u : 0) | low, 1);
+        }
+        put(out, (unsigned)t->opcode, 1);
+    }
+    unsigned fixup = 0;
+    if (t->modrm) {
+        unsigned mod = memory ? o->mod : 3;
+        put(out, mod << 6 | (reg & 7) << 3 | (memory ? o->rm : rm & 7), 1);
+        if (memory && o->has_sib)
+            put(out, o->sib, 1);
+        fixup = out->size;
+        if (memory)
+            put(out, o->disp, o->disp_size);
+    }
+    put(out, e->imm, (unsigned)t->imm);
+    return fixup;
 }
 
 void make_case(uint64_t seed, uint64_t number, const struct template *t, uint32_t index, const uint8_t *image,
@@ -461,10 +509,10 @@ void make_case(uint64_t seed, uint64_t number, const struct template *t, uint32_
     struct operand o = {0};
     struct coder out = {c->code, 0};
     bool mode32 = t->flags & T_MODE32, memory = t->modrm && !t->mod3;
-    unsigned reg = 0, rm = 0, vvvv = 0, rex = 0;
+    unsigned reg = 0, rm = 0, vvvv = 0;
     (void)image;
     rng_seed(&r, seed, number);
-    memset(c, 0, offsetof(struct test_case, code));
+    memset(c, 0, offsetof(struct test_case, step));
     c->number = number;
     c->template = index;
     c->mode32 = mode32;
@@ -481,76 +529,19 @@ void make_case(uint64_t seed, uint64_t number, const struct template *t, uint32_
         if ((t->flags & T_BITS) && percent(&r, 75))
             c->in.gpr[reg] = below(&r, 2048) - 1024;
     }
-    uint64_t imm = immediate(&r, t);
+    uint64_t imm = make_immediate(&r, t);
     if (t->flags & T_MOFFS)
-        imm = o.target = place(&r, 8, mode32);
+        imm = o.target = make_place(&r, 8, mode32);
 
-    /* prefixes */
-    if (o.segment)
-        put(&out, (unsigned)o.segment, 1);
-    if (o.address32)
-        put(&out, 0x67, 1);
-    if (percent(&r, 3))
-        put(&out, PICK(&r, ((uint8_t[]){0x2e, 0x36, 0x3e, 0x26, 0x3e, 0x2e})), 1);
-    if (percent(&r, memory ? 5 : 1))
-        put(&out, 0xf0, 1);
-    if (t->kind == KIND_LEGACY) {
-        if (t->prefix) {
-            if (t->prefix != 0x66 && t->imm < 2 && percent(&r, 4)) /* it could shorten the immediate */
-                put(&out, 0x66, 1);
-            put(&out, (unsigned)t->prefix, 1);
-        }
-        if (!mode32) {
-            rex = (t->w ? 8u : 0) | (reg & 8 ? 4 : 0);
-            if (memory)
-                rex |= (o.has_sib && o.index & 8 ? 2u : 0) | (o.base & 8 && !o.riprel ? 1u : 0);
-            else
-                rex |= rm & 8 ? 1 : 0;
-            if (rex || percent(&r, 30))
-                put(&out, 0x40 | rex, 1);
-        }
-        if (t->map >= 1)
-            put(&out, 0x0f, 1);
-        if (t->map >= 2)
-            put(&out, t->map == 2 ? 0x38 : 0x3a, 1);
-        put(&out, (unsigned)t->opcode + (t->rm == -2 ? rm & 7 : 0), 1);
-    } else {
-        unsigned pp = t->prefix == 0x66 ? 1 : t->prefix == 0xf3 ? 2 : t->prefix == 0xf2 ? 3 : 0;
-        bool x = memory && o.has_sib && (o.index & 8), b = memory ? (o.base & 8) && !o.riprel : (rm & 8) != 0;
-        if (percent(&r, 30) && t->weight < 8)
-            vvvv = 0;
-        if (t->undefined & 0x10000) /* vvvv must be 1111b */
-            vvvv = percent(&r, 97) ? 0 : vvvv;
-        unsigned low = (~vvvv & 15) << 3 | (t->l ? 4 : 0) | pp;
-        if (mode32)
-            low |= 0x40;
-        if (t->map == 1 && !t->w && !x && !b && percent(&r, 50)) {
-            put(&out, 0xc5, 1);
-            put(&out, (reg & 8 ? 0 : 0x80) | low, 1);
-        } else {
-            put(&out, 0xc4, 1);
-            put(&out, (reg & 8 ? 0 : 0x80u) | (x ? 0 : 0x40u) | (b ? 0 : 0x20u) | (unsigned)t->map, 1);
-            put(&out, (t->w ? 0x80u : 0) | low, 1);
-        }
-        put(&out, (unsigned)t->opcode, 1);
-    }
-    unsigned fixup = 0;
-    if (t->modrm) {
-        unsigned mod = memory ? o.mod : 3;
-        put(&out, mod << 6 | (reg & 7) << 3 | (memory ? o.rm : rm & 7), 1);
-        if (memory && o.has_sib)
-            put(&out, o.sib, 1);
-        fixup = out.size;
-        if (memory)
-            put(&out, o.disp, o.disp_size);
-    }
-    put(&out, imm, (unsigned)t->imm);
-    c->code_size = (uint8_t)out.size;
+    struct encoding e = {.reg = reg, .rm = rm, .vvvv = vvvv, .memory = o, .imm = imm, .ignored = 3, .rex = 30};
+    e.lock = memory ? 5 : 1;
+    unsigned fixup = encode(&r, t, &e, &out);
+    c->code_size = (uint16_t)out.size;
     c->code_offset = 0x400;
     if (percent(&r, 4)) /* across or up to a page boundary */
         c->code_offset = (uint16_t)((percent(&r, 50) ? 0x1000 : 0x2000) - 1 - below(&r, out.size + 1));
     if (c->code_offset + out.size > CODE_SIZE)
-        c->code_size = (uint8_t)(CODE_SIZE - c->code_offset);
+        c->code_size = (uint16_t)(CODE_SIZE - c->code_offset);
     c->in.rip = CODE + c->code_offset;
     if (o.riprel) {
         uint32_t disp = (uint32_t)(o.target - (c->in.rip + out.size));
@@ -558,21 +549,21 @@ void make_case(uint64_t seed, uint64_t number, const struct template *t, uint32_
     }
     c->shift_count = t->count == COUNT_ONE ? 1 : t->count == COUNT_IMM ? (uint8_t)imm : (uint8_t)c->in.gpr[1];
     if (memory || (t->flags & T_MOFFS))
-        add_patch(&r, c, 0, o.target, t->flags & T_FENV);
+        make_patch(&r, c, 0, o.target, t->flags & T_FENV);
     if (percent(&r, 50))
-        add_patch(&r, c, 1, c->in.gpr[4], false);
+        make_patch(&r, c, 1, c->in.gpr[4], false);
     if (percent(&r, t->flags & T_STRING ? 60 : 10))
-        add_patch(&r, c, 2, c->in.gpr[7], false);
+        make_patch(&r, c, 2, c->in.gpr[7], false);
     if ((t->flags & T_STRING) && percent(&r, 50)) /* much the same, for compares that go on */
         for (unsigned n = 0; n < 2; n++)
             memset(c->patch[n + 1].bytes, (int)(c->in.gpr[0] & 0xff), LINE - below(&r, 8));
 }
 
 /* SDM volume 2, "Flags Affected" of the shifts: by the count masked to five or six bits. */
-uint32_t undefined_flags(const struct template *t, const struct test_case *c) {
+uint32_t undefined_flags(const struct template *t, uint32_t shift_count) {
     enum { CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800 };
     uint32_t mask = (uint32_t)t->undefined & 0xffff;
-    unsigned bits = (unsigned)t->size * 8, count = c->shift_count & (bits == 64 ? 63 : 31);
+    unsigned bits = (unsigned)t->size * 8, count = shift_count & (bits == 64 ? 63 : 31);
     if (t->shift == SHIFT_NONE || !count)
         return mask;
     if (t->shift != SHIFT_ROTATE)

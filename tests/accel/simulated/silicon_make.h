@@ -35,6 +35,44 @@ struct rng {
 };
 uint64_t rng_next(struct rng *r);
 void rng_seed(struct rng *r, uint64_t seed, uint64_t number);
+static inline uint64_t below(struct rng *r, uint64_t n) { return (rng_next(r) >> 11) % n; }
+static inline bool percent(struct rng *r, unsigned n) { return below(r, 100) < n; }
+#define PICK(r, table) ((table)[below((r), sizeof(table) / sizeof *(table))])
+
+/* Values that find mistakes. */
+uint64_t make_integer(struct rng *r);
+/* An address for a memory operand of `size` bytes. */
+uint64_t make_place(struct rng *r, unsigned size, bool mode32);
+/* Control words, x87 and vector registers. */
+void make_float_state(struct rng *r, struct cpu_state *s);
+/* Something at `address` for the case's patch `which`. */
+void make_patch(struct rng *r, struct test_case *c, unsigned which, uint64_t address, bool fpu_image);
+uint64_t make_immediate(struct rng *r, const struct template *t);
+
+struct coder {
+    uint8_t *bytes;
+    unsigned size;
+};
+static inline void put(struct coder *o, uint64_t value, unsigned size) {
+    for (unsigned n = 0; n < size; n++)
+        o->bytes[o->size++] = (uint8_t)(value >> 8 * n);
+}
+/* What a ModRM byte with memory needs. */
+struct operand {
+    uint8_t mod, rm, sib, base, index; /* base, index: full numbers */
+    bool has_sib, riprel, address32;
+    int segment; /* prefix or 0 */
+    unsigned disp_size;
+    uint64_t disp, target;
+};
+struct encoding {
+    unsigned reg, rm, vvvv;
+    struct operand memory;
+    uint64_t imm;
+    unsigned ignored, lock, rex; /* in percent: a segment prefix without effect, LOCK, REX where none is needed */
+};
+/* One instruction of a template; returns where its displacement lies. */
+unsigned encode(struct rng *r, const struct template *t, const struct encoding *e, struct coder *out);
 
 /* Fills a batch's memory image. */
 void make_image(uint64_t seed, uint64_t batch, uint8_t *image);
@@ -42,6 +80,6 @@ void make_image(uint64_t seed, uint64_t batch, uint8_t *image);
 void make_case(uint64_t seed, uint64_t number, const struct template *t, uint32_t index, const uint8_t *image,
                struct test_case *c);
 /* Arithmetic flags not to be compared. */
-uint32_t undefined_flags(const struct template *t, const struct test_case *c);
+uint32_t undefined_flags(const struct template *t, uint32_t shift_count);
 
 #endif

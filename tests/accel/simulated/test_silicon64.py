@@ -18,9 +18,13 @@ SEED = int(os.environ.get("QOM_SILICON_SEED", "1"))
 pytestmark = pytest.mark.slow
 
 
-def test_same_as_silicon(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def table() -> run_silicon.Table:
+    return run_silicon.write_table(run_silicon.build(), run_silicon.BUILD / "templates")
+
+
+def test_same_as_silicon(table: run_silicon.Table, capsys: pytest.CaptureFixture[str]) -> None:
     program = run_silicon.build()
-    table = run_silicon.write_table(program, run_silicon.BUILD / "templates")
     assert table.templates > 10000
     text = run_silicon.run(program, table.path, SEED, 0, CASES, timeout=600)
     with capsys.disabled():
@@ -28,6 +32,17 @@ def test_same_as_silicon(capsys: pytest.CaptureFixture[str]) -> None:
     failures = [run_silicon.explain(line) for line in text.splitlines() if line.startswith("FAIL ")]
     assert not failures, f"seed {SEED}:\n" + "\n".join(failures[:20])
     assert f"DONE seed {SEED}: {CASES} cases of" in text
+
+
+def test_sequences_same_as_silicon(table: run_silicon.Table, capsys: pytest.CaptureFixture[str]) -> None:
+    program = run_silicon.build()
+    count = CASES // 2
+    text = run_silicon.run(program, table.path, SEED, 0, count, "--sequences", str(table.roles), timeout=600)
+    with capsys.disabled():
+        print(f" [seed {SEED}: {text.splitlines()[-1]}]", end="")
+    failures = [run_silicon.explain(line) for line in text.splitlines() if line.startswith(("FAIL ", "LESS "))]
+    assert not failures, f"seed {SEED}:\n" + "\n".join(failures[:20])
+    assert f"DONE seed {SEED}: {count} cases of" in text
 
 
 def test_the_processor_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,3 +64,19 @@ def test_a_wrong_result_is_found() -> None:
     assert wrong and int(wrong.group(1)) > 250  # some have LOCK and are #UD
     line = next(line for line in text.splitlines() if line.startswith("FAIL "))
     assert "rax" in run_silicon.explain(line) and "rdtsc" in run_silicon.explain(line)
+
+
+def test_a_wrong_sequence_is_found_and_made_smaller() -> None:
+    """RDTSC again, among moves: what is left of a sequence has it, and no step more than it takes."""
+    program = run_silicon.build()
+    path, roles = run_silicon.BUILD / "two", run_silicon.BUILD / "two-roles"
+    path.write_text("rdtsc 0 1 0 49 0 0 0 -1 -1 0 0 0 8 0 0 0 8\nmov 0 0 0 139 1 0 1 -1 -1 1 0 0 8 0 0 0 8\n")
+    roles.write_text("0 1 0 0 5 0 0 0\n1 9 3 1 0 0 0 0\n")
+    text = run_silicon.run(program, path, SEED, 0, 300, "--sequences", str(roles), timeout=60)
+    wrong = re.search(r"SUM sequence (\d+) of 300", text)
+    assert wrong and 20 < int(wrong.group(1)) < 300
+    smaller = [run_silicon.explain(line) for line in text.splitlines() if line.startswith("LESS ")]
+    assert len(smaller) == text.count("FAIL ") == 3
+    for listing in smaller:
+        assert listing.count("rdtsc") == 1 and "made smaller" in listing
+        assert "mov" not in listing

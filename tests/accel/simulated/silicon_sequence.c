@@ -1,0 +1,611 @@
+/* Makes sequences: everyday instructions that work on what earlier ones left, with branches, and often in a loop.
+ *
+ * Registers have roles for the length of a case.  Pointers (RSP is one) point into the window and index registers are
+ * small; instructions drawn at random write them rarely, so that most memory operands lie in the window.  Steps made
+ * for it move them: pointers walk, indexes get a new small value.  The loop's counter is written by nothing else.  All
+ * other registers are free; a source is often what one of the last instructions wrote, a memory operand often a word
+ * that an earlier one used.
+ *
+ * No step reads a flag that is undefined there (sequence_flow), and only defined ones are compared at the end or at the
+ * exception that ended it.
+ */
+#include "silicon_sequence.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800, ALL = CF | PF | AF | ZF | SF | OF };
+
+/* The same numbers are in silicon_sequence.py. */
+enum { GENERAL = 1, WRITTEN = 2, BYTE = 4 };                                            /* of an operand */
+enum { CAN_LOCK = 1, IN_OPCODE = 2, ADDRESS_ONLY = 4, ROLE_VECTOR = 8, ROLE_X87 = 16 }; /* of a role */
+struct role {
+    uint32_t template, weight;
+    int reg, rm, implicit, defines, reads, flags;
+};
+static struct role *roles;
+static uint32_t role_count;
+static uint64_t *up_to; /* sums of the weights */
+
+bool sequence_load(const char *path, uint32_t template_count) {
+    FILE *f = fopen(path, "r");
+    struct role o;
+    if (!f)
+        return false;
+    uint64_t sum = 0;
+    bool fine = true;
+    while (fine && fscanf(f, "%u %u %d %d %d %d %d %d", &o.template, &o.weight, &o.reg, &o.rm, &o.implicit, &o.defines,
+                          &o.reads, &o.flags) == 8) {
+        fine = o.template <template_count;
+        roles = realloc(roles, (role_count + 1) * sizeof *roles);
+        up_to = realloc(up_to, (role_count + 1) * sizeof *up_to);
+        up_to[role_count] = sum += o.weight;
+        roles[role_count++] = o;
+    }
+    fine = fine && feof(f) && role_count;
+    fclose(f);
+    return fine;
+}
+
+static const struct role *draw(struct rng *r) {
+    uint64_t at = below(r, up_to[role_count - 1]);
+    uint32_t low = 0, high = role_count - 1;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (up_to[middle] > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return &roles[low];
+}
+
+/* ---- flags ---------------------------------------------------------------------------------------------------------
+ */
+
+void sequence_flow(const struct test_case *c, uint16_t before[STEPS_MOST + 1]) {
+    memset(before, 0, (STEPS_MOST + 1) * sizeof *before);
+    for (unsigned round = 0; round < 3; round++) /* the second brings what the loop's end leaves to its start */
+        for (unsigned n = 0; n < c->steps; n++) {
+            const struct step *s = &c->step[n];
+            uint16_t after = (uint16_t)((before[n] & ~s->defines) | s->undefined);
+            if (s->target != NO_STEP)
+                before[s->target] |= after;
+            if (!s->leaves)
+                before[n + 1] |= after;
+        }
+}
+
+bool sequence_valid(const struct test_case *c) {
+    uint16_t before[STEPS_MOST + 1];
+    sequence_flow(c, before);
+    for (unsigned n = 0; n < c->steps; n++)
+        if (before[n] & c->step[n].reads)
+            return false;
+    return true;
+}
+
+uint32_t sequence_undefined(const struct test_case *c, uint32_t vector, uint64_t rip, int *step) {
+    uint16_t before[STEPS_MOST + 1];
+    uint64_t at = rip - CODE - c->code_offset;
+    sequence_flow(c, before);
+    *step = NO_STEP;
+    uint32_t every = 0;
+    for (unsigned n = 0; n < c->steps; n++) {
+        every |= before[n] | c->step[n].undefined;
+        if (c->step[n].at == at) {
+            *step = (int)n;
+            return before[n] | c->step[n].undefined;
+        }
+    }
+    if (at == c->code_size + (vector == 3 ? 1u : 0u))
+        return before[c->steps];
+    return every | before[c->steps];
+}
+
+bool sequence_without(struct test_case *c, unsigned k) {
+    struct step *s = &c->step[k];
+    bool is_nop = true;
+    for (unsigned n = 0; n < s->size; n++)
+        is_nop = is_nop && s->at + n < c->code_size && c->code[s->at + n] == 0x90;
+    if (is_nop || s->at + s->size > c->code_size)
+        return false;
+    memset(c->code + s->at, 0x90, s->size);
+    s->defines = s->undefined = s->reads = 0;
+    s->leaves = false;
+    s->template = s->target = NO_STEP;
+    return sequence_valid(c);
+}
+
+/* ---- making --------------------------------------------------------------------------------------------------------
+ */
+
+#define RECENT 4
+
+struct maker {
+    struct rng *r;
+    const struct template *templates;
+    struct test_case *c;
+    struct coder out;
+    uint32_t pointers, indexes, counter; /* masks of registers */
+    uint64_t value[16];                  /* of pointers and indexes, when the case starts */
+    unsigned recent_register[RECENT], recent_vector[RECENT];
+    uint64_t recent_place[RECENT];
+    unsigned registers, vectors, places; /* how many of these were ever noted */
+    struct {
+        unsigned step, fixup, size; /* size: of the displacement */
+        unsigned steps_left;
+    } jump[8];
+    unsigned jumps;
+};
+
+static unsigned pick_of(struct rng *r, uint32_t mask) { /* a register of those in mask, which is not empty */
+    unsigned n = (unsigned)below(r, (unsigned)__builtin_popcount(mask));
+    while (n-- > 0)
+        mask &= mask - 1;
+    return (unsigned)__builtin_ctz(mask);
+}
+
+static struct step *begin_step(struct maker *m, int32_t template) {
+    struct step *s = &m->c->step[m->c->steps];
+    *s = (struct step){.at = (uint16_t)m->out.size, .template = template, .target = NO_STEP};
+    return s;
+}
+static void end_step(struct maker *m) {
+    struct step *s = &m->c->step[m->c->steps++];
+    s->size = (uint8_t)(m->out.size - s->at);
+}
+/* A step of given bytes. */
+static struct step *plain_step(struct maker *m, uint64_t bytes, unsigned size, uint16_t defines, uint16_t undefined) {
+    struct step *s = begin_step(m, NO_STEP);
+    put(&m->out, bytes, size);
+    s->defines = defines, s->undefined = undefined;
+    end_step(m);
+    return s;
+}
+
+static uint16_t undefined_now(const struct maker *m) {
+    uint16_t before[STEPS_MOST + 1];
+    sequence_flow(m->c, before);
+    return before[m->c->steps];
+}
+
+static void resolve(struct maker *m, unsigned which) { /* this jump goes to the step that comes now */
+    unsigned fixup = m->jump[which].fixup, size = m->jump[which].size;
+    uint32_t distance = m->out.size - (fixup + size);
+    memcpy(m->c->code + fixup, &distance, size);
+    m->c->step[m->jump[which].step].target = m->c->steps;
+    m->jump[which] = m->jump[--m->jumps];
+}
+static void step_begins(struct maker *m) {
+    for (unsigned n = m->jumps; n-- > 0;)
+        if (m->jump[n].steps_left-- == 0)
+            resolve(m, n);
+}
+
+static uint32_t physical(unsigned number, bool is_byte, bool legacy) { /* the mask of the register written */
+    return 1u << (is_byte && legacy && number >= 4 && number < 8 ? number - 4 : number);
+}
+
+/* A register number for an operand; `legacy`: without REX. */
+static unsigned choose_register(struct maker *m, int operand, bool legacy, bool *fits) {
+    bool is_byte = operand & BYTE;
+    unsigned registers = legacy ? 8 : 16, number = 0;
+    *fits = true;
+    if (!(operand & GENERAL)) { /* xmm, mm, ymm: few of them, so that they meet */
+        number = percent(m->r, 80) ? (unsigned)below(m->r, 5) : (unsigned)below(m->r, registers);
+        return number;
+    }
+    uint32_t pinned = m->pointers | m->counter | m->indexes;
+    for (unsigned attempt = 0; attempt < 30; attempt++) {
+        number = (unsigned)below(m->r, registers);
+        if (m->registers && percent(m->r, operand & WRITTEN ? 40 : 60)) {
+            unsigned known = m->registers < RECENT ? m->registers : RECENT;
+            number = m->recent_register[below(m->r, known)];
+        }
+        if (number >= registers)
+            continue;
+        if (is_byte && legacy && number < 4 && percent(m->r, 60))
+            number += 4;
+        if (!(operand & WRITTEN))
+            return number;
+        uint32_t mask = physical(number, is_byte, legacy);
+        if (!(mask & pinned) || (!(mask & m->counter) && percent(m->r, 1)))
+            return number;
+    }
+    *fits = false;
+    return 0;
+}
+
+static void note_register(struct maker *m, uint32_t mask) {
+    if (!(mask & (m->pointers | m->counter)))
+        m->recent_register[m->registers++ % RECENT] = (unsigned)__builtin_ctz(mask);
+}
+
+/* A memory operand of `size` bytes.  With `any`, it is only an address. */
+static bool choose_operand(struct maker *m, unsigned size, bool legacy, bool aligned, bool any, struct operand *o) {
+    struct rng *r = m->r;
+    unsigned registers = legacy ? 8 : 16;
+    uint32_t usable = legacy ? 0xff : 0xffff;
+    unsigned base = pick_of(r, m->pointers & usable), scale = (unsigned)below(r, 4), index = 4;
+    uint32_t indexes = m->indexes & usable;
+    if (indexes && percent(r, 45))
+        index = pick_of(r, indexes);
+    if (any) {
+        base = (unsigned)below(r, registers);
+        index = percent(r, 60) ? (unsigned)below(r, registers) : 4;
+    }
+    uint64_t around = m->value[base] + (index == 4 ? 0 : m->value[index] << scale), target;
+    if (m->places && percent(r, 40)) {
+        target = m->recent_place[below(r, m->places < RECENT ? m->places : RECENT)];
+        if (percent(r, 30))
+            target += below(r, 15) - 7;
+    } else if (percent(r, 55))
+        target = around + (percent(r, 30) ? 0 : percent(r, 50) ? 8 * below(r, 16) : below(r, 240) - 120);
+    else if (percent(r, 92))
+        target = DATA + 0x100 + below(r, DATA_RW - 0x200);
+    else
+        target = make_place(r, size, false);
+    if (aligned)
+        target &= ~(uint64_t)(size - 1);
+    o->target = target;
+    if (percent(r, 3)) {
+        o->segment = percent(r, 50) ? 0x64 : 0x65;
+        target -= o->segment == 0x64 ? FS_BASE : GS_BASE;
+    }
+    if (percent(r, 3) && target < 0xffffffff)
+        o->address32 = true;
+    unsigned form = (unsigned)below(r, 10);
+    if (form == 0 && !o->segment && !o->address32 && target - CODE + 0x40000000 < 0x80000000) {
+        o->riprel = true, o->rm = 5, o->disp_size = 4;
+        return true;
+    }
+    if (form == 1 && (int64_t)target == (int32_t)target) {
+        o->has_sib = true, o->rm = 4, o->disp_size = 4, o->disp = target;
+        o->base = 5, o->index = 4;
+        o->sib = (uint8_t)(below(r, 4) << 6 | 4 << 3 | 5);
+        return true;
+    }
+    int64_t disp = (int64_t)(target - around);
+    if (any && !percent(r, 20))
+        disp = percent(r, 50) ? (int8_t)rng_next(r) : (int32_t)rng_next(r);
+    if (disp != (int32_t)disp) {
+        if (!o->address32)
+            return false;
+        disp = (int32_t)disp;
+    }
+    o->base = (uint8_t)base, o->index = (uint8_t)index, o->disp = (uint64_t)disp;
+    o->mod = disp == 0 && (base & 7) != 5 && percent(r, 90) ? 0 : disp == (int8_t)disp && percent(r, 90) ? 1 : 2;
+    o->disp_size = o->mod == 0 ? 0 : o->mod == 1 ? 1 : 4;
+    o->has_sib = index != 4 || (base & 7) == 4 || percent(r, 3);
+    o->rm = o->has_sib ? 4 : (uint8_t)(base & 7);
+    o->sib = (uint8_t)(scale << 6 | (index & 7) << 3 | (base & 7));
+    return true;
+}
+
+static bool fits_implicit(struct maker *m, const struct role *o, const struct template *t) {
+    uint32_t written = (uint32_t)o->implicit, pinned = (m->pointers & ~(1u << 4)) | m->indexes;
+    if (written & m->counter)
+        return false;
+    if (t->flags & T_STRING) {
+        uint32_t used = written & 0xc0;
+        if ((m->pointers & used) != used)
+            return false;
+        if ((t->prefix == 0xf2 || t->prefix == 0xf3) && !(m->indexes & 2))
+            return false; /* RCX would be anything */
+        return true;
+    }
+    if (strcmp(t->name, "leave") == 0)
+        return m->pointers >> 5 & 1;
+    return !(written & pinned) || percent(m->r, 1);
+}
+
+/* What is known of the flags behind a shift. */
+static void shift_flags(const struct template *t, uint64_t imm, struct step *s) {
+    bool rotates = t->shift == SHIFT_ROTATE;
+    if (t->count == COUNT_CL) {
+        bool wide = t->size >= 4;
+        s->defines = 0;
+        s->undefined = (uint16_t)(OF | (rotates ? 0 : AF));
+        if (!wide && (t->shift == SHIFT_LOGICAL || t->shift == SHIFT_DOUBLE))
+            s->undefined |= CF;
+        return;
+    }
+    uint32_t count = t->count == COUNT_ONE ? 1 : (uint8_t)imm;
+    if (!(count & (t->size == 8 ? 63 : 31)))
+        return;
+    s->undefined = (uint16_t)undefined_flags(t, count);
+    s->defines = (uint16_t)((rotates ? CF | OF : ALL) & ~s->undefined);
+}
+
+/* Adds an instruction of this role; false when it does not fit here. */
+static bool add(struct maker *m, const struct role *o) {
+    const struct template *t = &m->templates[o->template];
+    struct rng *r = m->r;
+    bool memory = t->modrm && !t->mod3, byte = (o->reg | o->rm) & BYTE, fits;
+    bool legacy = byte && !t->w && percent(r, 40);
+    struct encoding e = {.ignored = 1, .rex = legacy ? 0 : 8};
+    if ((undefined_now(m) & o->reads) || !fits_implicit(m, o, t))
+        return false;
+    e.vvvv = (unsigned)below(r, o->flags & ROLE_VECTOR && percent(r, 80) ? 5 : 16);
+    if (o->reg) {
+        e.reg = choose_register(m, o->reg, legacy, &fits);
+        if (!fits)
+            return false;
+    } else
+        e.reg = t->reg >= 0 ? (unsigned)t->reg : choose_register(m, 0, legacy, &fits);
+    if (o->rm && !memory) {
+        e.rm = choose_register(m, o->rm, legacy, &fits);
+        if (!fits)
+            return false;
+    } else if (!memory && t->modrm)
+        e.rm = t->rm >= 0 ? (unsigned)t->rm : choose_register(m, 0, legacy, &fits);
+    if (o->flags & IN_OPCODE) {
+        e.rm = ((unsigned)t->opcode & 7) | (percent(r, 50) && !legacy ? 8 : 0);
+        uint32_t mask = physical(e.rm, o->rm & BYTE, legacy);
+        uint32_t pinned = m->pointers | m->indexes | m->counter;
+        if ((o->rm & WRITTEN) && (mask & pinned) && ((mask & m->counter) || !percent(r, 1)))
+            return false;
+    }
+    if (byte && !legacy && (((o->reg & BYTE) && (e.reg & 12) == 4) || ((o->rm & BYTE) && (e.rm & 12) == 4)))
+        e.rex = 100;
+    if (memory) {
+        bool any = o->flags & ADDRESS_ONLY && percent(r, 60);
+        bool aligned = o->flags & ROLE_VECTOR && t->size >= 8 && percent(r, 92);
+        if (!choose_operand(m, t->size ? (unsigned)t->size : 16, legacy, aligned, any, &e.memory))
+            return false;
+        if (t->flags & T_BITS) { /* bits near the operand */
+            if (!m->indexes)
+                return false;
+            e.reg = pick_of(r, m->indexes);
+        }
+        e.lock = o->flags & CAN_LOCK ? 6 : 0;
+    }
+    e.imm = make_immediate(r, t);
+    if (t->count == COUNT_IMM && (percent(r, 80) || t->shift == SHIFT_DOUBLE))
+        e.imm = below(r, (unsigned)t->size * 8);
+    if (t->flags & T_MOFFS) {
+        e.imm = e.memory.target = DATA + 0x100 + below(r, DATA_RW - 0x200);
+        if (percent(r, 5))
+            e.imm = make_place(r, 8, false);
+    }
+    struct step *s = begin_step(m, (int32_t)o->template);
+    s->defines = (uint16_t)o->defines, s->reads = (uint16_t)o->reads, s->undefined = (uint16_t)t->undefined;
+    if (t->shift != SHIFT_NONE)
+        shift_flags(t, e.imm, s);
+    unsigned fixup = encode(r, t, &e, &m->out);
+    if (e.memory.riprel) {
+        uint32_t disp = (uint32_t)(e.memory.target - (m->c->in.rip + m->out.size));
+        memcpy(m->c->code + fixup, &disp, 4);
+    }
+    end_step(m);
+    if (memory && !(o->flags & ADDRESS_ONLY) && e.memory.target - DATA < DATA_RW)
+        m->recent_place[m->places++ % RECENT] = e.memory.target;
+    if (o->reg & WRITTEN)
+        note_register(m, physical(e.reg, o->reg & BYTE, legacy));
+    if (o->rm & WRITTEN)
+        note_register(m, physical(e.rm, o->rm & BYTE, legacy));
+    if (o->implicit & 0xf)
+        note_register(m, (uint32_t)o->implicit & 0xf);
+    return true;
+}
+
+static void add_random(struct maker *m, int must_define) {
+    for (unsigned attempt = 0; attempt < 400; attempt++) {
+        const struct role *o = draw(m->r);
+        if (must_define && (o->defines & must_define) != must_define)
+            continue;
+        if (add(m, o))
+            return;
+    }
+}
+
+/* A pointer walks, or an index gets another small value. */
+static void add_move(struct maker *m) {
+    struct rng *r = m->r;
+    if (!m->indexes || percent(r, 60)) {
+        unsigned p = pick_of(r, m->pointers);
+        uint64_t rex = 0x48 | p >> 3, by = below(r, 33) - 16;
+        if (percent(r, 50))
+            by = percent(r, 75) ? 8 : (uint64_t)-8;
+        switch (below(r, 4)) {
+        case 0: /* ADD p, by */
+            plain_step(m, rex | 0x83 << 8 | (0xc0 | (p & 7)) << 16 | (by & 0xff) << 24, 4, ALL, 0);
+            return;
+        case 1: /* SUB p, by */
+            plain_step(m, rex | 0x83 << 8 | (0xe8 | (p & 7)) << 16 | (by & 0xff) << 24, 4, ALL, 0);
+            return;
+        case 2: /* INC p, DEC p */
+            plain_step(m, rex | 0xff << 8 | (0xc0 | below(r, 2) << 3 | (p & 7)) << 16, 3, ALL & ~CF, 0);
+            return;
+        default: /* LEA p, [p + by] */
+            rex = 0x48 | p >> 3 | p >> 3 << 2;
+            if ((p & 7) == 4)
+                plain_step(m, rex | 0x8d << 8 | 0x64 << 16 | (0x20u | 4) << 24 | (by & 0xff) << 32, 5, 0, 0);
+            else
+                plain_step(m, rex | 0x8d << 8 | (0x40 | (p & 7) << 3 | (p & 7)) << 16 | (by & 0xff) << 24, 4, 0, 0);
+            return;
+        }
+    }
+    unsigned x = pick_of(r, m->indexes), from = (unsigned)below(r, 16);
+    if (percent(r, 50)) /* AND x, small */
+        plain_step(m, (0x40u | x >> 3) | 0x83 << 8 | (0xe0 | (x & 7)) << 16 | (uint64_t)below(r, 128) << 24, 4,
+                   ALL & ~AF, AF);
+    else /* MOVZX x, low byte */
+        plain_step(m,
+                   (0x40u | x >> 3 << 2 | from >> 3) | 0x0f << 8 | 0xb6 << 16 |
+                       (uint64_t)(0xc0 | (x & 7) << 3 | (from & 7)) << 24,
+                   4, 0, 0);
+}
+
+static uint16_t condition_reads(unsigned condition) {
+    static const uint16_t reads[8] = {OF, CF, ZF, CF | ZF, SF, PF, SF | OF, SF | OF | ZF};
+    return reads[condition >> 1];
+}
+
+/* A conditional jump over some of the steps that follow, often with a comparison before it. */
+static void add_jump(struct maker *m) {
+    struct rng *r = m->r;
+    if (m->jumps == sizeof m->jump / sizeof *m->jump)
+        return;
+    if (percent(r, 65)) {
+        add_random(m, percent(r, 70) ? CF | ZF | SF | OF : ZF | SF);
+        step_begins(m);
+    }
+    unsigned condition = (unsigned)below(r, 16), undefined = undefined_now(m);
+    for (unsigned n = 0; n < 40 && condition_reads(condition) & undefined; n++)
+        condition = (unsigned)below(r, 16);
+    bool always = percent(r, 6) || (condition_reads(condition) & undefined), by_rcx = !always && percent(r, 4);
+    bool wide = !by_rcx && percent(r, 15);
+    struct step *s = begin_step(m, NO_STEP);
+    s->leaves = always;
+    s->reads = always || by_rcx ? 0 : condition_reads(condition);
+    if (wide && !always)
+        put(&m->out, 0x0f, 1);
+    put(&m->out, by_rcx ? 0xe3 : always ? wide ? 0xe9 : 0xeb : (wide ? 0x80 : 0x70) | condition, 1);
+    m->jump[m->jumps].step = m->c->steps, m->jump[m->jumps].fixup = m->out.size;
+    m->jump[m->jumps].size = wide ? 4 : 1, m->jump[m->jumps].steps_left = (unsigned)below(r, 5);
+    m->jumps++;
+    put(&m->out, 0, wide ? 4 : 1);
+    end_step(m);
+}
+
+static void add_some(struct maker *m, unsigned count) {
+    for (unsigned n = 0; n < count && m->c->steps < STEPS_MOST - 12 && m->out.size < CODE_MOST - 110; n++) {
+        step_begins(m);
+        unsigned way = (unsigned)below(m->r, 100);
+        if (way < 14)
+            add_jump(m);
+        else if (way < 22)
+            add_move(m);
+        else
+            add_random(m, 0);
+    }
+}
+
+/* Counts down, or up, and jumps back to step `head`. */
+static void add_loop_end(struct maker *m, unsigned head, uint64_t times) {
+    struct rng *r = m->r;
+    unsigned counter = (unsigned)__builtin_ctz(m->counter), back = m->c->step[head].at, form = (unsigned)below(r, 6);
+    uint64_t rex = (percent(r, 60) ? 0x48 : 0x40) | counter >> 3, low = counter & 7;
+    uint64_t junk = rex & 8 ? 0 : rng_next(r) << 32; /* what 32-bit counting does not see */
+    unsigned condition = 5;                          /* JNE */
+    m->c->in.gpr[counter] = times | junk;
+    if (form == 0 && counter == 1 && m->out.size + 2 - back <= 127) {
+        struct step *s = begin_step(m, NO_STEP);
+        m->c->in.gpr[1] = times;
+        s->target = (int32_t)head;
+        put(&m->out, 0xe2, 1);
+        put(&m->out, back - (m->out.size + 1), 1);
+        end_step(m);
+        return;
+    }
+    if (form <= 2)
+        plain_step(m, rex | 0xff << 8 | (0xc8 | low) << 16, 3, ALL & ~CF, 0); /* DEC */
+    else if (form == 3) {
+        plain_step(m, rex | 0x83 << 8 | (0xe8 | low) << 16 | 1u << 24, 4, ALL, 0); /* SUB 1 */
+        condition = percent(r, 50) ? 5 : 15;                                       /* JNE, JG */
+    } else if (form == 4) {
+        m->c->in.gpr[counter] = junk;
+        plain_step(m, rex | 0x83 << 8 | (0xc0 | low) << 16 | 1u << 24, 4, ALL, 0); /* ADD 1; CMP times; JB */
+        plain_step(m, rex | 0x81 << 8 | (0xf8 | low) << 16 | times << 24, 7, ALL, 0);
+        condition = percent(r, 50) ? 2 : 5;
+    } else {
+        uint64_t both = (rex & 0x48) | counter >> 3 | counter >> 3 << 2;
+        plain_step(m, rex | 0x83 << 8 | (0xe8 | low) << 16 | 1u << 24, 4, ALL, 0); /* SUB 1; TEST; JNE */
+        plain_step(m, both | 0x85 << 8 | (0xc0 | low << 3 | low) << 16, 3, ALL & ~AF, AF);
+    }
+    struct step *s = begin_step(m, NO_STEP);
+    s->target = (int32_t)head;
+    s->reads = condition_reads(condition);
+    if (m->out.size + 2 - back <= 128 && percent(r, 90)) {
+        put(&m->out, 0x70 | condition, 1);
+        put(&m->out, back - (m->out.size + 1), 1);
+    } else {
+        put(&m->out, 0x0f, 1);
+        put(&m->out, 0x80 | condition, 1);
+        put(&m->out, (uint32_t)(back - (m->out.size + 4)), 4);
+    }
+    end_step(m);
+}
+
+static void choose_roles(struct maker *m) {
+    struct rng *r = m->r;
+    struct cpu_state *s = &m->c->in;
+    m->pointers = 1u << 4;
+    for (unsigned n = 0, count = 2 + (unsigned)below(r, 3); n < count; n++)
+        m->pointers |= 1u << (percent(r, 40) ? PICK(r, ((unsigned[]){3, 5, 6, 7})) : (unsigned)below(r, 16));
+    for (unsigned n = 0, count = 1 + (unsigned)below(r, 2); n < count; n++)
+        m->indexes |= 1u << below(r, 16);
+    m->indexes &= ~m->pointers;
+    uint32_t others = ~(m->pointers | m->indexes) & 0xffff;
+    m->counter = percent(r, 30) && (others & 2) ? 2 : 1u << pick_of(r, others);
+    for (unsigned n = 0; n < 16; n++) {
+        s->gpr[n] = n && percent(r, 8) ? s->gpr[below(r, n)] : make_integer(r);
+        if (m->pointers >> n & 1) {
+            s->gpr[n] = DATA + 0x400 + 16 * below(r, 0x180) + (percent(r, 20) ? below(r, 16) : 0);
+            if (n == 4)
+                s->gpr[n] &= percent(r, 95) ? ~(uint64_t)7 : ~(uint64_t)0;
+        }
+        if (m->indexes >> n & 1)
+            s->gpr[n] = percent(r, 85) ? below(r, 128) : (uint64_t)0 - below(r, 128);
+        m->value[n] = s->gpr[n];
+    }
+}
+
+static void make_one(struct rng *r, const struct template *templates, struct test_case *c) {
+    struct maker m = {.r = r, .templates = templates, .c = c, .out = {c->code, 0}};
+    struct cpu_state *s = &c->in;
+    memset(s, 0, sizeof *s);
+    memset(c->patch, 0, sizeof c->patch);
+    c->steps = 0;
+    choose_roles(&m);
+    s->rflags = 0x202 | (rng_next(r) & 0x8d5) | (percent(r, 10) ? 0x400 : 0) | (percent(r, 1) ? 0x40000 : 0);
+    make_float_state(r, s);
+    if (percent(r, 80))
+        s->mxcsr |= 0x1f80;
+    if (percent(r, 80)) {
+        s->fcw |= 0x3f;
+        s->fsw &= (uint16_t)~0x8080;
+    }
+    c->code_offset = (uint16_t)(0x400 + below(r, 64));
+    if (percent(r, 8)) /* over a page's end */
+        c->code_offset = (uint16_t)((percent(r, 50) ? 0x1000 : 0x2000) - 1 - below(r, 100));
+    s->rip = CODE + c->code_offset;
+
+    unsigned length = 3 + (unsigned)below(r, 12);
+    bool loops = percent(r, 75);
+    uint64_t times = percent(r, 10) ? 1 + below(r, 4) : percent(r, 6) ? 200 + below(r, 400) : 20 + below(r, 100);
+    if (loops)
+        add_some(&m, (unsigned)below(r, 3));
+    unsigned head = c->steps;
+    add_some(&m, length);
+    if (loops && c->steps > head) {
+        for (unsigned n = m.jumps; n-- > 0;)
+            if (percent(r, 85)) /* the others leave the loop */
+                resolve(&m, n);
+        add_loop_end(&m, head, times);
+        step_begins(&m);
+        add_some(&m, (unsigned)below(r, 3));
+    }
+    while (m.jumps)
+        resolve(&m, 0);
+    c->code_size = (uint16_t)m.out.size;
+    if (c->code_offset + m.out.size > CODE_SIZE)
+        c->code_size = (uint16_t)(CODE_SIZE - c->code_offset);
+    for (unsigned n = 0; n < 2; n++)
+        if (m.places && percent(r, 40))
+            make_patch(r, c, n, m.recent_place[below(r, m.places < RECENT ? m.places : RECENT)], false);
+    if (percent(r, 40))
+        make_patch(r, c, 2, s->gpr[4], false);
+}
+
+void make_sequence(uint64_t seed, uint64_t number, const struct template *templates, struct test_case *c) {
+    struct rng r;
+    rng_seed(&r, seed ^ 0x5e90e7ce, number);
+    memset(c, 0, offsetof(struct test_case, step));
+    c->number = number;
+    do
+        make_one(&r, templates, c);
+    while (!sequence_valid(c));
+}
