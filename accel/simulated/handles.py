@@ -93,6 +93,10 @@ class SimulatedVm(_CoreHandle, VmHandle):
         """Let RDRAND and RDSEED of the vCPUs made from now on follow from `value`, 64 bits."""
         self.core.lib.sim_vm_seed(self.pointer, value)
 
+    def translate_after(self, executions: int) -> None:
+        """Make machine code of a block of 64-bit code once it ran so often; 0: never.  Before the first run."""
+        self.core.lib.sim_vm_translate(self.pointer, executions)
+
     def memory_written(self, guest: int, size: int) -> None:
         """Drop code decoded from there by a vCPU that is running now."""
         self.core.lib.sim_vm_memory_written(self.pointer, guest, size)

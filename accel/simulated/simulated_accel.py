@@ -1,7 +1,7 @@
 """The accelerator type "simulated-accel": a processor in C that answers KVM's own interface.
 
-Option `seed`: where RDRAND and RDSEED begin.  Interrupt controllers are always outside (the core says so through
-KVM_CAP_IRQCHIP).
+Options: `seed`, where RDRAND and RDSEED begin; `translate-after`, when code that runs often becomes machine code of the
+host.  Interrupt controllers are always outside (the core says so through KVM_CAP_IRQCHIP).
 """
 
 from typing import Any
@@ -18,6 +18,11 @@ class SimulatedAccel(Accel):
 
     seed: int | None = prop(
         None, "Seed of the numbers RDRAND and RDSEED give; unset: the operating system's", type="uint64"
+    )
+    translate_after: int | None = prop(
+        None,
+        "Executions after which a block of 64-bit code becomes machine code; 0: never; unset: the core's own choice",
+        type="uint32",
     )
 
     @classmethod
@@ -39,8 +44,11 @@ def simulated_init(accel: SimulatedAccel, machine: Any) -> None:
         if version != lib.KVM_API_VERSION:
             raise AccelError(f"simulated: the core answers interface version {version}, need {lib.KVM_API_VERSION}")
         vm = accel.start(machine, system, wants_writes=True)
-        if accel.seed is not None and isinstance(vm, SimulatedVm):
-            vm.seed(accel.seed)
+        if isinstance(vm, SimulatedVm):
+            if accel.seed is not None:
+                vm.seed(accel.seed)
+            if accel.translate_after is not None:
+                vm.translate_after(accel.translate_after)
         accel.serve_msrs()
     except BaseException:
         accel.stop()

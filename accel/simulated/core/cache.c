@@ -22,6 +22,7 @@
 #include "chain.h"
 #include "ops.h"
 #include "special.h"
+#include "translate.h"
 
 #define ARENA_SIZE   (48u << 20)
 #define HASH_SIZE    16384
@@ -37,6 +38,7 @@ struct code_cache {
     struct block *hash[HASH_SIZE];
     struct block *pages[PAGE_BUCKETS];
     struct specials specials;
+    struct translator translator;
     /* from other threads, under vm->code_lock */
     struct {
         u64 gpa, size;
@@ -52,13 +54,16 @@ struct code_cache *code_cache_new(void) {
         free(cache);
         cache = NULL;
     }
-    if (cache)
+    if (cache) {
         specials_fill(&cache->specials);
+        translator_open(&cache->translator);
+    }
     return cache;
 }
 void code_cache_free(struct code_cache *cache) {
     if (!cache)
         return;
+    translator_close(&cache->translator);
     free(cache->arena);
     free(cache);
 }
@@ -66,6 +71,7 @@ void code_cache_free(struct code_cache *cache) {
 void code_flush(sim_vcpu *cpu) {
     struct code_cache *cache = cpu->cache;
     cache->used = 0;
+    translator_reset(&cache->translator);
     memset(cache->hash, 0, sizeof cache->hash);
     memset(cache->pages, 0, sizeof cache->pages);
     memset(cpu->jc, 0, sizeof cpu->jc);
@@ -360,7 +366,8 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     const u8 *bytes = host;
     struct block *b;
 
-    if (ARENA_SIZE - cache->used < sizeof *b + (BLOCK_MAX + 3) * sizeof(struct insn) + BLOCK_MAX * MAX_INSN + 64)
+    if (ARENA_SIZE - cache->used < sizeof *b + (BLOCK_MAX + 3) * sizeof(struct insn) + BLOCK_MAX * MAX_INSN + 64 ||
+        !translator_has_room(&cache->translator))
         code_flush(cpu);
     b = (struct block *)(cache->arena + cache->used);
     memset(b, 0, sizeof *b);
@@ -406,6 +413,10 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
     b->flags = cross ? BF_CROSS : 0;
     b->epoch = cpu->epoch;
     b->host = host;
+    if (cpu->vm->translate_after && cpu->mode == MODE64 && !cross && !(cpu->code_key & KEY_STEP)) {
+        b->first = b->insns[0].fn;
+        b->insns[0].fn = op_warm;
+    }
     b->copy = (u8 *)&b->insns[n + 2];
     memcpy(b->copy, bytes, pos);
     cache->used += ((size_t)(b->copy + pos - (u8 *)b) + 63) & ~(size_t)63;
@@ -421,6 +432,23 @@ static struct block *build(sim_vcpu *cpu, u64 lin, u64 gpa, const u8 *host, stru
         }
     }
     return b;
+}
+
+void code_translate(sim_vcpu *cpu, struct block *b) {
+    struct insn raw[BLOCK_MAX];
+    struct decode_info info[BLOCK_MAX];
+    struct translator *t = &cpu->cache->translator;
+    b->insns[0].fn = b->first;
+    if (!t->code || !translator_has_room(t))
+        return;
+    for (unsigned k = 0; k < b->count; k++) {
+        struct insn *i = &raw[k];
+        decode(b->copy + b->insns[k].off, b->insns[k].len, MODE64, false, i, &info[k]);
+        i->off = b->insns[k].off;
+        i->idx = (u8)k;
+        replace_unavailable(cpu, i, &info[k]);
+    }
+    translate(t, b, raw, info);
 }
 
 /* Is b the block at cpu->rip, which is at `lin`, guest-physical `gpa`, `host`?  A block that cannot be used any more is

@@ -49,6 +49,8 @@ static inline struct block_link *branch_links(const struct insn *i) { return (st
 
 /* The branch `i` is taken: over its link, or, with no link yet, to where it leads. */
 void take_unlinked(sim_vcpu *cpu, const struct insn *i);
+/* The conditional branch `i` is not taken, and its link is of no use. */
+void fall_unlinked(sim_vcpu *cpu, const struct insn *i);
 #define TAKE(cpu, i)                                                                                                   \
     do {                                                                                                               \
         struct block_link *l_ = &branch_links(i)[0];                                                                   \

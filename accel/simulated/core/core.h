@@ -31,6 +31,10 @@ void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size);
 /* Before the first KVM_RUN: user space is going to tell every write of its own, so that vCPUs need not check. */
 void sim_vm_writes_are_told(sim_vm *vm);
 
+/* Before the first KVM_RUN: blocks of 64-bit code become machine code of the host after so many executions; 0: never.
+ * Does nothing where the host is not an x86-64. */
+void sim_vm_translate(sim_vm *vm, unsigned after);
+
 /* RDRAND and RDSEED of the vCPUs made from now on: numbers that follow from the seed, instead of the system's. */
 void sim_vm_seed(sim_vm *vm, uint64_t seed);
 

@@ -2,8 +2,8 @@
  *
  * Two halves.  The engine decodes and executes: decode.c cache.c run.c access.h flags.h op_arith.c op_logic.c
  * op_shift.c op_move.c op_stack.c op_string.c op_branch.c op_bit.c op_bcd.c op_muldiv.c op_io.c, and what came later:
- * decode_*.c, rows_*.h, op_*.c for x87, vectors and the rest.  The system half is what surrounds it: vm.c vcpu.c
- * exits.c entry.c segment.c far.c task.c exception.c cpuid.c msr.c tsc.c op_system.c tlb.c paging.c access.c.
+ * decode_*.c, rows_*.h, op_*.c for x87, vectors and the rest; translate.c.  The system half is what surrounds it: vm.c
+ * vcpu.c exits.c entry.c segment.c far.c task.c exception.c cpuid.c msr.c tsc.c op_system.c tlb.c paging.c access.c.
  *
  * The rewind rule.  Every access that can fault, and every access that can reach a device, comes before the first
  * change of guest-visible state (registers, flags, rip, memory).  A fault or an exit longjmps to engine_run(); the
@@ -223,13 +223,15 @@ struct block_link {
 
 /* A run of instructions ending with a branch, a state change, the page's end or BLOCK_MAX.  Belongs to one vCPU. */
 struct block {
-    u64 ip;    /* guest rip (offset in CS) of the first instruction: part of the key */
-    u64 gpa;   /* guest-physical address of the first byte: part of the key */
-    u32 key;   /* cpu->code_key it was decoded under: part of the key */
-    u16 len;   /* bytes */
-    u8 count;  /* instructions, without the synthetic end */
-    u8 flags;  /* BF_* */
-    u32 epoch; /* cpu->epoch at which the bytes were last compared with memory */
+    u64 ip;      /* guest rip (offset in CS) of the first instruction: part of the key */
+    u64 gpa;     /* guest-physical address of the first byte: part of the key */
+    u32 key;     /* cpu->code_key it was decoded under: part of the key */
+    u16 len;     /* bytes */
+    u8 count;    /* instructions, without the synthetic end */
+    u8 flags;    /* BF_* */
+    u32 epoch;   /* cpu->epoch at which the bytes were last compared with memory */
+    u32 runs;    /* how often it ran; not counted any more once it is machine code */
+    op_fn first; /* the handler of the first instruction while op_warm stands there */
     struct block *hash_next, *page_next;
     const u8 *host; /* the bytes in host memory; first part when crossing */
     u8 *copy;       /* the bytes as decoded */
@@ -606,6 +608,7 @@ struct slot {
 struct sim_vm {
     sim_system *system;
     bool writes_are_told; /* set before the first KVM_RUN */
+    u32 translate_after;  /* executions of a block; 0: never */
     pthread_mutex_t lock; /* slots, vcpus, pausing: vm.c */
     unsigned nslots;      /* slots[] sorted by gpa, changed only while every vCPU's guest_lock is held */
     struct slot *slots[MAX_SLOTS];
@@ -721,6 +724,8 @@ void code_invalidate_all(sim_vm *vm, u64 gpa, u64 size);
 /* rip -> block, decoding as needed; may raise #PF, #GP or exit (no RAM there: vm_exit with EPT_VIOLATION, exit.write =
  * 2). */
 struct block *code_lookup(sim_vcpu *cpu);
+/* The block that is about to run does so often: make machine code of it, or let it be. */
+void code_translate(sim_vcpu *cpu, struct block *b);
 
 /* ---- access.c, tlb.c, paging.c (system) -----------------------------------------------------------------------------
  */

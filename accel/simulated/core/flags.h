@@ -2,18 +2,22 @@
  *
  * An operation leaves its result, sign-extended to 64 bits, in cc_res, and CF, AF, OF at their EFLAGS places in cc_oca.
  * ZF, SF and PF are worked out from cc_res when somebody asks.  For combinations that no result has (POPF, SAHF: ZF and
- * SF both set), the SF and PF bits of cc_oca invert what cc_res says.
+ * SF both set), two bits of cc_oca invert what cc_res says.  They are bits that are 0 in any EFLAGS, and the rest of
+ * cc_oca means nothing: so the host's own flags, as they are, do for it (translate.c).
  */
 #ifndef SIM_FLAGS_H
 #define SIM_FLAGS_H
 #include "cpu.h"
 
+#define CC_FLIP_SF 0x00000008u
+#define CC_FLIP_PF 0x00000020u
+
 static inline u32 get_cf(const sim_vcpu *cpu) { return cpu->cc_oca & FL_CF; }
 static inline bool get_zf(const sim_vcpu *cpu) { return cpu->cc_res == 0; }
 static inline bool get_of(const sim_vcpu *cpu) { return (cpu->cc_oca & FL_OF) != 0; }
-static inline bool get_sf(const sim_vcpu *cpu) { return (cpu->cc_res < 0) != ((cpu->cc_oca & FL_SF) != 0); }
+static inline bool get_sf(const sim_vcpu *cpu) { return (cpu->cc_res < 0) != ((cpu->cc_oca & CC_FLIP_SF) != 0); }
 static inline bool get_pf(const sim_vcpu *cpu) {
-    return !__builtin_parity((unsigned)cpu->cc_res & 0xff) != ((cpu->cc_oca & FL_PF) != 0);
+    return !__builtin_parity((unsigned)cpu->cc_res & 0xff) != ((cpu->cc_oca & CC_FLIP_PF) != 0);
 }
 
 static inline u32 get_arith_flags(const sim_vcpu *cpu) {
@@ -23,7 +27,7 @@ static inline u32 get_arith_flags(const sim_vcpu *cpu) {
 static inline void set_arith_flags(sim_vcpu *cpu, u32 f) {
     bool zf = (f & FL_ZF) != 0, pf = (f & FL_PF) != 0;
     cpu->cc_res = zf ? 0 : 1; /* parity of 0 is even (PF = 1), of 1 odd (PF = 0) */
-    cpu->cc_oca = (f & (FL_CF | FL_AF | FL_OF | FL_SF)) | (pf != zf ? FL_PF : 0);
+    cpu->cc_oca = (f & (FL_CF | FL_AF | FL_OF)) | (f & FL_SF ? CC_FLIP_SF : 0) | (pf != zf ? CC_FLIP_PF : 0);
 }
 
 /* Condition codes 0..15 as in Jcc. */

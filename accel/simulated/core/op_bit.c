@@ -105,7 +105,7 @@ static inline void set_cf(sim_vcpu *cpu, u32 cf) { cpu->cc_oca = (cpu->cc_oca & 
 
 /* ZF by the source (the destination keeps its value when it is 0), PF by the bit number, the rest clear. */
 static inline void set_scan(sim_vcpu *cpu, u64 v, unsigned n) {
-    cpu->cc_oca = v && n == 0 ? FL_PF : 0; /* for ZF = 0 with PF = 1: parity of 1, inverted */
+    cpu->cc_oca = v && n == 0 ? CC_FLIP_PF : 0; /* for ZF = 0 with PF = 1: parity of 1, inverted */
     cpu->cc_res = !v ? 0 : n ? (s64)n : 1;
 }
 

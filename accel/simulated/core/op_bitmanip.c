@@ -31,7 +31,7 @@ static inline void do_popcnt(sim_vcpu *cpu, const struct insn *i) {
     u64 v = source(cpu, i);
     set_reg(cpu, i->reg, i->osz, (u64)__builtin_popcountll(v));
     cpu->cc_res = v ? 1 : 0; /* 1 is odd: PF clear; 0 is even, so PF is inverted */
-    cpu->cc_oca = v ? 0 : FL_PF;
+    cpu->cc_oca = v ? 0 : CC_FLIP_PF;
     NEXT(cpu, i);
 }
 BOTH(popcnt)

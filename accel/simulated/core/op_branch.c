@@ -22,6 +22,7 @@ void take_unlinked(sim_vcpu *cpu, const struct insn *i) {
     check_target(cpu, i, ip);
     FOLLOW(cpu, i, 0, ip);
 }
+void fall_unlinked(sim_vcpu *cpu, const struct insn *i) { FALL_THROUGH(cpu, i); }
 
 #define GEN_JCC(cc)                                                                                                    \
     OP(j##cc) {                                                                                                        \
@@ -157,6 +158,18 @@ WORD_WIDTHS(GEN_SAME, _)
 /* Synthetic, after the last instruction of a block that does not end by itself.  It is no instruction: its idx is the
  * number of those before it; FOLLOW counts with the instruction before it. */
 OP(block_end) { FOLLOW(cpu, i - 1, 1, insn_ip(i)); }
+
+/* In the place of the first of a block that is new. */
+OP(warm) {
+    struct block *b = insn_block(i);
+    if (unlikely(++b->runs >= cpu->vm->translate_after))
+        code_translate(cpu, b);
+    else {
+        b->first(cpu, i);
+        return;
+    }
+    i->fn(cpu, i);
+}
 
 /* What the instructions of a dropped block become: look again from here. */
 OP(resync) {

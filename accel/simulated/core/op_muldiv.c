@@ -16,7 +16,7 @@ static inline void mul_flags(sim_vcpu *cpu, s64 low, bool over) {
     cpu->cc_res = low;
     if (low == 0) { /* ZF stays clear: parity of 1 inverted */
         cpu->cc_res = 1;
-        cpu->cc_oca |= FL_PF;
+        cpu->cc_oca |= CC_FLIP_PF;
     }
 }
 static _Noreturn void divide_error(sim_vcpu *cpu, const struct insn *i) {

@@ -84,7 +84,7 @@ SYSTEM_OPS(X)
     OPS_V(X, enter) OPS_V(X, leave) OPS_V(X, bound)                                                                         \
     /* op_string.c */ OPS_W(X, movs) OPS_W(X, stos) OPS_W(X, lods) OPS_W(X, cmps) OPS_W(X, scas)                            \
     /* op_branch.c */ OPS_V(X, jmp_J) OPS_RMV(X, jmp) OPS_V(X, call_J) OPS_RMV(X, call) OPS_V(X, ret) OPS_V(X, ret_I)       \
-    OPS_V(X, loop) OPS_V(X, loopz) OPS_V(X, loopnz) OPS_V(X, jcxz) X(block_end) X(resync)                                   \
+    OPS_V(X, loop) OPS_V(X, loopz) OPS_V(X, loopnz) OPS_V(X, jcxz) X(block_end) X(resync) X(warm)                                   \
     /* op_bit.c */ OPS_RMV(X, bt_G) OPS_RMV(X, bts_G) OPS_RMV(X, btr_G) OPS_RMV(X, btc_G) OPS_RMV(X, bt_I)                  \
     OPS_RMV(X, bts_I) OPS_RMV(X, btr_I) OPS_RMV(X, btc_I) OPS_RMV(X, bsf) OPS_RMV(X, bsr)                                   \
     /* op_bitmanip.c: TZCNT and LZCNT where CPUID lacks them */ X(bsf_any) X(bsr_any)                                       \

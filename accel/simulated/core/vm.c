@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "system.h"
+#include "translate.h"
 
 struct sim_system {
     int unused;
@@ -109,6 +110,7 @@ sim_vm *sim_create_vm(sim_system *system, int *error) {
         return NULL;
     }
     vm->system = system;
+    vm->translate_after = TRANSLATE_AFTER;
     vm->system_private = state;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_mutex_init(&vm->code_lock, NULL);
@@ -326,6 +328,7 @@ void sim_vm_memory_written(sim_vm *vm, uint64_t gpa, uint64_t size) {
         code_invalidate_all(vm, gpa, size);
 }
 
+void sim_vm_translate(sim_vm *vm, unsigned after) { vm->translate_after = after; }
 void sim_vm_writes_are_told(sim_vm *vm) { vm->writes_are_told = true; }
 
 static long enable_cap(sim_vm *vm, const struct kvm_enable_cap *c) {
