@@ -24,7 +24,8 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 _RESERVED = """
 accel acpitable action add-fd append async-teardown audio audio-help audiodev bios blockdev boot cdrom chardev chroot
-compat cpu d D daemonize debugcon device dfilter display drive dtb dump-vmstate echr enable-kvm enable-sync-profile fda
+compat cpu d D daemonize debugcon device dfilter display drive dtb dump-vmstate echr enable-kvm enable-sync-profile exits
+exits-svg fda
 fdb fsdev full-screen fw_cfg g gdb global h hda hdb hdc hdd help icount incoming initrd iscsi k kernel L loadvm m M
 machine mem-path mem-prealloc mon monitor msg mtdblock name net netdev nic no-acpi no-fd-bootchk no-hpet no-plugins
 no-reboot no-shutdown no-user-config nodefaults nographic numa object only-migratable option-rom overcommit parallel
@@ -33,7 +34,7 @@ set singlestep smbios smp snapshot spice tb-size tpmdev trace usb usbdevice uuid
 watchdog-action win2k-hack xen-attach xen-domid xen-domid-restrict
 """
 RESERVED_OPTIONS = frozenset(_RESERVED.split())
-"""Option names no plugin may take: QEMU's own, here already or not, and those that choose plugins or set variables."""
+"""Option names no plugin may take: QEMU's own, here already or not, and those for plugins, variables and exits."""
 
 
 @attrs.frozen

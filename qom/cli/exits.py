@@ -1,4 +1,4 @@
-"""`qom run FILE --exits`: the exit table while a machine runs, on standard error.
+"""`qom run FILE --exits`, `qom-system-x86_64 -exits`: the exit table while a machine runs, on standard error.
 
 On a terminal the table stays in the upper half, drawn anew every second; what else is written there, such as the guest's
 serial console, scrolls below it.  Anywhere else the table is written once, at the end.

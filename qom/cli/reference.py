@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from qom import hookspecs
 from qom.cli.commands import COMMANDS
+from qom.cli.exit_options import EXIT_OPTIONS
 from qom.cli.options import OPTIONS
 from qom.cli.session import PLUGIN_CHOICE
 from qom.errors import QomError
@@ -155,10 +156,12 @@ def _commands() -> str:
         )
         for option in OPTIONS
     ]
+    own = [(f"`-{option}`", escaped(text)) for option, text in EXIT_OPTIONS.items()]
     choices = [(f"`--{name} {c.argument}".rstrip() + "`", escaped(c.help)) for name, c in PLUGIN_CHOICE.items()]
     lines += ["### With every command", "", *markdown_table(("option", "what it does"), choices), ""]
     lines += ["## qom-system-x86_64", ""]
-    lines += ["The same options follow a file in `qom run FILE` and its relatives.", ""]
+    lines += [*markdown_table(("option", "what it does"), own), ""]
+    lines += ["These follow a file in `qom run FILE` and its relatives, too:", ""]
     return "\n".join([*lines, *markdown_table(("option", "takes", "what it does"), options), ""])
 
 

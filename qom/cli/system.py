@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from qom import __version__
+from qom.cli.exit_options import EXIT_OPTIONS, ExitsAsked, take_exits
 from qom.cli.options import WITH_ARGUMENT, CommandLine, log_help, usage
 from qom.cli.session import current, take
 from qom.errors import QomError
@@ -80,14 +81,21 @@ def _main(words: Sequence[str]) -> int:
         return _system(argv)
 
 
+def parse(argv: Sequence[str]) -> tuple[CommandLine, ExitsAsked]:
+    """What the words say of the machine, and of how it is to be run.  Raises ConfigError."""
+    exits, argv = take_exits(argv)
+    return CommandLine().parse(argv), exits
+
+
 def _system(argv: list[str]) -> int:
-    line = CommandLine().parse(argv)
+    line, exits = parse(argv)
     if line.show:
-        print(f"{PROGRAM} version {__version__}" if line.show == "version" else usage(PROGRAM))
+        own = {f"-{option}": text for option, text in EXIT_OPTIONS.items()}
+        print(f"{PROGRAM} version {__version__}" if line.show == "version" else usage(PROGRAM, own))
         return 0
     if line.help_for is not None:
         return answer(line.help_for)
-    return run(line.builder.finish(), PROGRAM)
+    return run(line.builder.finish(), PROGRAM, exits=exits)
 
 
 def answer(question: tuple[str, str]) -> int:
@@ -137,13 +145,12 @@ def run(
     dump_into: str | None = None,
     *,
     watch: bool = False,
-    exits: bool = False,
-    picture: str | None = None,
+    exits: ExitsAsked | None = None,
 ) -> int:
     """Build the machine and run it; its exit status.
 
     dump_into: a file to write the machine into at its end.  watch: exchange the code of devices whose source changes.
-    exits: show the exits per reason and device while it runs.  picture: a file for them as an SVG at the end.
+    exits: whether to show the exits per reason and device while it runs, and to draw them at the end.
     """
     from qom.config.write import dumps, format_of
 
@@ -154,10 +161,10 @@ def run(
 
             SourceWatch(vm, lambda line: print(f"{program}: {line}", file=sys.stderr, flush=True))
         with contextlib.ExitStack() as around:
-            if exits or picture is not None:
+            if exits:
                 from qom.cli.exits import watching_exits
 
-                around.enter_context(watching_exits(vm, table=exits, picture=picture))
+                around.enter_context(watching_exits(vm, table=exits.table, picture=exits.picture))
             status = vm.run()
         if dump_into is not None:
             Path(dump_into).write_text(dumps(vm.dump(), format, vm.registry), encoding="utf-8")

@@ -26,9 +26,10 @@ from qom import default_registry
 from qom.board import check_board
 from qom.cli.arguments import file_and_options
 from qom.cli.commands import COMMANDS
+from qom.cli.commands.run import parse as parse_run
 from qom.cli.main import main as qom_main
-from qom.cli.options import CommandLine
 from qom.cli.system import main as system_main
+from qom.cli.system import parse as parse_system
 from qom.config import ConfigBuilder, read_ini
 from qom.errors import did_you_mean
 
@@ -254,11 +255,11 @@ def _command(block: Block, text: str, session: Session) -> str:
         if program == "qom":
             assert argv[0] in COMMANDS
             if not argv[1].startswith("-") and (session.directory / argv[1]).exists():
-                file_and_options(argv[1:])
+                parse_run(argv[1:])
             else:
                 raise PageError(f"{block.place}: {text!r}: no such file: write it above with <!-- file: {argv[1]} -->")
         else:
-            CommandLine().parse(argv)
+            parse_system(argv)
         return ""
     if runs_a_guest:  # its console is the process's own standard output
         return _tool(block, ["python", "-m", "qom.cli.main" if program == "qom" else "qom.cli.system", *argv], session)

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from qom import VirtualMachine, open_machine
+from qom.cli.exit_options import ExitsAsked
 from qom.cli.exits import _Pane, _size, watching_exits
 from qom.cli.main import main
+from qom.cli.system import main as system_main
+from qom.cli.system import parse
 from qom.show import exits_svg, exits_text
 from qom.vm.exits import DeviceExits, ExitSample, ExitWatch
 
@@ -155,7 +158,27 @@ def test_around_a_run(tmp_path: Path) -> None:
     assert "Why the processors of tiny left the guest" in picture.read_text(encoding="utf-8")
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-exits-svg", "/no/such/file"], "-exits-svg /no/such/file: cannot be written: '/no/such' is no folder"),
+        (["--exits-svg"], "--exits-svg: an argument is missing: expected FILE"),
+        (["-exits-svg", "a", "-exits-svg", "b"], "-exits-svg: is given twice"),
+    ],
+)
+def test_wrong_options(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert system_main(argv) == 1
+    assert capsys.readouterr().err == f"qom-system-x86_64: {message}\n"
+
+
+def test_what_follows_an_option_is_none() -> None:
+    line, exits = parse(["-exits", "-append", "-exits-svg", "-kernel", "k", "-name", "--exits"])
+    assert (line.builder.finish().append, line.builder.finish().name) == ("-exits-svg", "--exits")
+    assert exits == ExitsAsked(table=True)
+
+
+@pytest.mark.parametrize("program", ["qom", "qom-system-x86_64"])
+def test_the_command(program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boot = tmp_path / "end.bin"
     code = bytes.fromhex("ba0105 b003 ee f4")  # mov dx, 501h; mov al, 3; out dx, al; hlt
     boot.write_bytes(code.ljust(0xFFF0, b"\0") + bytes.fromhex("ea000000f0").ljust(16, b"\0"))
@@ -164,7 +187,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         f"machine = 'pc'\naccel = 'simulated'\nmemory = '8M'\nfirmware = '{boot}'\nserial = ['null']\n"
         "[[device]]\ndriver = 'isa-debug-exit'\nid = 'end'\niobase = 0x501\n"
     )
-    assert main(["run", str(file), "--exits", "--exits-svg", str(picture)]) == 7
+    if program == "qom":
+        assert main(["run", str(file), "--exits", "--exits-svg", str(picture)]) == 7
+    else:
+        assert system_main(["-readconfig", str(file), "-exits", "-exits-svg", str(picture)]) == 7
     told: Any = capsys.readouterr()
     assert "by device" in told.err and "  /machine/peripheral/end" in told.err
     xml.dom.minidom.parse(str(picture))

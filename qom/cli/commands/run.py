@@ -7,10 +7,11 @@ one line on standard error.  With `--exits`, the exits per reason and device are
 
 from __future__ import annotations
 
-from pathlib import Path
+import attrs
 
 from qom.cli.arguments import file_and_options, value_of
-from qom.cli.options import usage
+from qom.cli.exit_options import EXIT_OPTIONS, ExitsAsked, take_exits, writable
+from qom.cli.options import CommandLine, usage
 from qom.cli.system import answer, run
 from qom.errors import ConfigError
 
@@ -18,11 +19,34 @@ PROGRAM = "qom"
 OWN = {
     "--dump FILE": "write the machine as a file, as it is at its end",
     "--watch": "give devices whose source file is edited their new code while the machine runs",
-    "--exits": "show exits per reason, processor and device as a table while it runs",
-    "--exits-svg FILE": "draw them as a picture at the end",
+    **{f"--{option}": text for option, text in EXIT_OPTIONS.items()},
 }
 """The options of `qom run` itself, with what they do."""
 HELP = ("-h", "-help", "--help")
+
+
+@attrs.frozen
+class Request:
+    """What `qom run` is asked for: the machine, and the command's own options as `run()` takes them."""
+
+    line: CommandLine
+    dump_into: str | None
+    watch: bool
+    exits: ExitsAsked
+
+
+def parse(argv: list[str]) -> Request:
+    """The command's words, of which the first is the file.
+
+    Raises:
+        ConfigError: an option or the file is wrong.
+    """
+    into, argv = value_of(argv, "--dump")
+    exits, argv = take_exits(argv)
+    if into is not None:
+        writable("--dump", into)
+    words = [word for word in argv if word != "--watch"]
+    return Request(file_and_options(words), into, "--watch" in argv, exits)
 
 
 def main(argv: list[str]) -> int:
@@ -33,14 +57,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
         own = " ".join(f"[{option}]" for option in OWN)
         raise ConfigError(f"run: no file: expected qom run FILE {own} [system options]")
-    into, argv = value_of(argv, "--dump")
-    picture, argv = value_of(argv, "--exits-svg")
-    for option, name in (("--dump", into), ("--exits-svg", picture)):  # said now, not when the machine has run
-        if name is not None and not Path(name).parent.is_dir():
-            raise ConfigError(f"cannot be written: '{Path(name).parent}' is no folder", f"{option} {name}")
-    watch, exits = "--watch" in argv, "--exits" in argv
-    argv = [word for word in argv if word not in ("--watch", "--exits")]
-    line = file_and_options(argv)
-    if line.help_for is not None:
-        return answer(line.help_for)
-    return run(line.builder.finish(), PROGRAM, dump_into=into, watch=watch, exits=exits, picture=picture)
+    asked = parse(argv)
+    if asked.line.help_for is not None:
+        return answer(asked.line.help_for)
+    config = asked.line.builder.finish()
+    return run(config, PROGRAM, dump_into=asked.dump_into, watch=asked.watch, exits=asked.exits)
