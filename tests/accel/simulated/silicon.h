@@ -41,14 +41,15 @@ struct patch { /* bytes that the case puts into memory first; within the writabl
     uint8_t bytes[LINE];
 };
 
-#define CODE_MOST  280
-#define STEPS_MOST 48
+#define CODE_MOST  384
+#define STEPS_MOST 60
 #define NO_STEP    (-1)
+enum { STEP_PLAIN, STEP_CALL, STEP_RETURN, STEP_END };
 struct step { /* an instruction of a sequence */
     uint16_t at;
-    uint8_t size;
-    bool leaves;                        /* never goes on to the next step */
-    int32_t template, target;           /* or NO_STEP; target: the step it may jump to */
+    uint8_t size, kind;
+    bool leaves;              /* never goes on to the next step */
+    int32_t template, target; /* or NO_STEP; target: the step it may jump to, of a return its routine's first */
     uint16_t defines, undefined, reads; /* flags */
 };
 

@@ -6,6 +6,8 @@
  * other registers are free; a source is often what one of the last instructions wrote, a memory operand often a word
  * that an earlier one used.
  *
+ * Some have routines behind the end that they call, directly or by a register, from one place or more.
+ *
  * No step reads a flag that is undefined there (sequence_flow), and only defined ones are compared at the end or at the
  * exception that ended it.
  */
@@ -63,17 +65,30 @@ static const struct role *draw(struct rng *r) {
 /* ---- flags ---------------------------------------------------------------------------------------------------------
  */
 
+static bool flows(uint16_t *to, uint16_t flags) {
+    bool news = flags & ~*to;
+    *to |= flags;
+    return news;
+}
+
 void sequence_flow(const struct test_case *c, uint16_t before[STEPS_MOST + 1]) {
     memset(before, 0, (STEPS_MOST + 1) * sizeof *before);
-    for (unsigned round = 0; round < 3; round++) /* the second brings what the loop's end leaves to its start */
+    for (bool changed = true; changed;) {
+        changed = false;
         for (unsigned n = 0; n < c->steps; n++) {
             const struct step *s = &c->step[n];
             uint16_t after = (uint16_t)((before[n] & ~s->defines) | s->undefined);
-            if (s->target != NO_STEP)
-                before[s->target] |= after;
+            if (s->kind == STEP_CALL && s->target == NO_STEP)
+                after = ALL; /* its routine is not made yet */
+            for (unsigned k = 0; s->kind == STEP_RETURN && k < c->steps; k++)
+                if (c->step[k].kind == STEP_CALL && c->step[k].target == s->target)
+                    changed |= flows(&before[k + 1], after);
+            if (s->kind != STEP_RETURN && s->target != NO_STEP)
+                changed |= flows(&before[s->target], after);
             if (!s->leaves)
-                before[n + 1] |= after;
+                changed |= flows(&before[n + 1], after);
         }
+    }
 }
 
 bool sequence_valid(const struct test_case *c) {
@@ -87,24 +102,26 @@ bool sequence_valid(const struct test_case *c) {
 
 uint32_t sequence_undefined(const struct test_case *c, uint32_t vector, uint64_t rip, int *step) {
     uint16_t before[STEPS_MOST + 1];
-    uint64_t at = rip - CODE - c->code_offset;
+    uint64_t at = rip - CODE - c->code_offset - (vector == 3); /* INT3 is behind it */
     sequence_flow(c, before);
     *step = NO_STEP;
     uint32_t every = 0;
     for (unsigned n = 0; n < c->steps; n++) {
         every |= before[n] | c->step[n].undefined;
-        if (c->step[n].at == at) {
+        if (at >= c->step[n].at && at < c->step[n].at + c->step[n].size)
             *step = (int)n;
+        if (at == c->step[n].at)
             return before[n] | c->step[n].undefined;
-        }
     }
-    if (at == c->code_size + (vector == 3 ? 1u : 0u))
+    if (at == c->code_size)
         return before[c->steps];
     return every | before[c->steps];
 }
 
 bool sequence_without(struct test_case *c, unsigned k) {
     struct step *s = &c->step[k];
+    if (s->kind == STEP_RETURN || s->kind == STEP_END)
+        return false;
     bool is_nop = true;
     for (unsigned n = 0; n < s->size; n++)
         is_nop = is_nop && s->at + n < c->code_size && c->code[s->at + n] == 0x90;
@@ -112,7 +129,7 @@ bool sequence_without(struct test_case *c, unsigned k) {
         return false;
     memset(c->code + s->at, 0x90, s->size);
     s->defines = s->undefined = s->reads = 0;
-    s->leaves = false;
+    s->leaves = false, s->kind = STEP_PLAIN;
     s->template = s->target = NO_STEP;
     return sequence_valid(c);
 }
@@ -137,6 +154,12 @@ struct maker {
         unsigned steps_left;
     } jump[8];
     unsigned jumps;
+    struct {
+        unsigned step, fixup, routine;
+    } call[8];
+    unsigned calls, routines;
+    bool in_routine;    /* the stack pointer must come back to the return address */
+    unsigned undefined; /* flags, before the step being added */
 };
 
 static unsigned pick_of(struct rng *r, uint32_t mask) { /* a register of those in mask, which is not empty */
@@ -196,7 +219,7 @@ static unsigned choose_register(struct maker *m, int operand, bool legacy, bool 
         number = percent(m->r, 80) ? (unsigned)below(m->r, 5) : (unsigned)below(m->r, registers);
         return number;
     }
-    uint32_t pinned = m->pointers | m->counter | m->indexes;
+    uint32_t pinned = m->pointers | m->counter | m->indexes, never = m->counter | (m->in_routine ? 1u << 4 : 0);
     for (unsigned attempt = 0; attempt < 30; attempt++) {
         number = (unsigned)below(m->r, registers);
         if (m->registers && percent(m->r, operand & WRITTEN ? 40 : 60)) {
@@ -210,7 +233,7 @@ static unsigned choose_register(struct maker *m, int operand, bool legacy, bool 
         if (!(operand & WRITTEN))
             return number;
         uint32_t mask = physical(number, is_byte, legacy);
-        if (!(mask & pinned) || (!(mask & m->counter) && percent(m->r, 1)))
+        if (!(mask & pinned) || (!(mask & never) && percent(m->r, 1)))
             return number;
     }
     *fits = false;
@@ -285,7 +308,7 @@ static bool choose_operand(struct maker *m, unsigned size, bool legacy, bool ali
 
 static bool fits_implicit(struct maker *m, const struct role *o, const struct template *t) {
     uint32_t written = (uint32_t)o->implicit, pinned = (m->pointers & ~(1u << 4)) | m->indexes;
-    if (written & m->counter)
+    if (written & (m->counter | (m->in_routine ? 1u << 4 : 0)))
         return false;
     if (t->flags & T_STRING) {
         uint32_t used = written & 0xc0;
@@ -325,7 +348,7 @@ static bool add(struct maker *m, const struct role *o) {
     bool memory = t->modrm && !t->mod3, byte = (o->reg | o->rm) & BYTE, fits;
     bool legacy = byte && !t->w && percent(r, 40);
     struct encoding e = {.ignored = 1, .rex = legacy ? 0 : 8};
-    if ((undefined_now(m) & o->reads) || !fits_implicit(m, o, t))
+    if ((m->undefined & (uint32_t)o->reads) || !fits_implicit(m, o, t))
         return false;
     e.vvvv = (unsigned)below(r, o->flags & ROLE_VECTOR && percent(r, 80) ? 5 : 16);
     if (o->reg) {
@@ -391,6 +414,7 @@ static bool add(struct maker *m, const struct role *o) {
 }
 
 static void add_random(struct maker *m, int must_define) {
+    m->undefined = undefined_now(m);
     for (unsigned attempt = 0; attempt < 400; attempt++) {
         const struct role *o = draw(m->r);
         if (must_define && (o->defines & must_define) != must_define)
@@ -405,6 +429,8 @@ static void add_move(struct maker *m) {
     struct rng *r = m->r;
     if (!m->indexes || percent(r, 60)) {
         unsigned p = pick_of(r, m->pointers);
+        if (m->in_routine && p == 4)
+            return;
         uint64_t rex = 0x48 | p >> 3, by = below(r, 33) - 16;
         if (percent(r, 50))
             by = percent(r, 75) ? 8 : (uint64_t)-8;
@@ -443,6 +469,40 @@ static uint16_t condition_reads(unsigned condition) {
     return reads[condition >> 1];
 }
 
+/* A register that holds nothing needed. */
+static unsigned scratch(struct maker *m) { return pick_of(m->r, ~(m->pointers | m->indexes | m->counter) & 0xffff); }
+
+/* LEA of what comes behind a displacement still to be filled in, and a jump (4) or call (2) to it; returns where the
+ * displacement lies. */
+static unsigned put_indirect(struct maker *m, unsigned reg_field) {
+    unsigned by = scratch(m);
+    put(&m->out, (0x48u | by >> 3 << 2) | 0x8d << 8 | (5u | (by & 7) << 3) << 16, 3);
+    put(&m->out, 0, 4);
+    unsigned fixup = m->out.size - 4;
+    if (by >> 3)
+        put(&m->out, 0x41, 1);
+    put(&m->out, 0xff | (0xc0u | reg_field << 3 | (by & 7)) << 8, 2);
+    note_register(m, 1u << by);
+    return fixup;
+}
+
+static void add_call(struct maker *m) {
+    if (m->calls == sizeof m->call / sizeof *m->call)
+        return;
+    struct step *s = begin_step(m, NO_STEP);
+    s->kind = STEP_CALL, s->leaves = true;
+    m->call[m->calls].step = m->c->steps, m->call[m->calls].routine = (unsigned)below(m->r, m->routines);
+    if (percent(m->r, 25))
+        m->call[m->calls].fixup = put_indirect(m, 2);
+    else {
+        put(&m->out, 0xe8, 1);
+        m->call[m->calls].fixup = m->out.size;
+        put(&m->out, 0, 4);
+    }
+    m->calls++;
+    end_step(m);
+}
+
 /* A conditional jump over some of the steps that follow, often with a comparison before it. */
 static void add_jump(struct maker *m) {
     struct rng *r = m->r;
@@ -456,28 +516,36 @@ static void add_jump(struct maker *m) {
     for (unsigned n = 0; n < 40 && condition_reads(condition) & undefined; n++)
         condition = (unsigned)below(r, 16);
     bool always = percent(r, 6) || (condition_reads(condition) & undefined), by_rcx = !always && percent(r, 4);
-    bool wide = !by_rcx && percent(r, 15);
+    bool indirect = always && percent(r, 40), wide = indirect || (!by_rcx && percent(r, 15));
     struct step *s = begin_step(m, NO_STEP);
     s->leaves = always;
     s->reads = always || by_rcx ? 0 : condition_reads(condition);
-    if (wide && !always)
-        put(&m->out, 0x0f, 1);
-    put(&m->out, by_rcx ? 0xe3 : always ? wide ? 0xe9 : 0xeb : (wide ? 0x80 : 0x70) | condition, 1);
-    m->jump[m->jumps].step = m->c->steps, m->jump[m->jumps].fixup = m->out.size;
+    unsigned fixup;
+    if (indirect)
+        fixup = put_indirect(m, 4);
+    else {
+        if (wide && !always)
+            put(&m->out, 0x0f, 1);
+        put(&m->out, by_rcx ? 0xe3 : always ? wide ? 0xe9 : 0xeb : (wide ? 0x80 : 0x70) | condition, 1);
+        fixup = m->out.size;
+        put(&m->out, 0, wide ? 4 : 1);
+    }
+    m->jump[m->jumps].step = m->c->steps, m->jump[m->jumps].fixup = fixup;
     m->jump[m->jumps].size = wide ? 4 : 1, m->jump[m->jumps].steps_left = (unsigned)below(r, 5);
     m->jumps++;
-    put(&m->out, 0, wide ? 4 : 1);
     end_step(m);
 }
 
 static void add_some(struct maker *m, unsigned count) {
-    for (unsigned n = 0; n < count && m->c->steps < STEPS_MOST - 12 && m->out.size < CODE_MOST - 110; n++) {
+    for (unsigned n = 0; n < count && m->c->steps < STEPS_MOST / 2 && m->out.size < CODE_MOST / 2; n++) {
         step_begins(m);
         unsigned way = (unsigned)below(m->r, 100);
         if (way < 14)
             add_jump(m);
         else if (way < 22)
             add_move(m);
+        else if (way < 34 && m->routines && !m->in_routine)
+            add_call(m);
         else
             add_random(m, 0);
     }
@@ -529,6 +597,60 @@ static void add_loop_end(struct maker *m, unsigned head, uint64_t times) {
     end_step(m);
 }
 
+/* A step that pushes or pops a register: `opcode` 50h or 58h. */
+static void push_or_pop(struct maker *m, unsigned opcode, unsigned number) {
+    begin_step(m, NO_STEP);
+    if (number >> 3 || percent(m->r, 10))
+        put(&m->out, 0x40 | number >> 3, 1);
+    put(&m->out, opcode | (number & 7), 1);
+    end_step(m);
+}
+
+/* INT3, and behind it the routines that were called. */
+static void add_routines(struct maker *m) {
+    struct rng *r = m->r;
+    struct step *s = begin_step(m, NO_STEP);
+    s->kind = STEP_END, s->leaves = true;
+    put(&m->out, 0xcc, 1);
+    end_step(m);
+    m->in_routine = true;
+    for (unsigned n = 0; n < m->routines; n++) {
+        unsigned first = m->c->steps;
+        for (unsigned k = 0; k < m->calls; k++)
+            if (m->call[k].routine == n) {
+                uint32_t distance = m->out.size - (m->call[k].fixup + 4);
+                memcpy(m->c->code + m->call[k].fixup, &distance, 4);
+                m->c->step[m->call[k].step].target = (int32_t)first;
+            }
+        bool saves = percent(r, 40);
+        if (saves)
+            push_or_pop(m, 0x50, (unsigned)below(r, 16));
+        for (unsigned k = 0, count = (unsigned)below(r, 4); k < count; k++) {
+            step_begins(m);
+            unsigned way = (unsigned)below(r, 10);
+            if (way == 0)
+                add_jump(m);
+            else if (way == 1)
+                add_move(m);
+            else
+                add_random(m, 0);
+        }
+        while (m->jumps)
+            resolve(m, 0);
+        if (saves)
+            push_or_pop(m, 0x58, scratch(m));
+        s = begin_step(m, NO_STEP);
+        s->kind = STEP_RETURN, s->leaves = true, s->target = (int32_t)first;
+        if (percent(r, 10))
+            put(&m->out, 0xf3, 1);
+        if (percent(r, 8))
+            put(&m->out, 0xc2 | (uint64_t)(8 * below(r, 3)) << 8, 3);
+        else
+            put(&m->out, 0xc3, 1);
+        end_step(m);
+    }
+}
+
 static void choose_roles(struct maker *m) {
     struct rng *r = m->r;
     struct cpu_state *s = &m->c->in;
@@ -575,6 +697,7 @@ static void make_one(struct rng *r, const struct template *templates, struct tes
 
     unsigned length = 3 + (unsigned)below(r, 12);
     bool loops = percent(r, 75);
+    m.routines = percent(r, 75) ? 0 : 1 + (unsigned)below(r, 2);
     uint64_t times = percent(r, 10) ? 1 + below(r, 4) : percent(r, 6) ? 200 + below(r, 400) : 20 + below(r, 100);
     if (loops)
         add_some(&m, (unsigned)below(r, 3));
@@ -590,6 +713,8 @@ static void make_one(struct rng *r, const struct template *templates, struct tes
     }
     while (m.jumps)
         resolve(&m, 0);
+    if (m.calls)
+        add_routines(&m);
     c->code_size = (uint16_t)m.out.size;
     if (c->code_offset + m.out.size > CODE_SIZE)
         c->code_size = (uint16_t)(CODE_SIZE - c->code_offset);
