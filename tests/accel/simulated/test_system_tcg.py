@@ -6,9 +6,7 @@ is compared case by case.  `python tests/accel/simulated/test_system_tcg.py SEED
 
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -20,11 +18,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "guests")]
 
 import system_cases  # noqa: E402
-from gdb_remote import GdbRemote  # noqa: E402
+import tcg  # noqa: E402
 from runner import Bare, open_accelerator  # noqa: E402
 from system_cases import Case  # noqa: E402
 
-QEMU = shutil.which("qemu-system-x86_64")
 SEED = int(os.environ.get("QOM_SYSTEM_SEED", "1"))
 COUNT = int(os.environ.get("QOM_SYSTEM_CASES", "3000"))
 
@@ -46,37 +43,8 @@ def run_core(image: bytes, cases: list[Case], accelerator: str = "simulated") ->
 
 
 def run_tcg(image: bytes, cases: list[Case]) -> list[Result]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        (path / "rom").write_bytes(image)
-        command = [
-            str(QEMU),
-            "-accel",
-            "tcg",
-            "-M",
-            "pc",
-            "-cpu",
-            "max,la57=off",
-            "-m",
-            "16",
-            "-nodefaults",
-            "-display",
-            "none",
-        ]
-        command += ["-no-reboot", "-bios", str(path / "rom"), "-S", "-gdb", f"unix:{path}/gdb,server=on,wait=off"]
-        for address, data in system_cases.memory(cases).items():
-            (path / f"{address:x}").write_bytes(data)
-            command += ["-device", f"loader,file={path}/{address:x},addr={address:#x},force-raw=on"]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            remote = GdbRemote(path / "gdb", 60.0)
-            stopped = remote.run_to(system_cases.DONE)
-            assert stopped.startswith("T05"), stopped
-            data = remote.read(system_cases.RESULTS, system_cases.RESULT_SIZE * len(cases))
-            remote.close()
-        finally:
-            process.kill()
-            process.communicate()
+    read = {system_cases.RESULTS: system_cases.RESULT_SIZE * len(cases)}
+    (data,) = tcg.run(image, system_cases.memory(cases), until=system_cases.DONE, read=read)
     return list(system_cases.results(data, len(cases)))
 
 
@@ -128,7 +96,7 @@ def differences(cases: list[Case], ours: list[Result], theirs: list[Result]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(QEMU is None, reason="qemu-system-x86_64 is not installed")
+@pytest.mark.skipif(tcg.QEMU is None, reason="qemu-system-x86_64 is not installed")
 @pytest.mark.skipif(shutil.which("as") is None, reason="needs GNU binutils")
 def test_same_as_tcg() -> None:
     cases = system_cases.make(SEED, COUNT)
