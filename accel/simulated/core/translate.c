@@ -15,9 +15,9 @@
  * a C function may change, so that nothing needs saving.  Flags that nothing can see are not made (the rule of
  * drop_dead_flags()); the others come from the host's own, which has the same processor's habits.
  *
- * 64-bit code only.  Not here: 16-bit arithmetic, rotates and bit tests with flags, multiplication and division of
- * double width, LOCK but for XCHG, strings, x87, MMX, SSE, and all that is not the engine's own; these stay with their
- * handlers.
+ * 64-bit code only.  Not here: rotates and narrow shifts with flags, bit tests, multiplication and division of double
+ * width, LOCK with what nobody locks, strings, x87, MMX, SSE, and all that is not the engine's own; these stay with
+ * their handlers.
  */
 #include "translate.h"
 #include "chain.h"
@@ -29,7 +29,9 @@
 #include <sys/mman.h>
 #include "emit.h"
 
-#define CODE_SIZE  (32u << 20)
+#ifndef CODE_SIZE /* tests make it small, so that it overflows */
+#define CODE_SIZE (32u << 20)
+#endif
 #define CODE_FIRST 64                        /* sanitizers look at the bytes before a function */
 #define BLOCK_CODE (BLOCK_MAX * 256u + 1024) /* more than any block's code */
 #define SHAPES     1024
@@ -43,6 +45,8 @@ enum kind {
     NEG,
     SHIFT,
     ROTATE,
+    XADD,
+    CMPXCHG,
     MUL2, /* IMUL of two or three operands */
     MOVE,
     EXTEND,
@@ -84,9 +88,10 @@ static const struct shape rows[] = {
     ALU_SHAPES(sub, SUB_N), ALU_SHAPES(xor, XOR_N), ALU_SHAPES(cmp, CMP_N),
     RM4(test_EG, TEST, 0, EG), RM4(test_EI, TEST, 0, EI),
     RM4(inc, COUNT, 0, EI), RM4(dec, COUNT, 1, EI), RM4(not, NOT, 2, EI), RM4(neg, NEG, 3, EI),
-    R2(shl_EI_r, SHIFT, SHL_N, EI), R2(shr_EI_r, SHIFT, SHR_N, EI), R2(sar_EI_r, SHIFT, SAR_N, EI),
+    R4(shl_EI_r, SHIFT, SHL_N, EI), R4(shr_EI_r, SHIFT, SHR_N, EI), R4(sar_EI_r, SHIFT, SAR_N, EI),
     R2(shl_EC_r, SHIFT, SHL_N, EC), R2(shr_EC_r, SHIFT, SHR_N, EC), R2(sar_EC_r, SHIFT, SAR_N, EC),
     R2(rol_EI_r, ROTATE, ROL_N, EI), R2(ror_EI_r, ROTATE, ROR_N, EI), R2(rol_EC_r, ROTATE, ROL_N, EC), R2(ror_EC_r, ROTATE, ROR_N, EC),
+    RM2(xadd, XADD, 0, EG), R2(cmpxchg_m, CMPXCHG, 0, EG),
     RM2(imul_GE, MUL2, 0, GE), RM2(imul_GEI, MUL2, 0, EI),
     RM4(mov_EG, MOVE, 0, EG), RM4(mov_GE, MOVE, 0, GE), RM4(mov_EI, MOVE, 0, EI),
     /* sub: the source's width, and 4 for signed */
@@ -365,6 +370,12 @@ static void alu_op(struct run *r, unsigned w, unsigned n, unsigned h, const stru
         emit_rr(&r->e, w, n << 3 | (w == W8 ? 2 : 3), h, s);
 }
 
+/* LOCK XADD [RAX], RCX */
+static void locked_add(struct run *r, unsigned w) {
+    emit8(&r->e, 0xf0);
+    emit_rm(&r->e, w, 0x0fc1, RCX, RAX, 0);
+}
+
 static void alu(struct run *r, const struct insn *i, const struct shape *s, bool dead) {
     struct emitter *e = &r->e;
     unsigned w = s->width, n = s->sub, to = s->form == GE ? i->reg : i->rm, from = s->form == GE ? i->rm : i->reg;
@@ -407,6 +418,29 @@ static void alu(struct run *r, const struct insn *i, const struct shape *s, bool
     }
     bool stores = s->form != GE && n != CMP_N;
     memory(r, i, 1u << w, stores);
+    if (i->flags & IF_LOCK) {
+        unpin(r);
+        unsigned f = s->form == EI ? 0 : reg_in(r, from);
+        if (dead) {
+            emit8(e, 0xf0);
+            if (s->form == EI) {
+                emit_rm(e, w, 0x81, n, RAX, 0);
+                emit32(e, (u32)i->imm);
+            } else
+                emit_rm(e, w, n << 3 | 1, f, RAX, 0);
+            return;
+        }
+        if (s->form == EI)
+            emit_move_imm(e, RCX, w == W32 ? (u32)i->imm : i->imm);
+        else
+            emit_move(e, w, RCX, f);
+        if (n == SUB_N)
+            emit_rr(e, w, 0xf7, 3, RCX); /* neg */
+        locked_add(r, w);
+        alu_op(r, w, n, RCX, i, s->form, f);
+        keep_flags(r, w, RCX);
+        return;
+    }
     if (s->form == GE) {
         if (n == CMP_N || w < W32) {
             if (w >= W32)
@@ -475,7 +509,11 @@ static void unary(struct run *r, const struct insn *i, const struct shape *s, bo
     bool flags = s->kind != NOT && !dead;
     if (i->flags & IF_MEM) {
         memory(r, i, 1u << w, true);
-        emit_rm(e, w, w == W8 ? 0x8a : 0x8b, RCX, RAX, 0);
+        if (i->flags & IF_LOCK) {
+            emit_move_imm(e, RCX, s->sub ? (w == W32 ? (u32)-1 : ~(u64)0) : 1);
+            locked_add(r, w);
+        } else
+            emit_rm(e, w, w == W8 ? 0x8a : 0x8b, RCX, RAX, 0);
     } else if (w >= W32)
         h = reg_in(r, i->rm);
     else
@@ -483,7 +521,8 @@ static void unary(struct run *r, const struct insn *i, const struct shape *s, bo
     if (s->kind == COUNT && flags)
         carry_in(r);
     emit_rr(e, w, opcode, s->sub, h);
-    if (i->flags & IF_MEM)
+    if (i->flags & IF_LOCK) {
+    } else if (i->flags & IF_MEM)
         emit_rm(e, w, w == W8 ? 0x88 : 0x89, RCX, RAX, 0);
     else if (w >= W32)
         reg_store(r, i->rm);
@@ -498,6 +537,14 @@ static void unary(struct run *r, const struct insn *i, const struct shape *s, bo
 static void shift(struct run *r, const struct insn *i, const struct shape *s, bool dead) {
     struct emitter *e = &r->e;
     unsigned w = s->width, mask = w == W64 ? 63 : 31, h, count = (unsigned)i->imm & mask;
+    if (w < W32) {
+        narrow_in(r, w, RCX, i->rm);
+        emit_rr(e, w, w == W8 ? 0xc0 : 0xc1, s->sub, RCX);
+        emit8(e, count);
+        narrow_out(r, w, RCX, i->rm);
+        r->host_flags = false;
+        return;
+    }
     if (s->form == EI) {
         h = reg_in(r, i->rm);
         emit_rr(e, w, 0xc1, s->sub, h);
@@ -544,6 +591,58 @@ static void rotate(struct run *r, const struct insn *i, const struct shape *s) {
     }
     reg_store(r, i->rm);
     r->host_flags = false;
+}
+
+static void exchange_and_add(struct run *r, const struct insn *i, const struct shape *s, bool dead) {
+    struct emitter *e = &r->e;
+    unsigned w = s->width, h;
+    if (i->flags & IF_MEM) {
+        memory(r, i, 1u << w, true);
+        unpin(r);
+        h = reg_in(r, i->reg);
+        emit_move(e, w, RCX, h);
+        if (i->flags & IF_LOCK)
+            emit8(e, 0xf0);
+        emit_rm(e, w, 0x0fc1, RCX, RAX, 0);
+        emit_move(e, w, RAX, RCX);
+        emit_rr(e, w, ADD_N << 3 | 3, RAX, h);
+        emit_move(e, w, h, RCX);
+    } else {
+        unsigned to = reg_in(r, i->rm);
+        h = reg_in(r, i->reg);
+        emit_move(e, w, RCX, to);
+        emit_move(e, w, RAX, h);
+        emit_rr(e, w, ADD_N << 3 | 3, RAX, RCX);
+        emit_move(e, w, h, RCX);
+        emit_move(e, w, to, RAX); /* wins when both are one */
+        reg_store(r, i->rm);
+    }
+    reg_store(r, i->reg);
+    r->host_flags = false;
+    if (!dead)
+        keep_flags(r, w, RAX);
+}
+
+/* In memory.  The flags are those of CMP accumulator, memory; the accumulator keeps all of itself where they agree. */
+static void compare_and_exchange(struct run *r, const struct insn *i, const struct shape *s, bool dead) {
+    struct emitter *e = &r->e;
+    unsigned w = s->width;
+    memory(r, i, 1u << w, true);
+    unpin(r);
+    unsigned f = reg_in(r, i->reg), acc = reg_in(r, RAX);
+    emit_move(e, W64, RDX, RAX);
+    emit_move(e, w, RAX, acc);
+    emit_move(e, w, RCX, acc);
+    if (i->flags & IF_LOCK)
+        emit8(e, 0xf0);
+    emit_rm(e, w, 0x0fb1, f, RDX, 0);
+    emit_rr(e, w, SUB_N << 3 | 3, RCX, RAX);
+    if (!dead)
+        keep_flags(r, w, RCX);
+    u8 *agree = emit_jcc(e, 4);
+    emit_move(e, w, acc, RAX);
+    reg_store(r, RAX);
+    land(e, agree);
 }
 
 /* The flags are those of mul_flags() in op_muldiv.c. */
@@ -711,19 +810,33 @@ static void pop(struct run *r, const struct insn *i) {
     reg_store(r, i->rm);
 }
 
+/* With LOCK: where the flags are not wanted, or follow from what XADD and CMPXCHG give. */
+static bool can_lock(const struct shape *s, bool dead) {
+    switch (s->kind) {
+    case ALU:
+        return s->width >= W32 && s->sub != ADC_N && s->sub != SBB_N && (dead || s->sub == ADD_N || s->sub == SUB_N);
+    case COUNT:
+        return s->width >= W32;
+    case XADD:
+    case CMPXCHG:
+    case XCHG:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Can what is known now be made into code?  The rest is left to its handler. */
 static bool can(const struct run *r, const struct insn *i, const struct shape *s, bool dead) {
-    if ((i->flags & IF_MEM) && (i->asz != W64 || (i->flags & IF_LOCK)))
+    if ((i->flags & IF_MEM) && i->asz != W64)
+        return false;
+    if ((i->flags & IF_LOCK) && !can_lock(s, dead))
         return false;
     switch (s->kind) {
     case NONE:
         return false;
-    case ALU:
-    case TEST:
-    case COUNT:
-    case NEG:
-    case NOT:
-        return s->width != W16;
+    case SHIFT:
+        return s->width >= W32 || dead;
     case LEA:
         return i->asz == W64;
     case ROTATE:
@@ -758,6 +871,12 @@ static void one(struct run *r, const struct insn *i, const struct shape *s, bool
         break;
     case ROTATE:
         rotate(r, i, s);
+        break;
+    case XADD:
+        exchange_and_add(r, i, s, dead);
+        break;
+    case CMPXCHG:
+        compare_and_exchange(r, i, s, dead);
         break;
     case MUL2:
         multiply(r, i, s, dead);

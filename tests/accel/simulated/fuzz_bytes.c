@@ -417,6 +417,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     memcpy(ram + RAM_SIZE, ram + CODE, ROM_SIZE);
 
     sim_vm *vm = sim_create_vm(the_system, &error);
+    sim_vm_translate(vm, h.mode & 1 ? 1 : h.where & 1 ? 3 : 0); /* machine code at once, soon, or never */
     sim_vcpu *cpu = sim_create_vcpu(vm, 0, &error);
     if (!cpu)
         fail("no vCPU");

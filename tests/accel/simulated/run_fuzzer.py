@@ -29,7 +29,16 @@ INPUT_MAX = 512
 MODES, LONG64 = 9, 6  # of fuzz_bytes.c
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # -O1 and no tail calls under the sanitizers: back to the run loop after every block.  A small arena: a machine per input.
-FLAGS = ["-g1", "-O1", "-fno-omit-frame-pointer", "-DSIM_NO_CHAIN", "-DARENA_SIZE=0x100000", "-w", *SANITIZERS]
+FLAGS = [
+    "-g1",
+    "-O1",
+    "-fno-omit-frame-pointer",
+    "-DSIM_NO_CHAIN",
+    "-DARENA_SIZE=0x100000",
+    "-DCODE_SIZE=0x40000",
+    "-w",
+    *SANITIZERS,
+]
 
 
 def build(directory: Path) -> Path:

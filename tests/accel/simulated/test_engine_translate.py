@@ -131,20 +131,10 @@ def test_over_a_page_boundary(guests: list[Guest]) -> None:
 
 # ModRM forms of everyday instructions: opcode bytes, whether an immediate follows (bytes)
 ALU = [bytes([op << 3 | form]) for op in range(8) for form in (0, 1, 2, 3)]
-TWO = [
-    b"\x84",
-    b"\x85",
-    b"\x88",
-    b"\x89",
-    b"\x8a",
-    b"\x8b",
-    b"\x0f\xb6",
-    b"\x0f\xb7",
-    b"\x0f\xbe",
-    b"\x0f\xbf",
-    b"\x63",
-]
-TWO += [b"\x0f\xaf", b"\x86", b"\x87", *(bytes([0x0F, 0x40 | cc]) for cc in range(16))]
+TWO = [bytes([op]) for op in (0x63, 0x84, 0x85, *range(0x86, 0x8C))]
+TWO += [bytes([0x0F, op]) for op in (*range(0x40, 0x50), 0xAF, 0xB0, 0xB1, 0xB6, 0xB7, 0xBE, 0xBF, 0xC0, 0xC1)]
+LOCKABLE = {bytes([op << 3 | form]) for op in range(7) for form in (0, 1)}
+LOCKABLE |= {b"\x86", b"\x87", b"\x0f\xb0", b"\x0f\xb1", b"\x0f\xc0", b"\x0f\xc1", b"\xf6", b"\xf7", b"\xfe", b"\xff"}
 GROUPS = [
     (b"\x80", 1, range(8)),
     (b"\x81", 4, range(8)),
@@ -197,6 +187,8 @@ def instruction(random: Random) -> bytes:
     if prefix and len(tail) == 4:
         tail = tail[:2] if not rex & 8 else tail
     memory = random.random() < 0.4
+    if memory and random.random() < 0.3 and (opcode in LOCKABLE or (opcode in (b"\x80", b"\x81", b"\x83") and reg < 7)):
+        prefix = b"\xf0" + prefix
     if memory:
         rex &= 0x4C
         form = random.randrange(3)

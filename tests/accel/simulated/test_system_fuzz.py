@@ -26,7 +26,10 @@ def build_fuzzer(name: str, extra: list[str]) -> Path:
     core = build_core.CORE
     newest = max(path.stat().st_mtime for path in [*core.glob("*.h"), Path(__file__)])
     flags = [flag for flag in build_core.CFLAGS if flag != "-O2"] + build_core.SANITIZE + ["-Wno-error", f"-I{core}"]
-    flags.append("-DARENA_SIZE=0x100000")  # many machines: a small code cache, that overflows at times
+    flags += [
+        "-DARENA_SIZE=0x100000",
+        "-DCODE_SIZE=0x40000",
+    ]  # many machines: small code caches, that overflow at times
     own = HERE / f"{name}.c"
 
     def compile_one(source: Path) -> str:
