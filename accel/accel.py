@@ -29,7 +29,8 @@ DEFAULT = "simulated"
 IrqChip = Literal["off", "split", "on"]
 
 IA32_TSC_DEADLINE = 0x6E0
-TSC_DEADLINE = 1 << 24  # CPUID 1 ECX
+ADDRESS_BITS_MAX, ADDRESS_BITS_OLD = 52, 36  # what the architecture allows; what there was before CPUID told it
+X2APIC, TSC_DEADLINE = 1 << 21, 1 << 24  # CPUID 1 ECX
 
 
 @attrs.define
@@ -102,12 +103,23 @@ class Accel(Object):
         return self.vm
 
     def serve_msrs(self) -> None:
-        """Take over the MSRs of the local APICs, which are in user space; called by init_machine, before any vCPU."""
+        """Take over the MSRs of the local APICs, which are in user space; called by init_machine, before any vCPU.
+
+        Where the accelerator gives no MSR to user space, the APICs have neither x2APIC mode nor the TSC deadline.
+        """
         assert self.vm is not None
-        if self.vm.serve_msrs([IA32_TSC_DEADLINE]):
-            self._cpuid = [
-                attrs.evolve(leaf, ecx=leaf.ecx | TSC_DEADLINE) if leaf.function == 1 else leaf for leaf in self._cpuid
-            ]
+        served = self.vm.serve_msrs([IA32_TSC_DEADLINE])
+        add, remove = (TSC_DEADLINE, 0) if served else (0, X2APIC | TSC_DEADLINE)
+        self._cpuid = [
+            attrs.evolve(leaf, ecx=leaf.ecx & ~remove | add) if leaf.function == 1 else leaf for leaf in self._cpuid
+        ]
+
+    def address_bits(self) -> int:
+        """How many bits the guest-physical addresses of its processors have at most."""
+        if not self._cpuid:
+            return ADDRESS_BITS_MAX
+        widths = next((leaf.eax & 0xFF for leaf in self._cpuid if leaf.function == 0x80000008), 0)
+        return widths or ADDRESS_BITS_OLD
 
     @contextmanager
     def held_outside(self) -> Iterator[None]:
@@ -270,10 +282,15 @@ def configure_accelerator(machine: Any, choices: Sequence[Any]) -> Accel:
         for name in choice.name.split(":")
     ] or [(DEFAULT, {}, "")]
     for name, options, origin in wanted:
-        accel = _make(machine, name, options, origin)
+        accel = _make(machine, name, origin)
         facts = type(accel).accel_class
         machine.add_child("accel", accel)
         try:
+            for option, value in options.items():
+                try:
+                    accel.set(option, value)
+                except QomError as error:
+                    raise ConfigError(f"accelerator {name!r}: {error}", origin) from error
             if not facts.allowed:
                 raise AccelError(f"{name}: not allowed in this program")
             accel.configure()
@@ -293,7 +310,7 @@ def configure_accelerator(machine: Any, choices: Sequence[Any]) -> Accel:
     raise AccelError(f"none of the accelerators {', '.join(tried)} can be used here: {'; '.join(failures)}")
 
 
-def _make(machine: Any, name: str, options: dict[str, Any], origin: str) -> Accel:
+def _make(machine: Any, name: str, origin: str) -> Accel:
     registry = machine.registry
     known = {t.name.removesuffix(SUFFIX) for t in registry.types("accel", abstract=False)}
     if name not in known:
@@ -301,9 +318,4 @@ def _make(machine: Any, name: str, options: dict[str, Any], origin: str) -> Acce
         raise ConfigError(f"unknown accelerator {name!r}{did_you_mean(name, known)}; there are: {there}", origin)
     accel = registry.new(name + SUFFIX)
     assert isinstance(accel, Accel)
-    for option, value in options.items():
-        try:
-            accel.set(option, value)
-        except QomError as error:
-            raise ConfigError(f"accelerator {name!r}: {error}", origin) from error
     return accel

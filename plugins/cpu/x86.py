@@ -194,16 +194,21 @@ class X86Cpu(Cpu):
         """Warn of features that are not given, or refuse; nothing is said of what nobody would miss."""
         everything = self.cpu_model.features is None
         silent = frozenset(FEATURES) if everything else self.cpu_model.optional
-        told = [
-            f"feature '{name}' ({FEATURES[name].place}) is left out: {reason}"
+        told = {
+            f"feature '{name}' ({FEATURES[name].place})": reason
             for name, reason in sorted(missing.items())
             if name in self.user_set or name not in silent
-        ]
+        }
         if told and self.enforce:
-            raise AccelError(f"{self.path}: model '{self.cpu_model.name}': {'; '.join(told)}")
+            listed = "; ".join(f"{feature} cannot be given: {reason}" for feature, reason in told.items())
+            raise AccelError(
+                f"{self.path}: model '{self.cpu_model.name}' is refused: {listed}: expected a model or features without,"
+                " or enforce=off"
+            )
         if self.check:
-            for text in told:
-                self.system.log("warning" if self.chosen else "cpu", f"{self.path}: {text}")
+            for feature, reason in told.items():
+                text = f"{self.path}: {feature} is left out: {reason}"
+                self.system.log("warning" if self.chosen else "cpu", text)
 
 
 def _class_init(cls: type[X86Cpu], model: CpuModel) -> None:

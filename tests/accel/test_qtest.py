@@ -161,6 +161,4 @@ def test_nothing_is_left() -> None:
 def test_it_has_no_options() -> None:
     with pytest.raises(QomError) as caught:
         open_machine(accel="qtest,speed=2")
-    assert str(caught.value) == (
-        "accel=: accelerator 'qtest': <qtest-accel not in a tree>: 'qtest-accel' has no property 'speed'"
-    )
+    assert str(caught.value) == ("accel=: accelerator 'qtest': /machine/accel: 'qtest-accel' has no property 'speed'")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any
 
 import attrs
 import pytest
 
+from accel import VmHandle
 from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features
 from plugins.cpu.features import ALIASES, AMD_COPIES, FEATURES, NEEDS, unmet
 from plugins.cpu.models import MODELS
 from qom import ConfigError, QomError, open_machine
 
 ONE = Topology(0, 1, 1)
+needs_kvm = pytest.mark.skipif(
+    not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm here that may be opened"
+)
 
 
 def everything() -> list[CpuidEntry]:
@@ -159,8 +164,8 @@ def test_extended_state_is_what_the_features_need() -> None:
 # -- as devices
 
 
-def machine(cpu: str, **more: Any) -> Any:
-    return open_machine(machine="pc", accel="simulated", memory="8M", cpu=cpu, **more)
+def machine(cpu: str, accel: str = "simulated", **more: Any) -> Any:
+    return open_machine(machine="pc", accel=accel, memory="8M", cpu=cpu, **more)
 
 
 def cpuid(vm: Any, n: int = 0) -> dict[tuple[int, int], CpuidEntry]:
@@ -211,10 +216,30 @@ def test_nothing_is_said_without_check_or_by_max() -> None:
 def test_enforce_refuses() -> None:
     with pytest.raises(QomError) as caught:
         machine("qemu32,+avx512f,enforce=on")
-    assert "model 'qemu32': " in str(caught.value)
-    assert "feature 'avx512f' (CPUID.07H.0:EBX[bit 16]) is left out: the accelerator does not offer it" in str(
-        caught.value
-    )
+    assert (
+        "model 'qemu32' is refused: feature 'avx512f' (CPUID.07H.0:EBX[bit 16]) cannot be given: the accelerator does not"
+        " offer it: expected a model or features without, or enforce=off"
+    ) in str(caught.value)
+
+
+@pytest.mark.parametrize("accel", [pytest.param("kvm", marks=needs_kvm), "simulated"])
+def test_without_msrs_for_user_space_there_is_no_x2apic(accel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KVM before Linux 5.10: the local APIC of user space cannot have registers that are MSRs."""
+    ask = VmHandle.check_extension
+
+    def old(vm: VmHandle, capability: str) -> int:
+        return 0 if capability == "KVM_CAP_X86_USER_SPACE_MSR" else ask(vm, capability)
+
+    with machine("max,+x2apic,+tsc-deadline", accel=accel) as vm:
+        before = cpuid(vm)[1, 0].ecx
+    monkeypatch.setattr(VmHandle, "check_extension", old)
+    with machine("max,+x2apic,+tsc-deadline", accel=accel) as vm:
+        assert before & ~cpuid(vm)[1, 0].ecx == 1 << 21 | 1 << 24
+        warned = [line for line in vm.log_lines if line.startswith("warning")]
+    assert warned == [
+        "warning: /machine/cpu0: feature 'tsc-deadline' (CPUID.01H:ECX[bit 24]) is left out: the accelerator does not offer it",
+        "warning: /machine/cpu0: feature 'x2apic' (CPUID.01H:ECX[bit 21]) is left out: the accelerator does not offer it",
+    ]
 
 
 def test_host_is_for_kvm() -> None:
