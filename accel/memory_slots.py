@@ -10,12 +10,14 @@ All callers hold the machine lock.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from errno import ENOMEM
 
 import attrs
 
 from accel._kvmabi import lib
+from accel.errors import HandleError
 from accel.handles import PAGE_SIZE, VmHandle
-from qom import AccelError, MemoryListener, MemorySection, RamBlock
+from qom import AccelError, MemoryListener, MemorySection, RamBlock, format_size
 
 
 @attrs.define(eq=False)
@@ -142,6 +144,14 @@ class MemorySlots(MemoryListener):
         slot = Slot(number, start, end - start, block, offset, section.readonly, logging)
         try:
             self.vm.set_user_memory_region(number, start, slot.size, block.address + offset, slot.flags)
+        except HandleError as error:
+            self._free.append(number)
+            if error.errno != ENOMEM:
+                raise
+            raise AccelError(
+                f"{section.region.name}: the host has not the memory to keep book of {format_size(slot.size)} of guest"
+                f" memory ({error.call}): expected less (-m)"
+            ) from error
         except AccelError:
             self._free.append(number)
             raise

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accel import Accel
 from plugins.firmware import loader
 from plugins.firmware.kernel import Request, open_kernel
 from qom import (
@@ -26,6 +27,7 @@ from qom import (
     Region,
     Reset,
     did_you_mean,
+    format_size,
     placed,
     prop,
     type_init,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
 RAM = "pc.ram"
+FOUR_GIB = 1 << 32
 QOM_BOARDS = ("pc-i440fx.toml",)
 
 
@@ -160,6 +163,7 @@ def pc_new_cpu(machine: PcMachine, index: int) -> None:
 
 def pc_memory_init(machine: PcMachine, assembly: Assembly) -> None:
     """One RAM block, seen below the PCI hole and above 4 GiB (QEMU's `pc_memory_init`; SEED.md row 9)."""
+    check_ram_size(machine)
     BoardMachine.make_memory(machine, assembly)
     ram = assembly.regions.get(RAM)
     if ram is None:
@@ -167,6 +171,20 @@ def pc_memory_init(machine: PcMachine, assembly: Assembly) -> None:
         raise ConfigError(f"{machine.type_name}: a PC's board has a region '{RAM}', its RAM{near}")
     machine.ram = ram
     machine.below_4g, machine.above_4g = machine.value("below-4g"), machine.value("above-4g")
+
+
+def check_ram_size(machine: PcMachine) -> None:
+    """Raise ConfigError when the RAM would not end where the processors' addresses do, at the latest."""
+    below, above = machine.value("below-4g"), machine.value("above-4g")
+    if not isinstance(machine.accel, Accel):
+        return
+    bits = machine.accel.address_bits()
+    if above > (room := (1 << bits) - FOUR_GIB):
+        raise ConfigError(
+            f"a PC with {format_size(machine.ram_size)} of memory does not fit into the {bits} bits that guest-physical"
+            f" addresses have here: expected at most {format_size(below + room)}",
+            machine.vm.config.origin_of("memory"),
+        )
 
 
 def pc_bios_init(machine: PcMachine, region: BoardRegion) -> bytes:

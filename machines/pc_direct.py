@@ -15,8 +15,7 @@ import attrs
 from accel import load_kernel_entry
 from machines import pc_firmware
 from plugins.firmware import loader
-from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, open_kernel
-from qom import placed
+from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, kernel_placed, open_kernel
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
@@ -47,7 +46,7 @@ def loader_of(machine: PcMachine) -> DirectLoader | None:
     if machine.firmware != loader.NO_FIRMWARE:
         return None
     assert config.kernel is not None  # PcMachine.refusals
-    with placed(config.origin_of("kernel")):
+    with kernel_placed(config.origin_of):
         found = DirectLoader(
             machine, open_kernel(config.kernel), Request(initrd=config.initrd, append=config.append or "")
         )

@@ -13,8 +13,8 @@ import attrs
 
 from machines import pc_chipset
 from plugins.firmware import acpi, bootrom, fw_cfg, loader, mptable, placing, smbios
-from plugins.firmware.kernel import Request, open_kernel
-from qom import ConfigError, Device, placed
+from plugins.firmware.kernel import Request, kernel_placed, open_kernel
+from qom import ConfigError, Device
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
@@ -119,7 +119,7 @@ def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
     acpi.build(acpi_config(machine)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
     if config.kernel is not None and machine.firmware != loader.NO_FIRMWARE:
-        with placed(config.origin_of("kernel")):
+        with kernel_placed(config.origin_of):
             request = Request(initrd=config.initrd, append=config.append or "")
             kernel = open_kernel(config.kernel)
             kernel.install(cfg, request, machine.below_4g)

@@ -561,7 +561,8 @@ class TypeRegistry:
                 if not item.optional:
                     raise
             except QomError as error:
-                raise ConfigError(str(error), item.origin) from None
+                text = str(error).removeprefix(f"{obj.path}: ")  # it is in no tree yet
+                raise ConfigError(f"'{item.driver}': {text}", item.origin) from None
 
     def _abstract(self, found: Type) -> AbstractType:
         concrete = [t.name for t in self.types(found.name, abstract=False)]

@@ -146,7 +146,7 @@ class BzImage(Kernel):
         cmdline = request.append.encode() + b"\0"
         limit = self.field(CMDLINE_SIZE, "<I", VERSION_CMDLINE_SIZE, CMDLINE_MAX_DEFAULT)
         if len(cmdline) - 1 > limit:
-            raise self.error(f"takes a command line of at most {limit} characters: it has {len(cmdline) - 1}")
+            raise self.append_error(f"takes a command line of at most {limit} characters: it has {len(cmdline) - 1}")
         if request.initrd is None:
             return _Fitted(cmdline)
         data = read_image("initrd", request.initrd)

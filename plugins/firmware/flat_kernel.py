@@ -131,7 +131,9 @@ class FlatKernel(Kernel):
     def _place(self, request: Request, low_memory: int, top: int) -> list[Module]:
         """Find places for the modules: above the kernel, each on a page."""
         if len(self.cmdline(request)) > TEXT_MAX:
-            raise self.error(f"has a command line of {len(self.cmdline(request))} characters: expected {TEXT_MAX}")
+            raise self.append_error(
+                f"has a command line of {len(self.cmdline(request))} characters: expected {TEXT_MAX}"
+            )
         end = max(segment.end for segment in self.segments)
         if end > top:
             raise self.error(

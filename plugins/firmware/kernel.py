@@ -10,7 +10,8 @@ after every reset.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -19,8 +20,9 @@ import attrs
 from plugins.firmware import bootrom
 from plugins.firmware.fw_cfg import E820_RAM, FwCfgIo
 from plugins.firmware.loader import ImageError
+from qom import placed
 
-__all__ = ["Chunk", "DirectStart", "Kernel", "Memory", "Request", "open_kernel", "read_image"]
+__all__ = ["Chunk", "DirectStart", "Kernel", "Memory", "Request", "kernel_placed", "open_kernel", "read_image"]
 
 MIB: Final = 1 << 20
 PAGE: Final = 4096
@@ -139,6 +141,10 @@ class Kernel(ABC):
             fw_cfg.add_bytes(number, content)
         bootrom.install(fw_cfg, self.rom)
 
+    def append_error(self, text: str) -> ImageError:
+        """An error about this kernel's command line."""
+        return ImageError(f"kernel '{self.path}' {text}", "append")
+
     def error(self, text: str) -> ImageError:
         """An error about this kernel."""
         return ImageError(f"kernel '{self.path}' {text}")
@@ -158,23 +164,37 @@ class Kernel(ABC):
         """An error about an initrd that does not fit between the kernel's end and the end of RAM."""
         return ImageError(
             f"initrd '{initrd}' does not fit: it has {size} bytes, and between the kernel's end at {lowest:#x} and"
-            f" {top:#x} there are {max(0, top - lowest)}: expected more memory (-m)"
+            f" {top:#x} there are {max(0, top - lowest)}: expected more memory (-m)",
+            "initrd",
         )
 
 
+@contextmanager
+def kernel_placed(origin_of: Callable[[str], str]) -> Iterator[None]:
+    """Put in front of what goes wrong inside the place of what it is about: `-kernel`, `-initrd` or `-append`.
+
+    origin_of: gives the place of a plain value of the configuration by its name, "" for none.
+    """
+    try:
+        yield
+    except ImageError as error:
+        with placed(origin_of(error.about) or origin_of("kernel")):
+            raise
+
+
 def read_image(what: str, path: str) -> bytes:
-    """The content of a file that the user named.
+    """The content of a file that the user named; `what`: "kernel" or "initrd".
 
     Raises:
         ImageError: it cannot be read, or is no file that ends.
     """
     try:
         if Path(path).is_char_device():  # it might never end
-            raise ImageError(f"{what} '{path}' cannot be read: expected a file")
+            raise ImageError(f"{what} '{path}' cannot be read: expected a file", what)
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageError(f"{what} '{path}' cannot be read: {reason}") from None
+        raise ImageError(f"{what} '{path}' cannot be read: {reason}", what) from None
 
 
 def open_kernel(path: str) -> Kernel:

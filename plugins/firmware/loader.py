@@ -20,7 +20,14 @@ NO_FIRMWARE = "none"  # as the name of an image: there is none, and a loader sta
 
 
 class ImageError(QomError):
-    """An image that is missing or not what it should be."""
+    """An image that is missing or not what it should be.
+
+    about: the value of the configuration that is to be blamed: "kernel", "initrd", "append", "firmware".
+    """
+
+    def __init__(self, text: str, about: str = "kernel") -> None:
+        super().__init__(text)
+        self.about = about
 
 
 @attrs.frozen

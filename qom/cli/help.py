@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from qom.errors import ConfigError, QomError
@@ -42,7 +43,26 @@ def help_text(registry: TypeRegistry, option: str, name: str) -> str:
         rows.append((short, _desc(found)))
         for alias in registry.aliases(found.name):
             rows.append((alias.removesuffix(suffix), f"{_desc(found)} (alias of {short})"))
-    return "\n".join([heads[option], *_table(sorted(rows))]) if rows else f"There are no types for -{option}."
+    if not rows:
+        return f"There are no types for -{option}."
+    return "\n".join([heads[option], *_table(sorted(rows)), *(_cpu_options(registry) if option == "cpu" else [])])
+
+
+def _cpu_options(registry: TypeRegistry) -> list[str]:
+    """What follows a model in `-cpu MODEL,...`: the features, and what is no switch."""
+    declared: dict[str, Property] = {}
+    for found in registry.types("cpu", abstract=False):
+        options: Collection[str] = getattr(found.cls, "options", ())
+        declared |= {name: found.properties[name] for name in options if name in found.properties}
+    switches = [name for name, p in declared.items() if p.type == "bool" or p.kind == "alias"]
+    values = [f"{name}=<{p.type}>" for name, p in declared.items() if name not in switches]
+    lines = []
+    for head, names in (("Features and switches (+NAME, -NAME, NAME=on|off):", switches), ("Properties:", values)):
+        if names:
+            lines += ["", head, *textwrap.wrap(" ".join(sorted(names)), 118, initial_indent="  ", subsequent_indent="  ",
+                                               break_on_hyphens=False)]  # fmt: skip
+    suffix = PARENTS["cpu"][1]
+    return [*lines, "", f"-device MODEL{suffix},help says what each means."] if lines else []
 
 
 def find(registry: TypeRegistry, option: str, name: str) -> Type:

@@ -48,6 +48,7 @@ _SWITCHES = {
 _LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region"})
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
+_BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")
 _OTHER = ("cpu", "serial", "debugcon", "global", "log", "snapshot")
 KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 """What the top level of a configuration file may hold."""
@@ -152,6 +153,12 @@ def _section(builder: ConfigBuilder, key: str, node: Node) -> None:
         entries = node.value
     for entry in entries:
         with builder.gathering():
+            for inner in _BESIDE_THE_MACHINE if key == "machine" and isinstance(entry.value, dict) else ():
+                if inner in entry.value:
+                    text = (
+                        f"'{inner}' is no property of a machine: expected it at the top of the file, beside 'machine'"
+                    )
+                    raise entry.value[inner].error(text)
             if isinstance(entry.value, dict):
                 section(builder, entry.plain(), entry.origin)
             elif first is not None and key not in _TABLES_ONLY:

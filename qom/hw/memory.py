@@ -89,7 +89,8 @@ class RamBlock:
             self._map = mmap.mmap(-1, self.mapped_size, flags=flags)
         except (OSError, OverflowError, ValueError) as error:
             raise RegionError(
-                f"RAM '{name}' of {size} bytes cannot be mapped: {getattr(error, 'strerror', None) or error}"
+                f"RAM '{name}' of {size} bytes cannot be mapped: {getattr(error, 'strerror', None) or 'too large'}:"
+                " expected less memory"
             ) from error
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.view = memoryview(self._map)[:size]

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from errno import ENOMEM
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ class RecordingVm:
 
     where = "test VM"
 
-    def __init__(self, limit: int = 32, readonly: int = 1) -> None:
+    def __init__(self, limit: int = 32, readonly: int = 1, bytes_at_most: int = 1 << 40) -> None:
+        self.bytes_at_most = bytes_at_most
         self.capabilities = {"KVM_CAP_NR_MEMSLOTS": limit, "KVM_CAP_READONLY_MEM": readonly}
         self.slots: dict[int, tuple[int, int, int, int]] = {}  # number -> guest, size, host, flags
         self.dirty: dict[int, bytes] = {}
@@ -40,6 +42,8 @@ class RecordingVm:
             assert self.inside, "a slot is deleted while the guest may run"
             del self.slots[slot]
             return
+        if size > self.bytes_at_most:
+            raise HandleError(self.where, "KVM_SET_USER_MEMORY_REGION", ENOMEM)
         for number, (start, length, _, _) in self.slots.items():
             if number != slot and guest < start + length and start < guest + size:
                 raise HandleError(self.where, "KVM_SET_USER_MEMORY_REGION", 17)
@@ -142,6 +146,17 @@ def test_numbers_are_used_again_and_their_end_is_an_error(root: Region) -> None:
     with pytest.raises(AccelError, match=r"^test VM: no memory slot left for third at 0x20000: all 2 are in use$"):
         root.add(0x20000, Region.ram("third", 0x1000))
     assert set(vm.slots) == {0, 1}
+
+
+def test_a_host_without_memory_for_a_slot_is_told_in_the_guests_terms(root: Region) -> None:
+    vm, _, slots = follow(root, bytes_at_most=0x2000)
+    root.add(0, Region.ram("small", 0x2000))
+    with pytest.raises(AccelError) as refused:
+        root.add(0x100000, Region.ram("big", 0x4000))
+    assert str(refused.value) == (
+        "big: the host has not the memory to keep book of 16k of guest memory (KVM_SET_USER_MEMORY_REGION): expected less (-m)"
+    )
+    assert vm.map() == [(0, 0x2000, 0)] and len(slots.slots) == 1
 
 
 def test_without_readonly_memory_rom_is_left_to_exits(root: Region) -> None:

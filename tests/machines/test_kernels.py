@@ -153,9 +153,26 @@ def test_what_does_not_fit_is_said_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(QomError) as caught, pc("-m", "4", "-kernel", str(KERNEL), "-initrd", str(initrd), bios="none"):
         pass
     assert str(caught.value) == (
-        f"-kernel {KERNEL}: initrd '{initrd}' does not fit: it has 8388608 bytes, and between the kernel's end at"
+        f"-initrd {initrd}: initrd '{initrd}' does not fit: it has 8388608 bytes, and between the kernel's end at"
         " 0x101000 and 0x400000 there are 3141632: expected more memory (-m)"
     )
+
+
+@pytest.mark.parametrize("bios", ["none", "qomfw.bin"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("-initrd", "/no/such", "initrd '/no/such' cannot be read: No such file or directory"),
+        ("-append", "x" * 20000, f"kernel '{KERNEL}' has a command line of {len(str(KERNEL)) + 20001} characters:"
+         " expected 16384"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_beside_the_kernel_is_said_at_its_own_place(
+    option: str, value: str, message: str, bios: str
+) -> None:
+    with pytest.raises(QomError) as caught, pc("-m", "8", "-kernel", str(KERNEL), option, value, bios=bios):
+        pass
+    assert str(caught.value) == f"{option} {value}: {message}"
 
 
 def test_check_finds_what_is_wrong_with_a_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

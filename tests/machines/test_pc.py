@@ -180,3 +180,18 @@ def test_run_state_before_start() -> None:
     with pc() as machine:
         assert machine.vm.run_state is RunState.PRELAUNCH
         assert all(cpu.stop and cpu.stopped for cpu in machine.vm.cpus)
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        ("6T", "-m 6T: a PC with 6T of memory does not fit into the 40 bits that guest-physical addresses have here:"
+         " expected at most 1023G"),
+        ("1T", "-m 1T: a PC with 1T of memory does not fit into the 40 bits that guest-physical addresses have here:"
+         " expected at most 1023G"),
+    ],
+)  # fmt: skip
+def test_more_memory_than_the_processors_have_addresses_for(memory: str, message: str) -> None:
+    with pytest.raises(QomError) as caught, pc("-m", memory):
+        pass
+    assert str(caught.value) == message

@@ -322,7 +322,7 @@ def test_a_fork_has_the_same_types_and_its_own_globals(registry: TypeRegistry) -
     with pytest.raises(ConfigError) as error:
         left.new("knob")
     assert str(error.value) == (
-        "-global knob.level=300: <knob not in a tree>: property 'level' cannot be '300': expected an integer in 0..255"
+        "-global knob.level=300: 'knob': property 'level' cannot be '300': expected an integer in 0..255"
     )
 
 
