@@ -387,6 +387,8 @@ static bool add(struct maker *m, const struct role *o) {
     e.imm = make_immediate(r, t);
     if (t->count == COUNT_IMM && (percent(r, 80) || t->shift == SHIFT_DOUBLE))
         e.imm = below(r, (unsigned)t->size * 8);
+    else if (t->count == COUNT_IMM) /* nothing, all, one more */
+        e.imm = PICK(r, ((uint8_t[]){0, 0, 1, 8, 16, 31, 32, 33, 63, 64, 65, 0x80}));
     if (t->flags & T_MOFFS) {
         e.imm = e.memory.target = DATA + 0x100 + below(r, DATA_RW - 0x200);
         if (percent(r, 5))
