@@ -175,6 +175,7 @@ def main() -> int:
     parser.add_argument(
         "--translate", type=int, metavar="N", help="translate blocks after N executions, 0 never (all ways in turn)"
     )
+    parser.add_argument("--kicks", action="store_true", help="a thread kicks the core's vCPU all the time")
     parser.add_argument("--only", help="only templates of this instruction, as capstone calls it")
     parser.add_argument("--all-flags", action="store_true", help="also flags the manual calls undefined")
     parser.add_argument("--all-features", action="store_true", help="also what the core has but does not announce yet")
@@ -200,6 +201,7 @@ def main() -> int:
     more += ["--translate", str(options.translate)] if options.translate is not None else []
     more += ["--only", options.only] if options.only else []
     more += ["--all-flags"] if options.all_flags else []
+    more += ["--kicks"] if options.kicks else []
     more += ["--self"] if options.self else []
     more += ["--verbose"] if options.verbose else []
     share = -(-options.cases // options.jobs)

@@ -62,6 +62,7 @@ struct test_case {
     uint32_t template;
     uint32_t shift_count; /* for the flags that depend on it */
     uint32_t translate;   /* executions after which the core translates a block; see core_run */
+    bool forgets;         /* the core's TLB is empty at the start */
     struct step step[STEPS_MOST];
     uint8_t code[CODE_MOST];
 };
@@ -145,6 +146,7 @@ _Noreturn void native_main(struct shared *shared, int from, int to);
 /* silicon_core.c */
 struct core;
 extern bool core_all_features; /* announce what is not whole yet, too; set before anything else */
+extern bool core_kicks;        /* another thread makes KVM_RUN end all the time */
 struct core *core_open(void);
 void core_run(struct core *core, const struct test_case *c, const uint8_t *image, struct outcome *o);
 void core_image(struct core *core, const uint8_t *image);

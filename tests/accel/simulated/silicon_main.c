@@ -1,7 +1,7 @@
 /* Compares the C core with the processor this runs on, case by case.
  *
  *   silicon TEMPLATES SEED FIRST COUNT [--sequences ROLES] [--translate N] [--only NAME] [--all-flags] [--limit N]
- *           [--verbose] [--self] [--all-features]
+ *           [--verbose] [--self] [--all-features] [--kicks]
  *
  * Case n is instruction template n mod (sum of weights) with operands and state from (SEED, n), so FIRST = n and COUNT
  * = 1 repeat it.  With --sequences it is a sequence of instructions (silicon_sequence.c); one that differs is made
@@ -401,7 +401,7 @@ int main(int argc, char **argv) {
     }
     if (argc < 5)
         fail("usage: silicon TEMPLATES SEED FIRST COUNT [--sequences ROLES] [--translate N] [--only NAME] "
-             "[--all-flags] [--limit N] [--verbose] [--self] [--all-features]");
+             "[--all-flags] [--limit N] [--verbose] [--self] [--all-features] [--kicks]");
     for (int n = 5; n < argc; n++) {
         if (strcmp(argv[n], "--all-flags") == 0)
             all_flags = true;
@@ -411,6 +411,8 @@ int main(int argc, char **argv) {
             continue;
         else if (strcmp(argv[n], "--self") == 0)
             self = true;
+        else if (strcmp(argv[n], "--kicks") == 0)
+            core_kicks = true;
         else if (strcmp(argv[n], "--only") == 0 && n + 1 < argc)
             only = argv[++n];
         else if (strcmp(argv[n], "--sequences") == 0 && n + 1 < argc)
@@ -431,6 +433,7 @@ int main(int argc, char **argv) {
     if (self)
         other = native_start();
     signal(SIGPIPE, SIG_IGN);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     struct core *core = self ? NULL : core_open();
     static struct outcome ours[BATCH];
     uint64_t failures = 0;
@@ -447,6 +450,7 @@ int main(int argc, char **argv) {
                 make_case(seed, number, &templates[index], index, shared->image, c);
             c->template = index;
             c->translate = choose_translate(number);
+            c->forgets = sequences && number % 5 == 0;
         }
         native_begin(&reference);
         if (self) {

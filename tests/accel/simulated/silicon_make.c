@@ -445,7 +445,10 @@ unsigned encode(struct rng *r, const struct template *t, const struct encoding *
         put(out, (unsigned)o->segment, 1);
     if (o->address32)
         put(out, 0x67, 1);
-    if (percent(r, e->ignored))
+    /* MOVBE with 66 and REX.W forgets FS or GS on some processors when another segment's prefix follows: two of one
+     * group are left open (SDM 2, 2.1.1) */
+    bool one_segment = o->segment && t->prefix == 0x66 && t->w && strcmp(t->name, "movbe") == 0;
+    if (percent(r, e->ignored) && !one_segment)
         put(out, PICK(r, ((uint8_t[]){0x2e, 0x36, 0x3e, 0x26, 0x3e, 0x2e})), 1);
     if (percent(r, e->lock))
         put(out, 0xf0, 1);
