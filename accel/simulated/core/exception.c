@@ -68,6 +68,8 @@ _Noreturn void raise_fault(sim_vcpu *cpu, unsigned vector, u32 error) {
                 vm_exit(cpu, EXIT_REASON_TRIPLE_FAULT);
             }
             if ((unsigned)v != vector) {
+                if (vector == EXC_PF)
+                    cpu->cr2 = cpu->fault.cr2; /* the #DF's handler sees the address of the second page fault */
                 vector = (unsigned)v;
                 error = 0;
             }

@@ -109,9 +109,9 @@ void task_switch(sim_vcpu *cpu) {
     u64 old_desc = cpu->gdt.base + SEL(tr->selector);
     bool nested = source == TASK_CALL || source == TASK_GATE;
     sys_probe(cpu, tr->base, from->min_limit + 1, true);
-    sys_probe(cpu, d.seg.base, to->min_limit + 1, nested);
+    sys_probe(cpu, d.seg.base, to->min_limit + 1, false);
     if (nested)
-        sys_probe(cpu, d.seg.base, 2, true);
+        sys_probe(cpu, d.seg.base, 2, true); /* the back link is all that is written there */
     if (!nested)
         sys_probe(cpu, old_desc + 5, 1, true);
     if (source != TASK_IRET)

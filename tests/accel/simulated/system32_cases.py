@@ -34,7 +34,7 @@ K32, KDATA, U32, UDATA, TSS_SEL, LDT_SEL, DF_SEL = 0x08, 0x10, 0x1B, 0x23, 0x28,
 K16, KDATA16, U16, UDATA16, STUB_CODE, KDOWN = 0x40, 0x48, 0x53, 0x5B, 0x60, 0x68
 R1_32, R1_DATA, R2_32, R2_DATA, B_SEL, C_SEL = 0x71, 0x79, 0x82, 0x8A, 0x90, 0x98
 FREE, SLOTS = 0xA0, 8  # selectors of the descriptors that cases choose
-FAULT_SEL, TSS_FAULT = 0xE0, 0x310C00  # of the tasks that may take vectors 10 to 13
+FAULT_SEL, TSS_FAULT = 0xE0, 0x310C00  # of the tasks that may take vectors 10 to 14
 VECTOR = 0x2F  # of software interrupts through a gate of the case
 FIXED = {
     K32: (0, 0xFFFFF, 0x9B, 12), KDATA: (0, 0xFFFFF, 0x93, 12), U32: (0, 0xFFFFF, 0xFB, 12), UDATA: (0, 0xFFFFF, 0xF3, 12),
@@ -239,7 +239,7 @@ def memory(cases: list[Case]) -> dict[int, bytes]:
     live(TSS, main_tss() + bytes(0x98))
     handler = {"cs": K32, "ss": KDATA, "ds": KDATA, "es": KDATA, "eflags": 2}
     live(TSS_DF, tss32(eip=STUBS + 16 * 8, esp=DF_STACK, **handler))
-    for n in range(4):
+    for n in range(5):
         live(TSS_FAULT + 0x80 * n, tss32(eip=STUBS + 16 * (10 + n), esp=FAULT_STACK, **handler))
         live(GDT + FAULT_SEL + 8 * n, struct.pack("<Q", descriptor(TSS_FAULT + 0x80 * n, 0x67, 0x89, 0)))
     live(TSS_B, tss32(**task_state()))

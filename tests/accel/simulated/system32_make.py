@@ -200,7 +200,7 @@ def paged(r: random.Random, case: Case, chance: float) -> None:
 
 def tables_of_tasks(case: Case) -> None:
     """The tasks that a case may end in have its page tables."""
-    for address in (TSS_B, TSS_DF, *range(TSS_FAULT, TSS_FAULT + 0x200, 0x80)):
+    for address in (TSS_B, TSS_DF, *range(TSS_FAULT, TSS_FAULT + 0x280, 0x80)):
         case.writes[address + 28] = struct.pack("<I", case.cr3)
 
 
@@ -311,6 +311,53 @@ def segment_case(r: random.Random) -> Case:
     if name.startswith("pop"):
         case.writes[case.stack] = pack(4, selector)
     paged(r, case, 0.15)
+    return case
+
+
+ACCESS_CODE = codes("""
+    read 8 8a03, read 8b03, write 8 8803, write 8903, add 0103, xchg 8703, cmp 3b03, push mem ff33, pop mem 8f03, call mem ff13,
+    lods ad, stos ab, movs a5, cmps a7, bound 6213, test mem f703ffffffff, bt mem 0fa30b, cmpxchg8b 0fc70b, inc fe03, not f713,
+    push 50, pop 58, pushad 60, popad 61, enter c8100001, leave c9, call e8fb070000, ret c3, pushf 9c, popf 9d, push imm 6a55
+""")
+ON_STACK = ("push", "pop", "pushad", "popad", "enter", "leave", "call", "ret", "pushf", "popf")
+ON_STACK += ("push imm", "push mem", "pop mem")
+WITH_POINTER = ("lods", "stos", "movs", "cmps", "push mem", "pop mem", "call mem", "test mem", "bt mem")
+SEGMENT_NUMBERS = ("es", "cs", "ss", "ds", "fs", "gs")
+
+
+def access_case(r: random.Random) -> Case:
+    """Reads, writes and pushes around the limit of a data segment, up and down, or without the right to.
+
+    TCG checks none of that, so these are for KVM.
+    """
+    start = r.choice((STARTS[0], STARTS[0], STARTS[6], STARTS[7]))
+    name = r.choice(list(ACCESS_CODE))
+    size = r.choice((2, 4))
+    stack = name in ON_STACK and r.random() < 0.8
+    segment = "ss" if stack else "es" if name == "stos" else r.choice(("ds", "ds", "es", "fs", "gs"))
+    case = Case(f"access {name} {segment} ring {start.ring} {'32' if start.wide else '16'} operand {8 * size}", start)
+    kind = r.choice((2, 6)) if stack else r.choice((0, 2, 2, 4, 6, 6, 10))
+    limit, granular = r.choice(((0x7F, 0), (0x7FE, 0), (0xFFF, 0), (0, 8), (0xFFFF, 0)))
+    down = kind in (4, 6)
+    base = r.choice((STACKS, USER)) if limit != 0xFFFF else 0
+    slots = [descriptor(base, limit, 0x90 | start.ring << 5 | kind, granular | r.choice((0, 4))), 0, 0, 0]
+    free_slots(r, case, slots)
+    last = limit << 12 | 0xFFF if granular else limit
+    around = last + r.choice((-8, -4, -3, -2, -1, 0, 1, 2, 4, 5, 8, 9)) + (0x100 if down and r.random() < 0.3 else 0)
+    at = r.choice((around, around, around, around, 0xFFFFFFFF - r.randrange(5), 0xFFFF - r.randrange(5), 0x10000, 0))
+    case.eax = (0 if not stack and r.random() < 0.05 else FREE) | start.ring
+    case.ebx = case.esi = case.edi = at & 0xFFFFFFFF
+    case.ecx = 0x10
+    load = bytes([0x8E, 0xC0 | SEGMENT_NUMBERS.index(segment) << 3])
+    operand = name in WITH_POINTER or ACCESS_CODE[name][-1] & 0xC7 == 3 or name in ("bound", "cmpxchg8b", "not")
+    code = encode(start, ACCESS_CODE[name], size=size, memory_operand=operand)
+    if stack:  # SS, then a pointer near its limit
+        load += encode(start, b"\x89\xdc", size=4, memory_operand=False)
+    elif segment != "ds" and name != "stos":
+        code = PREFIX[segment] + code
+    case.writes[start.code] = load + code + TRAP
+    for page in (STACKS, USER):
+        case.dumps += [(page + 0x60, 12), (page + 0x7F0, 6), (page + 0xFF0, 8)]
     return case
 
 
@@ -598,14 +645,101 @@ def task_case(r: random.Random) -> Case:
     return case
 
 
-FAMILIES: dict[str, tuple[Callable[[random.Random], Case], int]] = {
+# ---- what lies on a page that may fault -----------------------------------------------------------------------------
+
+
+PAGE_INSTRUCTIONS = {
+    "stack": ("ud2", "int", "call"),
+    "ldt": ("mov ds", "les", "jmp", "lar"),
+    "tss": ("jmp", "call", "int", "iret"),
+}
+
+
+def page_case(r: random.Random) -> Case:
+    """The inner stack, the LDT or the TSS of a new task is at LIN, whose page table entries have random rights."""
+    what = r.choice(("stack", "stack", "ldt", "tss", "tss"))
+    start = r.choice((STARTS[0], STARTS[4], STARTS[6], STARTS[6], STARTS[7]))
+    page = LIN & ~0xFFF
+    name = r.choice(PAGE_INSTRUCTIONS[what])
+    case = Case(f"page {what} {name} ring {start.ring} {'32' if start.wide else '16'}", start)
+    wide = r.random() < 0.5
+    case.cr0 |= 0x80000000 | r.choice((0, 0x10000, 0x10000))
+    case.cr4, case.cr3 = (0x20, PDPT) if wide else (0x10, PD)
+    tables_of_tasks(case)
+
+    def rights(frame: int) -> int:
+        value = frame | r.choice((0x63, 0x67, 0x67, 0x65, 0x61, 0x66)) & ~r.choice((0, 0, 0x20, 0x40, 0x60))
+        return value & ~1 if r.random() < 0.15 else value
+
+    size = 8 if wide else 4
+    entry, table = (PAE_PT + 8 * 7, PAE_PD1 + 8 * 5) if wide else (PT + 4 * (LIN >> 12 & 0x3FF), PD + 4 * (LIN >> 22))
+    case.writes[table] = (rights(PAE_PT if wide else PT) & ~0x40).to_bytes(size, "little")
+    case.writes[entry] = rights(FRAME).to_bytes(size, "little")
+    case.writes[entry + size] = rights(FRAME + 0x3000).to_bytes(size, "little")  # the page behind it
+    if r.random() < 0.6:
+        case.writes[IDT + 80] = struct.pack("<5Q", *(gate(0, FAULT_SEL + 8 * n, 0x85) for n in range(5)))
+    for at in (FRAME, FRAME + 0x7E0, FRAME + 0xFE0, FRAME + 0x3000):
+        case.writes[at] = bytes(0x20)
+    code = b"\x0f\x0b"
+    through = gate(KERNEL_CODE + TARGET, FREE, 0xE0 | r.choice((4, 12)), r.choice((0, 0, 5)))
+    slots = [descriptor(0, 0xFFFFF, 0x98, 12), through, 0, 0]
+    if name == "int":
+        code = b"\xcd" + bytes([VECTOR])
+        case.writes[IDT + 8 * VECTOR] = struct.pack("<Q", gate(STUBS + 16 * VECTOR, K32, 0xEE))
+    far = {"call": b"\xff\x1b", "jmp": b"\xff\x2b"}
+    target = FREE + 8
+    if what == "stack":
+        case.writes[TSS] = main_tss(esp0=page + r.choice((0x800, 4, 8, 16, 20, 0x1000, 0x1004, 0x1008)))
+        case.dumps += [(FRAME, 8), (FRAME + 0x7E0, 8)]
+    elif what == "ldt":
+        at = r.choice((0x10, 0xFF8, 0xFFC))  # over the end of the page
+        slots[0] = descriptor(page + at, 0x3F, 0x82, 0)
+        case.ldtr, target = FREE, 0xC | start.ring
+        data = struct.pack("<2Q", 0, descriptor(0, 0xFFFFF, r.choice((0x92, 0x93, 0x9A)) | start.ring << 5, 12))
+        case.writes[FRAME + at] = data[: 0x1000 - at]
+        if at + 16 > 0x1000:
+            case.writes[FRAME + 0x3000] = data[0x1000 - at :]
+        case.eax = target
+        loads = {"mov ds": b"\x8e\xd8", "les": b"\xc4\x13", "lar": b"\x0f\x02\xc8", "jmp": far["jmp"]}
+        code = encode(start, loads[name], size=4, memory_operand=name in ("les", "jmp"))
+        case.dumps += [(FRAME + (at & ~7), 2), (FRAME + 0x3000, 4)]
+    else:
+        at = r.choice((0x100, 0xFC0, 0xFA0, 0xFE0))
+        slots[0] = descriptor(page + at, 0x67, 0xE9 | (2 if name == "iret" else 0), 0)
+        data = tss32(**task_state(cr3=case.cr3))
+        case.writes[FRAME + at] = data[: 0x1000 - at]
+        if at + 0x68 > 0x1000:
+            case.writes[FRAME + 0x3000] = data[0x1000 - at :]
+        target = FREE
+        if name == "int":
+            case.writes[IDT + 8 * VECTOR] = struct.pack("<Q", gate(0, FREE, 0xE5))
+        elif name == "iret":
+            case.eflags |= NT
+            case.writes[TSS] = main_tss(link=FREE)
+            code = b"\xcf"
+        case.dumps += [(TSS, 26), (FRAME + at, 4), (GDT + TSS_SEL, 2)]
+    if name in far:
+        code = encode(start, far[name], size=4, memory_operand=True)
+    case.writes[OPERAND] = pack(4, KERNEL_CODE + TARGET, target)
+    case.writes[GDT + FREE] = struct.pack("<4Q", *slots)
+    case.writes[start.code] = code + TRAP
+    case.dumps += [(GDT + FREE, 4), (table, size // 4), (entry, size // 4), (entry + size, size // 4)]
+    return case
+
+
+Family = tuple[Callable[[random.Random], Case], int]  # makes a case; how many of these there are beside the others
+FAMILIES: dict[str, Family] = {
     "paging": (paging_case, 30), "segments": (segment_case, 20), "privilege": (other_case, 8), "far": (far_case, 22),
     "delivery": (delivery_case, 20), "v86": (v86_case, 10), "tasks": (task_case, 20),
+    "pages": (page_case, 15),
 }  # fmt: skip
 
 
-def make(seed: int, count: int, families: tuple[str, ...] = tuple(FAMILIES)) -> list[Case]:
+ACCESS: dict[str, Family] = {"access": (access_case, 40)}
+
+
+def make(seed: int, count: int, families: dict[str, Family] = FAMILIES) -> list[Case]:
     """`count` cases, the same for the same seed."""
     r = random.Random(f"system32 {seed}")
-    weights = [FAMILIES[name][1] for name in families]
-    return [FAMILIES[r.choices(families, weights)[0]][0](r) for _ in range(count)]
+    weights = [weight for _, weight in families.values()]
+    return [make_one(r) for make_one, _ in r.choices(list(families.values()), weights, k=count)]

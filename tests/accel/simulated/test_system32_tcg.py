@@ -52,7 +52,7 @@ def run_tcg(image: bytes, cases: list[Case]) -> list[Result]:
     return list(system32_cases.results(data, len(cases)))
 
 
-ACCESSED, PF_PRESENT, PF_WRITE, PF_RSVD = 0x20, 1, 2, 8
+ACCESSED, DIRTY, PF_PRESENT, PF_WRITE, PF_RSVD = 0x20, 0x40, 1, 2, 8
 AC_ID = 0x240000
 CODE_ACCESSED = 0x100
 TASK_EIPS = (system32_cases.TARGET, 0x30, *(page + system32_cases.TARGET for page in system32_cases.CODE_PAGES))
@@ -68,7 +68,7 @@ def whole_deviation(case: Case, ours: Result, theirs: Result) -> str | None:
         return "pushes a new task's fault on a stack it has not loaded (SDM 3, 6.15, #TS: open)"
     vectors, errors = (ours["vector"], theirs["vector"]), (ours["error"], theirs["error"])
     if case.conforming and theirs["vector"] == 10 and (vectors[0] != 10 or errors[0] != errors[1]):
-        return "wants DPL = RPL of a new task's conforming code (SDM 3, table 7-1)"
+        return "wants DPL = RPL of a new task's conforming code (SDM 3, table 6-6)"
     if vectors in ((13, 10), (8, 10)) and errors[1] & 4 and (vectors[0] == 8 or errors[0] & ~1 == errors[1]):
         return "raises #TS for a TSS selector in the LDT (SDM 2, JMP, CALL, INT n)"
     if vectors == (12, 11) and errors[0] == errors[1] and case.note.startswith(("iret", "retf")):
@@ -79,6 +79,8 @@ def whole_deviation(case: Case, ours: Result, theirs: Result) -> str | None:
         return "loads a null selector into TR (SDM 2, LTR)"
     if case.note.startswith("task") and vectors == (12, 3) and errors[0] == 0:
         return "checks no limit of a stack (SDM 3, 5.3)"
+    if case.note.startswith("page ldt jmp") and vectors[0] == 14 and errors[0] & 3 == PF_PRESENT | PF_WRITE:
+        return "does not write the accessed flag of a code segment (SDM 3, 3.4.5.1)"
     if case.v86 and vectors[0] in (8, 13) and theirs["frame 1"] & 3 in (1, 2):
         return "lets a gate lead from V8086 mode to rings 1 and 2 (SDM 3, 20.3.1)"
     return None
@@ -102,8 +104,17 @@ def deviation(case: Case, name: str, ours: Result, theirs: Result) -> str | None
             return "pushes a fault's flags without RF (SDM 3, 17.3.1.1)"
         return "keeps RF in what INT n, INT3 and INTO push (SDM 3, 17.3.1.1)"
     if in_memory and a ^ b == CODE_ACCESSED and a & CODE_ACCESSED:
-        return "leaves the accessed flag of a code segment clear (SDM 3, 3.4.5.1)"
-    if family == "paging" and vector == 14:
+        return "does not write the accessed flag of a code segment (SDM 3, 3.4.5.1)"
+    if family == "page":
+        if in_memory and a ^ b == DIRTY and a & DIRTY and " ldt jmp " in case.note:
+            return "does not write the accessed flag of a code segment (SDM 3, 3.4.5.1)"
+        if " tss " in case.note and name == "cr2" and vector == 14 and a >> 12 == b >> 12:
+            return "reads a new TSS in another order (SDM 3, 7.3: open)"
+        if " ldt " in case.note and name == "cr2" and vector == 14 and a >> 3 == b >> 3:
+            return "writes four bytes to set an accessed flag (SDM 3, 3.4.5.1: open)"
+        if in_memory and vector in (8, 14) and a == 0:
+            return "has written part of a frame or the old TSS when it faults (SDM 3, 6.14, 7.3: open)"
+    if family in ("paging", "page") and vector in (8, 14):
         if in_memory and b == a | ACCESSED:
             return "sets accessed flags on the way to a fault (SDM 3, 4.8: open)"
         if name == "error":
