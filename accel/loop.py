@@ -19,7 +19,7 @@ from accel import x86_state
 from accel._kvmabi import ffi, lib
 from accel.exit_word import MMIO, PORT_SHIFT, REASON, SIZE_SHIFT, STRING, WRITE
 from accel.handles import EXIT_NAMES, VcpuHandle
-from accel.report import describe_exit, describe_triple_fault, exception_text, nowhere, report
+from accel.report import Repeats, describe_exit, describe_triple_fault, exception_text, nowhere, report
 from qom import Cpu, MemoryListener, QomError
 from qom.hw import Exit, ExitProbe, place_of, shown
 
@@ -45,6 +45,7 @@ class LoopState(MemoryListener):
         """CR8 as it was last the same here and there."""
         self.warned: set[str] = set()
         """What was said of the guest already."""
+        self.triple_faults = Repeats()
         self.ready: dict[int, Any] = {}
         """What serves an exit, by its word: for a read called without arguments, for a write with the value."""
         self._mmio = {MMIO | size << SIZE_SHIFT: _mmio_reader(self, size) for size in range(1, 9)}
@@ -330,7 +331,11 @@ def handle_halt(state: LoopState, word: int) -> int:
 def handle_shutdown(state: LoopState, word: int) -> int:
     """KVM_EXIT_SHUTDOWN: a triple fault, which on a PC resets the machine."""
     state.cpu.system.log("cpu_reset", report(state.cpu, "triple fault"))
-    warn(state, "triple", lambda: f"{describe_triple_fault(state.cpu)}; the machine is reset")
+    triple = state.triple_faults
+    if triple.tell(state.cpu.clock.now()):
+        again = f" ({triple.count} times in a row)" if triple.count > 1 else ""
+        text = f"{describe_triple_fault(state.cpu)}; the machine is reset{again}"
+        state.cpu.system.log("warning", report(state.cpu, text))
     state.cpu.stop = True
     state.cpu.system.request_reset("guest-triple-fault")
     return LEAVE

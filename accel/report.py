@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import attrs
+
 from accel._kvmabi import lib
 from accel.handles import EXIT_NAMES, VcpuHandle
 from qom import Cpu, QomError
@@ -10,6 +12,7 @@ CR0_PE, CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA = 1 << 0, 1 << 31, 1 << 5, 1 << 4, 1 
 PRESENT, LARGE = 1 << 0, 1 << 7
 FLAT_ADDRESS = (1 << 52) - 1 & ~0xFFF
 INSTRUCTION_BYTES = 16
+TOLD_AT_ONCE, ROW_BREAKS_NS = 3, 10_000_000_000
 
 SUBERRORS = {
     lib.KVM_INTERNAL_ERROR_EMULATION: "an instruction the accelerator cannot emulate",
@@ -65,6 +68,23 @@ def exception_text(vector: int, values: dict[str, int]) -> str:
     """An exception as the manual calls it; with a page fault, where."""
     name = EXCEPTIONS.get(vector, f"exception {vector}")
     return f"{name} at {values['cr2']:#x}" if vector == 14 else name
+
+
+@attrs.define
+class Repeats:
+    """Which of many equal events to tell, so that one that comes in a loop is told by its count."""
+
+    last: int | None = None  # guest time of the latest, ns
+    count: int = 0  # how many there were in a row
+
+    def tell(self, now: int) -> bool:
+        """Take note of one at guest time `now`, in ns.  True for the first 3 of a row, then the 10th, 100th and so on.
+
+        A row is broken by 10 seconds without one.
+        """
+        self.count = self.count + 1 if self.last is not None and now - self.last < ROW_BREAKS_NS else 1
+        self.last = now
+        return self.count <= TOLD_AT_ONCE or str(self.count).strip("0") == "1"
 
 
 def describe_triple_fault(cpu: Cpu) -> str:

@@ -15,6 +15,7 @@ from accel.kvm.kvm_accel import KvmAccel
 from accel.simulated.simulated_accel import SimulatedAccel
 from qom.errors import AccelError
 from qom.hw.bus import SystemBus
+from qom.hw.clock import SteppedClock
 from qom.hw.memory import Region
 from qom.hw.reset import Reset
 from qom.object import Container, Root
@@ -122,7 +123,7 @@ class Board:
     def add_cpu(self, index: int) -> Cpu:
         cpu: Cpu = self.machine.registry.new("test-cpu", index=index, apic_id=index)
         cpu.accel, cpu.lock, cpu.cond = self.accel, self.lock, self.cond
-        cpu.system = self.system  # type: ignore[assignment]
+        cpu.system, cpu.clock = self.system, SteppedClock()  # type: ignore[assignment]
         cpu.memory, cpu.io = self.bus.memory_space, self.bus.io_space
         self.machine.add_child(f"cpu[{index}]", cpu)
         cpu.set("realized", True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from accel.report import Repeats
 from qom import VirtualMachine, open_machine
 
 AT = 0x2000
@@ -96,8 +97,33 @@ def test_a_guest_that_only_faults_is_told_and_can_be_ended() -> None:
     )
 
 
-def test_a_reset_loop_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Firmware that triple-faults at once resets for ever; the report is not repeated."""
+def test_each_triple_fault_is_told(tmp_path: Path) -> None:
+    """RAM outlives a reset: the guest counts its starts, and faults elsewhere each time."""
+    # inc byte [500h]; lidt [20h]; cmp byte [500h], 1; jne 1f; ud2; 1: cmp byte [500h], 2; jne 2f; ud2; 2: mov dx, 501h;
+    # mov al, 0; out dx, al; hlt
+    code = "fe060005 0f011e2000 803e000501 7502 0f0b 803e000502 7502 0f0b ba0105 b000 ee f4"
+    image = tmp_path / "faults.bin"
+    image.write_bytes(bytes.fromhex(code).ljust(0xFFF0, b"\0") + bytes.fromhex("ea000000f0").ljust(16, b"\0"))
+    end = ["isa-debug-exit,iobase=0x501"]
+    with open_machine(machine="pc", accel="simulated", memory="8M", firmware=str(image), devices=end) as vm:
+        assert vm.run() == 1
+        heads = [text.splitlines()[0] for text in warnings(vm)]
+    assert [head.rpartition("; the machine is reset")[2] for head in heads] == [
+        ", at f000:10",
+        " (2 times in a row), at f000:19",
+    ]
+
+
+def test_a_row_is_told_by_its_count() -> None:
+    second = 1_000_000_000
+    repeats = Repeats()
+    told = [n for n in range(1, 1201) if repeats.tell(n * 9 * second)]
+    assert told == [1, 2, 3, 10, 100, 1000] and repeats.count == 1200
+    assert repeats.tell((1200 * 9 + 10) * second) and repeats.count == 1
+
+
+def test_a_reset_loop_is_told_by_its_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Firmware that triple-faults at once resets for ever."""
     rom = bytes.fromhex("0f01162000 0f0b".replace("0116", "011e")).ljust(0xFFF0, b"\0")  # lidt [20h]; ud2
     image = tmp_path / "stuck.bin"
     image.write_bytes(rom + bytes.fromhex("ea000000f0").ljust(16, b"\0"))
@@ -107,7 +133,7 @@ def test_a_reset_loop_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture
     def event(name: str, data: dict[str, Any]) -> None:
         if name == "RESET":
             resets.append(data)
-            if len(resets) == 5:
+            if len(resets) == 12:
                 enough.set()
 
     with open_machine(machine="pc", accel="simulated", memory="8M", firmware=str(image)) as vm:
@@ -115,5 +141,7 @@ def test_a_reset_loop_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture
         vm.start()
         assert enough.wait(30)
         vm.stop()
-        assert len(warnings(vm)) == 1
-    assert capsys.readouterr().err.count("triple fault") == 1
+        told = warnings(vm)
+    assert len(told) >= 4 and "reset, at" in told[0] and "reset (2 times in a row), at" in told[1]
+    assert "reset (10 times in a row), at" in told[3]
+    assert capsys.readouterr().err.count("triple fault") == len(told)
