@@ -11,6 +11,7 @@
 #define DATA_SIZE  0x3000u
 #define CODE       0x20010000u /* two pages, not writable, nothing behind them */
 #define CODE_SIZE  0x2000u
+#define CODE_W     0x4000u /* from CODE: a page of code that a case may write, for those that change themselves */
 #define FS_BASE    (DATA + 0x400u)
 #define GS_BASE    (DATA + 0x1240u)
 #define LINE       64
@@ -44,7 +45,7 @@ struct patch { /* bytes that the case puts into memory first; within the writabl
 #define CODE_MOST  384
 #define STEPS_MOST 60
 #define NO_STEP    (-1)
-enum { STEP_PLAIN, STEP_CALL, STEP_RETURN, STEP_END };
+enum { STEP_PLAIN, STEP_CALL, STEP_RETURN, STEP_END, STEP_WRITTEN };
 struct step { /* an instruction of a sequence */
     uint16_t at;
     uint8_t size, kind;
@@ -69,6 +70,7 @@ struct test_case {
 
 struct outcome {
     struct cpu_state state;
+    uint64_t code;  /* digest of the writable page of code */
     uint32_t lines; /* of memory changed */
     uint64_t digest;
     struct {
@@ -114,6 +116,16 @@ static inline void window_begin(struct window *w, const struct test_case *c) {
             unsigned at = c->patch[n].offset + k;
             *window_at(w, at) = w->before[at] = c->patch[n].bytes[k];
         }
+}
+static inline bool writes_code(const struct test_case *c) { return c->code_offset >= CODE_W; }
+/* What is in the writable page of code after a case in it, and INT3 again. */
+static inline uint64_t empty_code(uint8_t *page) {
+    uint64_t digest = 0;
+    for (unsigned n = 0; n < 4096; n++) {
+        digest = (digest ^ page[n]) * 0x100000001b3u;
+        page[n] = 0xcc;
+    }
+    return digest;
 }
 /* What the case changed, and back to the image. */
 static inline void window_end(struct window *w, const struct test_case *c, const uint8_t *image, struct outcome *o) {

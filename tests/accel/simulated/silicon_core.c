@@ -111,6 +111,7 @@ static void make_tables(struct core *k) {
         store(k, user + 8 * (DATA >> 12 & 511) + 8 * n, data_at[n] | (n < DATA_RW >> 12 ? 7 : 5) | NX);
     for (u32 n = 0; n < CODE_SIZE >> 12; n++)
         store(k, user + 8 * (CODE >> 12 & 511) + 8 * n, (CODE_AT + 0x2000 * n) | 5);
+    store(k, user + 8 * ((CODE + CODE_W) >> 12 & 511), (CODE_AT + 0x2000 * (CODE_W >> 12)) | 7);
     store(k, GDT_AT + 0x10, 0x00af9b000000ffff);
     store(k, GDT_AT + 0x18, 0x00cf93000000ffff);
     store(k, GDT_AT + 0x20, 0x00cffb000000ffff);
@@ -180,6 +181,7 @@ struct core *core_open(void) {
     make_tables(k);
     memset(k->ram + CODE_AT, 0xcc, 0x1000);
     memset(k->ram + CODE_AT + 0x2000, 0xcc, 0x1000);
+    memset(k->ram + CODE_AT + 0x2000 * (CODE_W >> 12), 0xcc, 0x1000);
     for (unsigned n = 0; n < 3; n++)
         k->window.page[n] = k->ram + data_at[n];
     set_up(k);
@@ -286,6 +288,7 @@ void core_run(struct core *k, const struct test_case *c, const u8 *image, struct
             result = vcpu(k, KVM_RUN, NULL);
         set_up(k);
     }
+    o->code = writes_code(c) ? empty_code(code_at(k, CODE_W)) : 0;
     for (unsigned n = 0; n < c->code_size; n++)
         *code_at(k, c->code_offset + n) = 0xcc;
     window_end(&k->window, c, image, o);

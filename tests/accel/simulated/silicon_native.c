@@ -98,10 +98,12 @@ static void load(ucontext_t *u, const struct test_case *c) {
     copy_bytes(x + XSTATE_HEADER, &present, 8);
 }
 
+static uint8_t *code_at(uint32_t offset) { return code + (offset < CODE_SIZE ? offset : offset - CODE_W + CODE_SIZE); }
+
 static void begin(ucontext_t *u) {
     const struct test_case *c = &shared->cases[current];
     window_begin(&window, c);
-    copy_bytes(code + c->code_offset, c->code, c->code_size);
+    copy_bytes(code_at(c->code_offset), c->code, c->code_size);
     load(u, c);
 }
 
@@ -137,8 +139,10 @@ static void handler(int number, siginfo_t *info, void *context) {
         if (number == SIGALRM)
             o->state.vector = VECTOR_HANG;
         window_end(&window, c, shared->image, o);
+        uint8_t *bytes = code_at(c->code_offset);
+        o->code = writes_code(c) ? empty_code(code + CODE_SIZE) : 0;
         for (unsigned n = 0; n < c->code_size; n++)
-            code[c->code_offset + n] = 0xcc;
+            bytes[n] = 0xcc;
         current++;
         ticks_of = UINT32_MAX;
     }
@@ -163,18 +167,19 @@ _Noreturn void native_main(struct shared *with, int from, int to) {
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     struct itimerval tick = {{0, 200000}, {0, 200000}};
     int fd = memfd_create("silicon", 0);
-    if (fd < 0 || ftruncate(fd, DATA_SIZE + CODE_SIZE)) {
+    if (fd < 0 || ftruncate(fd, DATA_SIZE + CODE_SIZE + 4096)) {
         perror("silicon: memfd");
         _exit(1);
     }
     shared = with;
     pipe_in = from;
     pipe_out = to;
-    uint8_t *all = map(0, DATA_SIZE + CODE_SIZE, PROT_READ | PROT_WRITE, fd, 0);
-    memset(all + DATA_SIZE, 0xcc, CODE_SIZE);
+    uint8_t *all = map(0, DATA_SIZE + CODE_SIZE + 4096, PROT_READ | PROT_WRITE, fd, 0);
+    memset(all + DATA_SIZE, 0xcc, CODE_SIZE + 4096);
     map(DATA, DATA_RW, PROT_READ | PROT_WRITE, fd, 0);
     map(DATA + DATA_RW, DATA_SIZE - DATA_RW, PROT_READ, fd, DATA_RW);
     map(CODE, CODE_SIZE, PROT_READ | PROT_EXEC, fd, DATA_SIZE);
+    map(CODE + CODE_W, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, fd, DATA_SIZE + CODE_SIZE);
     for (unsigned n = 0; n < 3; n++)
         window.page[n] = all + 4096 * n;
     code = all + DATA_SIZE;

@@ -8,6 +8,8 @@
  *
  * Some have routines behind the end that they call, directly or by a register, from one place or more.
  *
+ * Some change themselves: steps that write immediates of others, in a page of code that can be written.
+ *
  * No step reads a flag that is undefined there (sequence_flow), and only defined ones are compared at the end or at the
  * exception that ended it.
  */
@@ -120,7 +122,7 @@ uint32_t sequence_undefined(const struct test_case *c, uint32_t vector, uint64_t
 
 bool sequence_without(struct test_case *c, unsigned k) {
     struct step *s = &c->step[k];
-    if (s->kind == STEP_RETURN || s->kind == STEP_END)
+    if (s->kind == STEP_RETURN || s->kind == STEP_END || s->kind == STEP_WRITTEN)
         return false;
     bool is_nop = true;
     for (unsigned n = 0; n < s->size; n++)
@@ -158,6 +160,15 @@ struct maker {
         unsigned step, fixup, routine;
     } call[8];
     unsigned calls, routines;
+    bool changes; /* itself */
+    struct {
+        unsigned step, size;
+    } written[16]; /* the first of these that have an immediate; it is their last bytes */
+    unsigned immediates;
+    struct {
+        unsigned fixup, end;
+    } writer[8]; /* displacements, and where the instruction ends that has it */
+    unsigned writers;
     bool in_routine;    /* the stack pointer must come back to the return address */
     unsigned undefined; /* flags, before the step being added */
 };
@@ -399,6 +410,13 @@ static bool add(struct maker *m, const struct role *o) {
     if (t->shift != SHIFT_NONE)
         shift_flags(t, e.imm, s);
     unsigned fixup = encode(r, t, &e, &m->out);
+    if (m->changes && t->imm && t->count != COUNT_IMM && !(t->flags & T_MOFFS) &&
+        !(o->flags & (ROLE_VECTOR | ROLE_X87)) && m->immediates < sizeof m->written / sizeof *m->written &&
+        m->out.size - s->at <= 15) {
+        m->written[m->immediates].step = m->c->steps;
+        m->written[m->immediates++].size = (unsigned)t->imm;
+        s->kind = STEP_WRITTEN;
+    }
     if (e.memory.riprel) {
         uint32_t disp = (uint32_t)(e.memory.target - (m->c->in.rip + m->out.size));
         memcpy(m->c->code + fixup, &disp, 4);
@@ -464,6 +482,42 @@ static void add_move(struct maker *m) {
                    (0x40u | x >> 3 << 2 | from >> 3) | 0x0f << 8 | 0xb6 << 16 |
                        (uint64_t)(0xc0 | (x & 7) << 3 | (from & 7)) << 24,
                    4, 0, 0);
+}
+
+/* Writes an immediate: of which step, connect_writers() says. */
+static void add_writer(struct maker *m) {
+    struct rng *r = m->r;
+    if (m->writers == sizeof m->writer / sizeof *m->writer)
+        return;
+    struct step *s = begin_step(m, NO_STEP);
+    unsigned form = (unsigned)below(r, 5), from = (unsigned)below(r, 16), imm = 1;
+    if (form == 0) /* MOV r8 */
+        put(&m->out, (0x40u | from >> 3 << 2) | 0x88 << 8 | (5u | (from & 7) << 3) << 16, 3), imm = 0;
+    else if (form == 1) /* INC, DEC */
+        put(&m->out, 0xfe | (5u | below(r, 2) << 3) << 8, 2), imm = 0, s->defines = ALL & ~CF;
+    else if (form == 2) /* ADD, SUB */
+        put(&m->out, 0x80 | (5u | 5 * below(r, 2) << 3) << 8, 2), s->defines = ALL;
+    else if (form == 3) /* XOR */
+        put(&m->out, 0x80 | (5u | 6 << 3) << 8, 2), s->defines = ALL & ~AF, s->undefined = AF;
+    else /* MOV imm8 */
+        put(&m->out, 0xc6 | 5 << 8, 2);
+    m->writer[m->writers].fixup = m->out.size;
+    put(&m->out, 0, 4);
+    put(&m->out, rng_next(r), imm);
+    m->writer[m->writers++].end = m->out.size;
+    end_step(m);
+}
+static void connect_writers(struct maker *m) {
+    for (unsigned n = 0; n < m->writers; n++) {
+        uint64_t to = DATA + 0x800, from = m->c->in.rip + m->writer[n].end;
+        if (m->immediates) {
+            unsigned which = (unsigned)below(m->r, m->immediates), size = m->written[which].size;
+            const struct step *s = &m->c->step[m->written[which].step];
+            to = m->c->in.rip + s->at + s->size - size + below(m->r, size);
+        }
+        uint32_t disp = (uint32_t)(to - from);
+        memcpy(m->c->code + m->writer[n].fixup, &disp, 4);
+    }
 }
 
 static uint16_t condition_reads(unsigned condition) {
@@ -546,6 +600,8 @@ static void add_some(struct maker *m, unsigned count) {
             add_jump(m);
         else if (way < 22)
             add_move(m);
+        else if (m->changes && way > 85)
+            add_writer(m);
         else if (way < 34 && m->routines && !m->in_routine)
             add_call(m);
         else
@@ -695,6 +751,9 @@ static void make_one(struct rng *r, const struct template *templates, struct tes
     c->code_offset = (uint16_t)(0x400 + below(r, 64));
     if (percent(r, 8)) /* over a page's end */
         c->code_offset = (uint16_t)((percent(r, 50) ? 0x1000 : 0x2000) - 1 - below(r, 100));
+    m.changes = percent(r, 12);
+    if (m.changes)
+        c->code_offset = (uint16_t)(CODE_W + below(r, 0x800));
     s->rip = CODE + c->code_offset;
 
     unsigned length = 3 + (unsigned)below(r, 12);
@@ -717,8 +776,9 @@ static void make_one(struct rng *r, const struct template *templates, struct tes
         resolve(&m, 0);
     if (m.calls)
         add_routines(&m);
+    connect_writers(&m);
     c->code_size = (uint16_t)m.out.size;
-    if (c->code_offset + m.out.size > CODE_SIZE)
+    if (!m.changes && c->code_offset + m.out.size > CODE_SIZE)
         c->code_size = (uint16_t)(CODE_SIZE - c->code_offset);
     for (unsigned n = 0; n < 2; n++)
         if (m.places && percent(r, 40))
