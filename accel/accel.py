@@ -73,6 +73,7 @@ class Accel(Object):
         self._parked: dict[int, VcpuHandle] = {}
         self._vcpus: dict[int, VcpuHandle] = {}
         self._given: dict[int, list[CpuidEntry]] = {}  # CPUID of each vCPU by its id
+        self._tsc_khz: dict[int, int] = {}  # of vCPUs that have not the accelerator's own, by id
         self._cpuid: list[CpuidEntry] = []
         self._msrs: frozenset[int] = frozenset()
         self._tsc_offset = 0  # of a processor just reset
@@ -142,6 +143,7 @@ class Accel(Object):
         self._vcpus.clear()
         self._tsc_stopped_at = None
         self._given.clear()
+        self._tsc_khz.clear()
         self.vm = None
         if system is None:
             return
@@ -210,6 +212,10 @@ class Accel(Object):
 
     # -- for processors (qom.vm.cpu.CpuAccelerator)
 
+    def can_scale_tsc(self) -> bool:
+        """Whether a processor's `tsc_frequency` (Hz) is given to its vCPU; without it the TSC has the accelerator's."""
+        return self.vm is not None and self.vm.check_extension("KVM_CAP_TSC_CONTROL") > 0
+
     def create_vcpu(self, cpu: "Cpu") -> VcpuHandle:
         """Make the processor's vCPU, with its CPUID; on the vCPU's thread."""
         assert self.vm is not None
@@ -222,6 +228,7 @@ class Accel(Object):
             if table != self._given.get(number):  # a vCPU used before, and KVM wants no change after its first run
                 vcpu.set_cpuid(table)
                 self._given[number] = table
+            self._scale_tsc(cpu, vcpu)
             state = loop.LoopState(cpu, vcpu)
         except BaseException:
             self._parked[number] = vcpu
@@ -231,6 +238,13 @@ class Accel(Object):
         cpu.loop_state = state
         self._vcpus[cpu.index] = vcpu
         return vcpu
+
+    def _scale_tsc(self, cpu: "Cpu", vcpu: VcpuHandle) -> None:
+        """Give the TSC the frequency that the processor wants; one used before may have another."""
+        khz = (getattr(cpu, "tsc_frequency", None) or 0) // 1000
+        if khz != self._tsc_khz.get(vcpu.number, 0) and self.can_scale_tsc():
+            vcpu.set_tsc_khz(khz)
+            self._tsc_khz[vcpu.number] = khz
 
     def destroy_vcpu(self, cpu: "Cpu") -> None:
         """Take the vCPU back.  KVM cannot remove one from a VM, so it is kept for the next processor with that id."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import attrs
@@ -20,11 +21,12 @@ import attrs
 from plugins.cpu.features import AMD_COPIES, FEATURES, Feature
 from plugins.cpu.models import AMD, CpuModel
 
-__all__ = ["CpuidEntry", "Identity", "Topology", "build_cpuid", "offered_features"]
+__all__ = ["CpuidEntry", "Identity", "Topology", "build_cpuid", "offered_features", "with_tsc_frequency"]
 
 SIGNIFICANT_INDEX = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
-PASSED_ON = (5, 0x15, 0x16)
+TSC_LEAF = 0x15
+PASSED_ON = (5, TSC_LEAF, 0x16)
 ANNOUNCED_BY_TOPOLOGY = frozenset(("ht", "cmp-legacy", "topoext"))
 
 
@@ -138,6 +140,24 @@ def offered_features(supported: Iterable[CpuidEntry]) -> frozenset[str]:
     """The features that an accelerator with these leaves can give."""
     table = _table(supported)
     return ANNOUNCED_BY_TOPOLOGY | {name for name, feature in FEATURES.items() if _has(table, feature)}
+
+
+def with_tsc_frequency(supported: Iterable[CpuidEntry], hertz: int) -> list[CpuidEntry]:
+    """The leaves of an accelerator whose TSC was given another frequency.
+
+    Leaf 15h keeps the crystal, which is also the clock of the local APIC's timer, and has another ratio; where it does
+    not tell the crystal it tells nothing.
+    """
+
+    def changed(entry: CpuidEntry) -> CpuidEntry:
+        if entry.function != TSC_LEAF:
+            return entry
+        ratio = Fraction(hertz, entry.ecx) if entry.ecx else None
+        if ratio is None or max(ratio.numerator, ratio.denominator) >> 32:
+            return attrs.evolve(entry, eax=0, ebx=0, ecx=0, edx=0)
+        return attrs.evolve(entry, eax=ratio.denominator, ebx=ratio.numerator)
+
+    return [changed(entry) for entry in supported]
 
 
 def build_cpuid(

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features
+from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features, with_tsc_frequency
 from plugins.cpu.features import ALIASES, FEATURES, unmet
 from plugins.cpu.models import MODELS, CpuModel
 from qom import (
@@ -37,6 +37,7 @@ from qom.vm import init_vcpu
 __all__ = ["X86Cpu"]
 
 VENDOR_LENGTH, BRAND_LENGTH = 12, 48
+TSC_HZ_MIN, TSC_HZ_MAX = 1_000_000, 100_000_000_000
 IDENTITY = ("vendor", "family", "model", "stepping", "level", "xlevel", "model-id", "phys-bits")
 
 
@@ -83,7 +84,7 @@ class X86Cpu(Cpu):
     """Base of the x86 models.  A child `lapic` is the local APIC where it is modelled in user space."""
 
     cpu_model: ClassVar[CpuModel]
-    options = frozenset((*FEATURES, *ALIASES, *IDENTITY, "check", "enforce"))
+    options = frozenset((*FEATURES, *ALIASES, *IDENTITY, "tsc-frequency", "check", "enforce"))
 
     vendor: str | None = prop(None, "Vendor, 12 characters; unset: the accelerator's", set=_check_vendor)
     family: int | None = prop(None, "Family, extended part included; unset: the accelerator's", type="uint32", max=270)
@@ -96,6 +97,14 @@ class X86Cpu(Cpu):
     model_id: str | None = prop(None, "Brand string, at most 48 characters; unset: the accelerator's", set=_check_brand)
     phys_bits: int | None = prop(
         None, "Width of physical addresses; unset: the accelerator's", type="uint32", min=32, max=52, unit="bits"
+    )
+    tsc_frequency: int | None = prop(
+        None,
+        "Frequency of the TSC, in whole kHz; unset: the accelerator's",
+        type="uint64",
+        min=TSC_HZ_MIN,
+        max=TSC_HZ_MAX,
+        unit="Hz",
     )
     check: bool = prop(True, "Warn of features that the accelerator cannot give")
     enforce: bool = prop(False, "Refuse to start without features that the accelerator cannot give")
@@ -172,8 +181,13 @@ class X86Cpu(Cpu):
         wanted, offered = self.wanted_features(), offered_features(entries)
         missing = {name: "the accelerator does not offer it" for name in wanted - offered}
         missing |= {name: f"it needs '{need}'" for name, need in unmet(wanted - missing.keys()).items()}
+        can_scale = getattr(self.accel, "can_scale_tsc", None)
+        scaled = self.tsc_frequency is not None and can_scale is not None and can_scale()
         if self.index == 0:
-            self._tell(missing)
+            self._tell(missing, scaled or self.tsc_frequency is None)
+        if scaled:
+            assert self.tsc_frequency is not None
+            entries = with_tsc_frequency(entries, self.tsc_frequency // 1000 * 1000)
         given = wanted - missing.keys()
         own = {name: self.get(name) for name in IDENTITY if name in self.user_set}
         if "model-id" in own:
@@ -190,8 +204,11 @@ class X86Cpu(Cpu):
             self._tsc_khz = self.vcpu.tsc_khz()
         return self.vcpu.read_tsc(), self._tsc_khz
 
-    def _tell(self, missing: dict[str, str]) -> None:
-        """Warn of features that are not given, or refuse; nothing is said of what nobody would miss."""
+    def _tell(self, missing: dict[str, str], tsc: bool) -> None:
+        """Warn of features that are not given, or refuse; nothing is said of what nobody would miss.
+
+        tsc: whether the TSC has the frequency that was asked for.
+        """
         everything = self.cpu_model.features is None
         silent = frozenset(FEATURES) if everything else self.cpu_model.optional
         told = {
@@ -199,6 +216,8 @@ class X86Cpu(Cpu):
             for name, reason in sorted(missing.items())
             if name in self.user_set or name not in silent
         }
+        if not tsc:
+            told[f"'tsc-frequency' of {self.tsc_frequency} Hz"] = "the accelerator cannot scale the TSC"
         if told and self.enforce:
             listed = "; ".join(f"{feature} cannot be given: {reason}" for feature, reason in told.items())
             raise AccelError(

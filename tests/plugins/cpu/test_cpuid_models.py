@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from accel import VmHandle
-from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features
+from accel import SimulatedAccel, VmHandle
+from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features, with_tsc_frequency
 from plugins.cpu.features import ALIASES, AMD_COPIES, FEATURES, NEEDS, unmet
 from plugins.cpu.models import MODELS
 from qom import ConfigError, QomError, open_machine
@@ -242,6 +242,38 @@ def test_without_msrs_for_user_space_there_is_no_x2apic(accel: str, monkeypatch:
     ]
 
 
+def test_leaf_15h_has_the_ratio_of_tsc_and_crystal() -> None:
+    crystal = [CpuidEntry(1, 0, 0, 1, 2, 3, 4), CpuidEntry(0x15, 0, 0, 1, 1, 1_000_000_000, 0)]
+    assert with_tsc_frequency(crystal, 2_400_000_000) == [crystal[0], CpuidEntry(0x15, 0, 0, 5, 12, 1_000_000_000, 0)]
+    unknown = [CpuidEntry(0x15, 0, 0, 2, 216, 0, 0)]
+    assert with_tsc_frequency(unknown, 2_400_000_000) == [CpuidEntry(0x15, 0, 0, 0, 0, 0, 0)]
+
+
+def test_tsc_frequency() -> None:
+    with machine("Haswell,level=0x15,tsc-frequency=2500000000", smp=2) as vm:
+        for cpu in vm.cpus:
+            assert cpu.run_on(cpu.vcpu.tsc_khz) == 2_500_000
+            assert attrs.astuple(cpuid(vm, cpu.index)[0x15, 0])[3:] == (2, 5, 1_000_000_000, 0)
+        offsets = {cpu.run_on(cpu.vcpu.tsc_offset) for cpu in vm.cpus}
+        assert len(offsets) == 1  # in step
+    with machine("qemu64") as vm:
+        assert vm.cpus[0].run_on(vm.cpus[0].vcpu.tsc_khz) == 1_000_000
+
+
+def test_a_tsc_that_cannot_be_scaled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimulatedAccel, "can_scale_tsc", lambda accel: False)
+    with machine("max,tsc-frequency=2500000000", smp=2) as vm:
+        warned = [line for line in vm.log_lines if "tsc-frequency" in line]
+        assert cpuid(vm)[0x15, 0].ebx == 1 and vm.cpus[0].run_on(vm.cpus[0].vcpu.tsc_khz) == 1_000_000
+    assert warned == [
+        "warning: /machine/cpu0: 'tsc-frequency' of 2500000000 Hz is left out: the accelerator cannot scale the TSC"
+    ]
+    with pytest.raises(
+        QomError, match="'tsc-frequency' of 2500000000 Hz cannot be given: the accelerator cannot scale"
+    ):
+        machine("max,tsc-frequency=2500000000,enforce=on")
+
+
 def test_host_is_for_kvm() -> None:
     with pytest.raises(QomError) as caught:
         machine("host")
@@ -253,6 +285,7 @@ WRONG = {
     "qemu64,vendor=Intel": "property 'vendor' cannot be 'Intel': expected 12 ASCII characters",
     "qemu64,family=999": "processor feature 'family' cannot be '999': expected an integer in 0..270",
     "qemu64,avx=perhaps": "processor feature 'avx' cannot be 'perhaps': expected on or off",
+    "qemu64,tsc-frequency=1": "processor feature 'tsc-frequency' cannot be '1': expected an integer in 1000000..100000000000",
     "Nehalm": "unknown processor model 'Nehalm'; did you mean 'Nehalem'?",
     "qemu64,index=3": "unknown processor feature 'index'; -device qemu64-x86_64-cpu,help lists them",
 }
