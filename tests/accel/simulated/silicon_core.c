@@ -187,8 +187,8 @@ struct core *core_open(void) {
     set_up(k);
     k->cpu->xcr0 = 7;
     kicked = k->cpu;
-    sigaction(SIGALRM, &action, NULL);
-    setitimer(ITIMER_REAL, &tick, NULL);
+    sigaction(SIGVTALRM, &action, NULL);
+    setitimer(ITIMER_VIRTUAL, &tick, NULL);
     pthread_t thread;
     if (core_kicks && pthread_create(&thread, NULL, kick_on, NULL))
         fail("no thread");

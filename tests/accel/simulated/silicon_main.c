@@ -145,6 +145,10 @@ static void compare(const struct test_case *c, const struct outcome *ours, const
         return;
     if (a->vector == 6 && b->vector == 14 && b->error == 0x14 && (b->cr2 & 0xfff) == 0)
         return; /* an undefined opcode at the end of the last page: the processor wants its ModRM byte first */
+    /* a sequence that changed its own return address and ran into the middle of a step: what is there is anything */
+    bool inside = step != NO_STEP && b->rip != CODE + c->code_offset + c->step[step].at;
+    if (inside && b->vector != 3 && c->step[step].kind != STEP_CALL)
+        return;
     bool both_memory = is_memory_fault(a->vector) && is_memory_fault(b->vector);
     if (both_memory && (t->flags & T_PARTS))
         return;
@@ -160,6 +164,9 @@ static void compare(const struct test_case *c, const struct outcome *ours, const
         return;
     /* an unaligned operand over two pages with alignment checking: #AC or #PF first */
     if (both_memory && (a->vector == 17 || b->vector == 17) && a->vector + b->vector == 14 + 17)
+        return;
+    /* the same of two operands, one of which is no address */
+    if (both_memory && (a->vector == 17 || b->vector == 17) && a->vector != b->vector && (t->flags & T_STRING))
         return;
     /* MASKMOVQ and its kin with a mask of zeros: whether memory is looked at is left open (SDM 2) */
     if ((t->flags & T_PARTS) && strstr(t->name, "maskmov") && is_memory_fault(b->vector))

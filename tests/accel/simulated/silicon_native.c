@@ -131,12 +131,12 @@ static void handler(int number, siginfo_t *info, void *context) {
     if (started) {
         const struct test_case *c = &shared->cases[current];
         struct outcome *o = &shared->native[current];
-        if (number == SIGALRM && ticks_of != current) {
+        if (number == SIGVTALRM && ticks_of != current) {
             ticks_of = current; /* the second time the same case is still running, it hangs */
             return;
         }
         save(u, &o->state);
-        if (number == SIGALRM)
+        if (number == SIGVTALRM)
             o->state.vector = VECTOR_HANG;
         window_end(&window, c, shared->image, o);
         uint8_t *bytes = code_at(c->code_offset);
@@ -162,7 +162,7 @@ static void *map(uint64_t at, size_t size, int prot, int fd, off_t offset) {
 }
 
 _Noreturn void native_main(struct shared *with, int from, int to) {
-    static const int signals[] = {SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGALRM, SIGUSR1};
+    static const int signals[] = {SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGVTALRM, SIGUSR1};
     stack_t stack = {.ss_sp = malloc(1 << 17), .ss_size = 1 << 17};
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     struct itimerval tick = {{0, 200000}, {0, 200000}};
@@ -183,7 +183,7 @@ _Noreturn void native_main(struct shared *with, int from, int to) {
     for (unsigned n = 0; n < 3; n++)
         window.page[n] = all + 4096 * n;
     code = all + DATA_SIZE;
-    sigaddset(&action.sa_mask, SIGALRM);
+    sigaddset(&action.sa_mask, SIGVTALRM);
     if (sigaltstack(&stack, NULL)) {
         perror("silicon: sigaltstack");
         _exit(1);
@@ -191,7 +191,7 @@ _Noreturn void native_main(struct shared *with, int from, int to) {
     for (unsigned n = 0; n < sizeof signals / sizeof *signals; n++)
         sigaction(signals[n], &action, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    setitimer(ITIMER_REAL, &tick, NULL);
+    setitimer(ITIMER_VIRTUAL, &tick, NULL);
     long process = getpid();
     __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(USER_SS));
     raw(SYS_arch_prctl, ARCH_SET_GS, GS_BASE, 0);

@@ -352,6 +352,26 @@ static void shift_flags(const struct template *t, uint64_t imm, struct step *s) 
     s->defines = (uint16_t)((rotates ? CF | OF : ALL) & ~s->undefined);
 }
 
+/* Puts an instruction and makes it a step. */
+static struct step *put_step(struct maker *m, const struct template *t, const struct encoding *e, int32_t template) {
+    struct step *s = begin_step(m, template);
+    unsigned fixup = encode(m->r, t, e, &m->out);
+    if (e->memory.riprel) {
+        uint32_t disp = (uint32_t)(e->memory.target - (m->c->in.rip + m->out.size));
+        memcpy(m->c->code + fixup, &disp, 4);
+    }
+    end_step(m);
+    return s;
+}
+
+/* MOV accumulator, [what CMPXCHG is about to compare it with]. */
+static void load_accumulator(struct maker *m, const struct template *cmpxchg, const struct encoding *of) {
+    struct template load = {.prefix = cmpxchg->prefix, .opcode = 0x8a | (cmpxchg->opcode & 1), .w = cmpxchg->w};
+    struct encoding e = {.memory = of->memory};
+    load.modrm = 1, load.reg = load.rm = -1, load.size = cmpxchg->size;
+    put_step(m, &load, &e, NO_STEP);
+}
+
 /* Adds an instruction of this role; false when it does not fit here. */
 static bool add(struct maker *m, const struct role *o) {
     const struct template *t = &m->templates[o->template];
@@ -405,23 +425,18 @@ static bool add(struct maker *m, const struct role *o) {
         if (percent(r, 5))
             e.imm = make_place(r, 8, false);
     }
-    struct step *s = begin_step(m, (int32_t)o->template);
+    if (memory && strcmp(t->name, "cmpxchg") == 0 && !((m->pointers | m->indexes | m->counter) & 1) && percent(r, 60))
+        load_accumulator(m, t, &e);
+    struct step *s = put_step(m, t, &e, (int32_t)o->template);
     s->defines = (uint16_t)o->defines, s->reads = (uint16_t)o->reads, s->undefined = (uint16_t)t->undefined;
     if (t->shift != SHIFT_NONE)
         shift_flags(t, e.imm, s);
-    unsigned fixup = encode(r, t, &e, &m->out);
     if (m->changes && t->imm && t->count != COUNT_IMM && !(t->flags & T_MOFFS) &&
-        !(o->flags & (ROLE_VECTOR | ROLE_X87)) && m->immediates < sizeof m->written / sizeof *m->written &&
-        m->out.size - s->at <= 15) {
-        m->written[m->immediates].step = m->c->steps;
+        !(o->flags & (ROLE_VECTOR | ROLE_X87)) && m->immediates < sizeof m->written / sizeof *m->written) {
+        m->written[m->immediates].step = m->c->steps - 1u;
         m->written[m->immediates++].size = (unsigned)t->imm;
         s->kind = STEP_WRITTEN;
     }
-    if (e.memory.riprel) {
-        uint32_t disp = (uint32_t)(e.memory.target - (m->c->in.rip + m->out.size));
-        memcpy(m->c->code + fixup, &disp, 4);
-    }
-    end_step(m);
     if (memory && !(o->flags & ADDRESS_ONLY) && e.memory.target - DATA < DATA_RW)
         m->recent_place[m->places++ % RECENT] = e.memory.target;
     if (o->reg & WRITTEN)
