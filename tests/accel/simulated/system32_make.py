@@ -345,6 +345,10 @@ def access_case(r: random.Random) -> Case:
     last = limit << 12 | 0xFFF if granular else limit
     around = last + r.choice((-8, -4, -3, -2, -1, 0, 1, 2, 4, 5, 8, 9)) + (0x100 if down and r.random() < 0.3 else 0)
     at = r.choice((around, around, around, around, 0xFFFFFFFF - r.randrange(5), 0xFFFF - r.randrange(5), 0x10000, 0))
+    if name in ("ret", "call mem"):  # where it goes to must be there
+        at = around & 0xFFFF
+        where = base + at if stack or name == "call mem" else case.stack
+        case.writes[where] = pack(4, start.eip + 0x40)
     case.eax = (0 if not stack and r.random() < 0.05 else FREE) | start.ring
     case.ebx = case.esi = case.edi = at & 0xFFFFFFFF
     case.ecx = 0x10
