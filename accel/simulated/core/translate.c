@@ -13,7 +13,7 @@
  * Within a run, up to four guest registers are kept in R8..R11 besides: every change is written to cpu->regs at once,
  * and only reading them back is saved.  RDI is cpu, RSI the run's first instruction, RAX, RCX and RDX are scratch: what
  * a C function may change, so that nothing needs saving.  Flags that nothing can see are not made (the rule of
- * drop_dead_flags()); the others come from the host's own, which has the same processor's habits.
+ * drop_dead_flags()); the others are the host's own, so what the manual leaves undefined of them is as the host has it.
  *
  * 64-bit code only.  Not here: rotates and narrow shifts with flags, bit tests, multiplication and division of double
  * width, LOCK with what nobody locks, strings, x87, MMX, SSE, and all that is not the engine's own; these stay with
@@ -302,10 +302,13 @@ static void keep_result(struct run *r, unsigned w, unsigned h) {
     }
     emit_rm(&r->e, W64, 0x89, h, RDI, CPU(cc_res));
 }
+static void flags_to_rdx(struct emitter *e) {
+    emit8(e, 0x9c); /* pushfq */
+    emit8(e, 0x5a); /* pop rdx */
+}
 /* The flags of an addition or subtraction just made, with its result in h (not RDX).  Leaves the host's flags. */
 static void keep_flags(struct run *r, unsigned w, unsigned h) {
-    emit8(&r->e, 0x9c); /* pushfq */
-    emit8(&r->e, 0x5a); /* pop rdx */
+    flags_to_rdx(&r->e);
     emit_rm(&r->e, W32, 0x89, RDX, RDI, CPU(cc_oca));
     keep_result(r, w, h);
     r->host_flags = true;
@@ -521,10 +524,10 @@ static void unary(struct run *r, const struct insn *i, const struct shape *s, bo
     if (s->kind == COUNT && flags)
         carry_in(r);
     emit_rr(e, w, opcode, s->sub, h);
-    if (i->flags & IF_LOCK) {
-    } else if (i->flags & IF_MEM)
-        emit_rm(e, w, w == W8 ? 0x88 : 0x89, RCX, RAX, 0);
-    else if (w >= W32)
+    if (i->flags & IF_MEM) {
+        if (!(i->flags & IF_LOCK))
+            emit_rm(e, w, w == W8 ? 0x88 : 0x89, RCX, RAX, 0);
+    } else if (w >= W32)
         reg_store(r, i->rm);
     else
         narrow_out(r, w, RCX, i->rm);
@@ -560,10 +563,8 @@ static void shift(struct run *r, const struct insn *i, const struct shape *s, bo
     emit_move(e, W32, RCX, reg_in(r, RCX));
     h = reg_in(r, i->rm);
     emit_rr(e, w, 0xd3, s->sub, h);
-    if (!dead) {
-        emit8(e, 0x9c); /* pushfq */
-        emit8(e, 0x5a); /* pop rdx */
-    }
+    if (!dead)
+        flags_to_rdx(e);
     reg_store(r, i->rm);
     r->host_flags = false;
     if (dead)
@@ -671,8 +672,7 @@ static void multiply(struct run *r, const struct insn *i, const struct shape *s,
     }
     r->host_flags = false;
     if (!dead) {
-        emit8(e, 0x9c); /* pushfq */
-        emit8(e, 0x5a); /* pop rdx */
+        flags_to_rdx(e);
         emit_alu_imm(e, W32, AND_N, RDX, FL_CF | FL_OF);
         if (w == W64)
             emit_move(e, W64, RCX, h);
@@ -936,8 +936,7 @@ static void one(struct run *r, const struct insn *i, const struct shape *s, bool
 /* ---- the ends of blocks
  * ------------------------------------------------------------------------------------------ */
 
-/* Over link `which` of branch k; when that cannot be, to handler `miss` with instruction `at`.  Before: what must be
- * done when it can be; nothing for NULL. */
+/* `retired` instructions of the block are done: to the block whose address is at [base + disp]. */
 static void count_and_go(struct run *r, unsigned retired, unsigned base, s32 disp) {
     struct emitter *e = &r->e;
     emit_rm(e, W64, 0x83, ADD_N, RDI, CPU(icount));
@@ -946,6 +945,7 @@ static void count_and_go(struct run *r, unsigned retired, unsigned base, s32 dis
     emit_alu_imm(e, W64, ADD_N, RSI, FIRST_INSN);
     emit_rm(e, W32, 0xff, 4, RSI, 0);
 }
+/* Link `which` of branch `branch` must be good; when it is not, to handler `miss` with instruction `at`. */
 static void check_link(struct run *r, unsigned which, unsigned branch, unsigned at, op_fn miss) {
     struct emitter *e = &r->e;
     s32 link = INSN_BYTES((s32)(branch + 2 - r->first)) + (s32)(which * sizeof(struct block_link));
