@@ -369,6 +369,8 @@ static void load_accumulator(struct maker *m, const struct template *cmpxchg, co
     struct template load = {.prefix = cmpxchg->prefix, .opcode = 0x8a | (cmpxchg->opcode & 1), .w = cmpxchg->w};
     struct encoding e = {.memory = of->memory};
     load.modrm = 1, load.reg = load.rm = -1, load.size = cmpxchg->size;
+    if (percent(m->r, 30)) /* more than is compared */
+        load.opcode = 0x8b, load.w = 1;
     put_step(m, &load, &e, NO_STEP);
 }
 

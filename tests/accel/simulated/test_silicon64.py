@@ -34,10 +34,13 @@ def test_same_as_silicon(table: run_silicon.Table, capsys: pytest.CaptureFixture
     assert f"DONE seed {SEED}: {CASES} cases of" in text
 
 
-def test_sequences_same_as_silicon(table: run_silicon.Table, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("share", "more"), [(2, ()), (20, ("--kicks",))], ids=["alone", "kicked"])
+def test_sequences_same_as_silicon(
+    table: run_silicon.Table, share: int, more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     program = run_silicon.build()
-    count = CASES // 2
-    text = run_silicon.run(program, table.path, SEED, 0, count, "--sequences", str(table.roles), timeout=600)
+    count = CASES // share
+    text = run_silicon.run(program, table.path, SEED, 0, count, "--sequences", str(table.roles), *more, timeout=600)
     with capsys.disabled():
         print(f" [seed {SEED}: {text.splitlines()[-1]}]", end="")
     failures = [run_silicon.explain(line) for line in text.splitlines() if line.startswith(("FAIL ", "LESS "))]
