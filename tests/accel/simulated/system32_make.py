@@ -6,7 +6,12 @@ loads, LAR, LSL, VERR, VERW, ARPL, LLDT, LTR, privileged instructions.  Far tran
 through 16- and 32-bit call gates with parameters, between all rings.  Delivery: INT n and faults through random interrupt,
 trap and task gates of both sizes, with good and bad stacks in the TSS.  V8086 mode: entry by IRET, sensitive instructions,
 exit through gates.  Tasks: JMP, CALL, INT and IRET with NT to 32- and 16-bit TSSs, whose contents are good or have one bad
-selector.
+selector.  Pages: the inner stack, the LDT or the new TSS on a page that may fault.
+
+Left out because QEMU 7.2's TCG does not do them as the manual says (the metal programs have them, and `access_case` for KVM
+the limits): segment limits and rights of data accesses (SDM 3, 5.3), upper offset bits of 16-bit gates (SDM 2, CALL),
+reserved bits of PAE's directory pointers (SDM 3, 4.4.1), the T flag of a TSS (SDM 3, 17.3.1.5), CR4.VME (SDM 3, 20.3).  Left
+out because no memory is there: bits 13 to 20 of a 4 MiB page's entry.
 """
 
 import random
@@ -288,7 +293,7 @@ OTHER_CODE = codes("""
 
 def segment_case(r: random.Random) -> Case:
     start = r.choice(STARTS)
-    name = r.choice(list(SEGMENT_CODE))
+    name = r.choice((*SEGMENT_CODE, "lar", "lsl", "lar", "lsl", "verr", "verw"))
     code, has_memory = SEGMENT_CODE[name], name in WITH_MEMORY
     size = r.choice((2, 4))
     case = Case(f"{name} ring {start.ring} {'32' if start.wide else '16'} operand {8 * size}", start)
@@ -584,7 +589,7 @@ def v86_case(r: random.Random) -> Case:
 
 BAD_SELECTORS = (
     *(0, 3, K32, KDATA, U32, UDATA, R1_32, R2_DATA, TSS_SEL),
-    *(FREE, FREE + 3, FREE + 8, FREE + 11, 0xC, 0xF, 0x300),
+    *(U32 & ~3, UDATA & ~3, R1_32 & ~3, FREE, FREE + 3, FREE + 8, FREE + 11, 0xC, 0xF, 0x300),
 )
 
 
