@@ -96,6 +96,7 @@ class Case:
     efer: int = 0
     cr3: int = 0
     ldtr: int = LDT_SEL
+    tr: int = TSS_SEL
     eflags: int = 2
     data: list[int] = attrs.field(factory=lambda: [UDATA] * 4)  # DS, ES, FS, GS
     v86: list[int] = attrs.field(factory=list)  # CS, IP, SS, SP, ES, DS, FS, GS: the case starts in V8086 mode
@@ -125,7 +126,7 @@ class Case:
         else:
             frame = [s.eip, s.cs, self.eflags] + ([s.esp, s.ss] if s.ring else [])
         own = (s.esp, s.ss) if len(frame) == 3 else (0x32E000, KDATA)
-        words = [self.cr0, self.cr4, self.efer, self.cr3, self.ldtr, TSS_SEL, *self.data, *own, len(frame)]
+        words = [self.cr0, self.cr4, self.efer, self.cr3, self.ldtr, self.tr, *self.data, *own, len(frame)]
         words += frame + [0] * (9 - len(frame))
         words += [self.eax, self.ecx, self.edx, self.ebx, self.ebp, self.esi, self.edi]
         blocks = b""

@@ -142,7 +142,7 @@ def slot_selector(r: random.Random, slot: int, rpl: int) -> int:
 def random_selector(r: random.Random) -> int:
     if r.random() < 0.75:
         return slot_selector(r, r.randrange(4), r.choice((0, 3, r.randrange(4))))
-    return r.choice((0, 1, 2, 3, *FIXED, 0x200, 0x1FC, 0x44, 0x40, 0x4C, r.getrandbits(16)))
+    return r.choice((0, 1, 2, 3, 0, 3, r.randrange(4), *FIXED, 0x200, 0x1FC, 0x44, 0x40, 0x4C, r.getrandbits(16)))
 
 
 def offset_in(value: int, target: int) -> int:
@@ -205,7 +205,7 @@ def paged(r: random.Random, case: Case, chance: float) -> None:
 
 def tables_of_tasks(case: Case) -> None:
     """The tasks that a case may end in have its page tables."""
-    for address in (TSS_B, TSS_DF, *range(TSS_FAULT, TSS_FAULT + 0x280, 0x80)):
+    for address in (TSS, TSS_B, TSS_DF, *range(TSS_FAULT, TSS_FAULT + 0x280, 0x80)):
         case.writes[address + 28] = struct.pack("<I", case.cr3)
 
 
@@ -413,7 +413,24 @@ def far_slots(r: random.Random, start: Start) -> list[int]:
 
 
 def bad_stack(r: random.Random, case: Case, slots: list[int]) -> None:
-    """Sometimes give the TSS a stack that is wrong, or small, or 16-bit."""
+    """Sometimes give the TSS a stack that is wrong, or small, or 16-bit; sometimes it ends early, or is a 16-bit one."""
+    if r.random() < 0.1:
+        case.tr = C_SEL
+        fields = {
+            "ss0": r.choice((KDATA16, KDATA16, KDOWN, KDATA, 0, K32)),
+            "esp0": 0x400,
+            "esp1": 0x1600,
+            "ss1": R1_DATA,
+        }
+        case.writes[TSS_C] = tss16(**task_state16(**fields))
+        case.writes[TSS] = tss32(**task_state(cr3=case.cr3))  # now another task
+        case.writes[GDT + C_SEL] = struct.pack(
+            "<Q", descriptor(TSS_C, r.choice((0x2B, 0x2B, 1, 3, 4, 5, 7, 9)), 0x81, 0)
+        )
+        return
+    if r.random() < 0.08:
+        limit = r.choice((3, 7, 8, 9, 0xB, 0xC, 0xF, 0x13, 0x67))
+        case.writes[GDT + TSS_SEL] = struct.pack("<Q", descriptor(TSS, limit, 0x89, 0))
     if r.random() < 0.7:
         return
     fields = {}

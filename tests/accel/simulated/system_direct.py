@@ -20,7 +20,7 @@ SEGMENT_FIELDS = ("selector", "base", "limit", "type", "present", "dpl", "db", "
 LISTED_SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt")
 SECONDS = 0.3  # of a case; an emulating KVM hangs in some instructions instead of refusing them
 SURROUNDINGS = 0x20000  # from GDT on: what is put back for every case
-TSS_BUSY, LDT_TYPE = 11, 2
+BUSY = 2
 
 
 @attrs.define
@@ -59,6 +59,8 @@ def _load(segment: CData, selector: int, case: Case) -> None:
         return
     free = case.writes.get(layout.GDT + layout.FREE, b"")[selector - layout.FREE :][:8]
     value = int.from_bytes(free, "little") if selector >= layout.FREE else descriptor(*FIXED[selector])
+    if layout.GDT + selector in case.writes:
+        value = int.from_bytes(case.writes[layout.GDT + selector][:8], "little")
     base, limit = (value >> 16 & 0xFFFFFF) | value >> 56 << 24, (value & 0xFFFF) | (value >> 32 & 0xF0000)
     access, flags = value >> 40 & 0xFF, value >> 52 & 15
     segment.base, segment.limit = base, limit << 12 | 0xFFF if flags & 8 else limit
@@ -72,9 +74,9 @@ def _start(bare: Bare, case: Case) -> None:
     sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer = case.cr0, 0, case.cr3, case.cr4, case.efer
     sregs.gdt.base, sregs.gdt.limit = layout.GDT, 0x1FF
     sregs.idt.base, sregs.idt.limit = layout.IDT, 0x31 * 8 - 1
-    _load(sregs.tr, layout.TSS_SEL, case)
-    sregs.tr.type = TSS_BUSY
-    bare.ram[layout.GDT + layout.TSS_SEL + 5] |= 2  # as LTR leaves it
+    _load(sregs.tr, case.tr, case)
+    sregs.tr.type |= BUSY
+    bare.ram[layout.GDT + case.tr + 5] |= BUSY  # as LTR leaves it
     _load(sregs.ldt, case.ldtr, case)
     regs.rflags = case.eflags
     if case.v86:

@@ -66,14 +66,16 @@ def whole_deviation(case: Case, ours: Result, theirs: Result) -> str | None:
         return "compares no offset of a gate or a return with the limit, names the segment in a jump's (SDM 2, CALL, JMP, RET)"
     if case.unloaded and ours["vector"] in FAULTS_OF_TASKS:
         return "pushes a new task's fault on a stack it has not loaded (SDM 3, 6.15, #TS: open)"
+    if case.writes.get(system32_cases.GDT + system32_cases.TSS_SEL, b"")[:2] == b"\x09\0":
+        return "wants eight bytes of the TSS for SS:ESP (SDM 2, INT n, CALL: six)"
     vectors, errors = (ours["vector"], theirs["vector"]), (ours["error"], theirs["error"])
     refused = vectors[1] == 10 or (vectors[1] == 0 and case.unloaded)  # 0: its own handler found no frame
     if case.conforming and refused and (vectors[0] != 10 or errors[0] != errors[1]):
         return "wants DPL = RPL of a new task's conforming code (SDM 3, table 6-6)"
     if vectors in ((13, 10), (8, 10)) and errors[1] & 4 and (vectors[0] == 8 or errors[0] & ~1 == errors[1]):
         return "raises #TS for a TSS selector in the LDT (SDM 2, JMP, CALL, INT n)"
-    if vectors == (12, 11) and errors[0] == errors[1] and case.note.startswith(("iret", "retf")):
-        return "raises #NP for an outer stack that is not present (SDM 2, RET, IRET)"
+    if vectors == (12, 11) and errors[0] == errors[1] and case.note.startswith(("iret", "retf", "task")):
+        return "raises #NP for a new stack that is not present (SDM 2, RET, IRET; 3, 7.3)"
     if vectors == (11, 13) and errors[0] == errors[1] and case.note.startswith("jmp far"):
         return "raises #GP for code behind a call gate that is not present, at JMP (SDM 2, JMP)"
     if vectors == (13, 3) and case.note.startswith("ltr") and theirs["tr"] < 4:

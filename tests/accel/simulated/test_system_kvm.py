@@ -269,19 +269,27 @@ EMULATOR_FAMILIES = {
 ALL_FAMILIES = system32_make.FAMILIES | system32_make.ACCESS
 
 
+def enough_answers(tally: Tally) -> None:
+    """A hardware KVM answers; an emulating one may be of another kind, and then that is said."""
+    if hardware_kvm():
+        assert tally.answered > tally.cases * 9 // 10, tally.unanswered
+    elif tally.answered < tally.cases // 4:
+        pytest.skip(f"this /dev/kvm answers {tally.answered} of {tally.cases} cases: {dict(tally.unanswered)}")
+
+
 def test_long_mode_same_as_kvm(kvm: SystemHandle) -> None:
     if not hardware_kvm() and tcg.QEMU is None:
         pytest.skip("this /dev/kvm emulates, and there is no QEMU to judge a difference")
     tally = compare_long(SEED, COUNT, kvm)
     assert not tally.found, "\n".join(tally.found[:10])
-    assert tally.answered > COUNT // 4, tally.unanswered
+    enough_answers(tally)
 
 
 def test_protected_mode_same_as_kvm(kvm: SystemHandle) -> None:
     families = ALL_FAMILIES if hardware_kvm() else EMULATOR_FAMILIES
     tally = compare_protected(SEED, COUNT, kvm, families)
     assert not tally.found, "\n".join(tally.found[:10])
-    assert tally.answered > COUNT // 4, tally.unanswered
+    enough_answers(tally)
 
 
 def main() -> int:
