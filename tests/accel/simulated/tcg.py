@@ -11,7 +11,7 @@ QEMU = shutil.which("qemu-system-x86_64")
 
 
 def run(
-    image: bytes, memory: dict[int, bytes], *, until: int, read: dict[int, int], seconds: float = 60.0
+    image: bytes, memory: dict[int, bytes], *, until: int, read: dict[int, int], seconds: float = 240.0
 ) -> list[bytes]:
     """Start `image` as firmware with `memory` (address: bytes) filled; at `until`, the `read` (address: size) blocks.
 

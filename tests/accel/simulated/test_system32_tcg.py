@@ -177,6 +177,20 @@ def test_same_as_tcg() -> None:
     assert not found, f"seed {SEED}: {len(found)} of {COUNT} differ:\n" + "\n".join(found[:10])
 
 
+@pytest.mark.skipif(shutil.which("as") is None, reason="needs GNU binutils")
+def test_v8086_mode_is_left_for_ring_0_only() -> None:
+    """SDM 3, 20.3.1: #GP with the selector of the handler.  TCG goes to rings 1 and 2, so it cannot tell."""
+    layout = system32_cases
+    case = Case("v86 int n to ring 1", system32_make.STARTS[0], eflags=0x3002)
+    case.v86 = [layout.V86_CODE >> 4, 0, layout.V86_STACK >> 4, 0x400, 0, 0, 0, 0]
+    case.writes[layout.V86_CODE] = bytes([0xCD, layout.VECTOR])
+    gate = layout.gate(layout.KERNEL_CODE + layout.TARGET, layout.R1_32, 0xEE)
+    case.writes[layout.IDT + 8 * layout.VECTOR] = gate.to_bytes(8, "little")
+    (result,) = run_core(layout.rom(), [case])
+    assert (result["vector"], result["error"]) == (13, layout.R1_32 & ~3)
+    assert result["frame 1"] == layout.V86_CODE >> 4
+
+
 def main() -> int:
     seed, count = int(sys.argv[1]), int(sys.argv[2])
     image = system32_cases.rom()
