@@ -357,8 +357,9 @@ def _processors(order: Order, machine: Any) -> None:
     cpus = draw(st.integers(1, min(maxcpus, 3)))
     build.smp({"cpus": cpus, "sockets": sockets, "cores": cores, "threads": threads, "maxcpus": maxcpus}, WHERE)
     if order.chance():
-        kinds = order.shop.types.types("x86_64-cpu", abstract=False)
-        build.cpu(draw(st.sampled_from([t.name.removesuffix("-x86_64-cpu") for t in kinds])), WHERE)
+        names = [t.name.removesuffix("-x86_64-cpu") for t in order.shop.types.types("x86_64-cpu", abstract=False)]
+        names.remove("host")  # only KVM has it
+        build.cpu(draw(st.sampled_from(names)), WHERE)
         features = draw(st.dictionaries(st.sampled_from(sorted(FEATURES)), st.booleans(), max_size=3))
         assert build.config.cpu is not None
         build.config.cpu.features.update(features)
