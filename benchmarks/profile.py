@@ -18,12 +18,12 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance-linux.md"
 RATE = 999  # samples a second of processor time
 
 PARTS = (  # the first whose pattern a symbol of the core matches
+    (
+        "code: finding, decoding, translating, dropping blocks",
+        r"code_|build|decode|fits|locate|mark|specialise|find|drop_|kill_|gather|op_warm|make_run|translat|emit|place_",
+    ),
     ("loads, stores, moves, LEA", r"op_(mov|lea|xchg|bswap|cbw|cwd|xlat|cmov|setcc|nop)|slow_mov"),
     ("arithmetic, logic, shifts, with a branch or without", r"op_|slow_|fn_|rmw_slow|do_"),
-    (
-        "code: finding, decoding, dropping blocks",
-        r"code_|build|decode|fits|locate|mark|specialise|find|drop_|kill_|gather",
-    ),
     (
         "memory beside the fast path, page walks, the TLB",
         r"mem_|lin_|page_|tlb_|linear|phys_host|vm_slot|table_|fetch_",
@@ -32,6 +32,7 @@ PARTS = (  # the first whose pattern a symbol of the core matches
 )
 BRANCHES = ("calls, returns, jumps, the stack", r"op_(call|ret|jmp|j[a-z]+$|push|pop|leave|enter|loop|block_end)")
 STRINGS = ("string instructions", r"op_(movs|stos|lods|scas|cmps)(8|16|32|64)|.*_bulk|copy_up")
+MACHINE_CODE = re.compile(r"\[JIT\]|//anon|\[unknown\]|anon_inode|\[heap\]")  # perf's names for code that is in no file
 FLOAT = ("x87, SSE and wider", r"op_(f[a-z]|mov[aud]+p|movd|movq|p[a-z]{3}|sse|v[a-z])")
 
 
@@ -39,14 +40,16 @@ def parts_of(lines: list[str]) -> dict[str, float]:
     """Shares in per cent of the parts, from perf's lines "share object symbol"."""
     shares: dict[str, float] = {}
     for line in lines:
-        found = re.match(r"\s*([\d.]+)%\s+(\S+)\s+\[(.)\]\s+(\S+)", line)
+        found = re.match(r"\s*([\d.]+)%\s+(\S.*?)\s+\[(.)\]\s+(\S+)", line)
         if not found:
             continue
         share, where, kind, symbol = float(found[1]), found[2], found[3], found[4]
         if kind == "k":
             name = "the host's kernel"
+        elif MACHINE_CODE.match(where):
+            name = "machine code made of the guest's"
         elif "_core." in where:
-            table = (BRANCHES, STRINGS, FLOAT, *PARTS)
+            table = (PARTS[0], BRANCHES, STRINGS, FLOAT, *PARTS[1:])
             name = next(part for part, pattern in table if re.match(pattern, symbol))
         else:
             name = "Python: devices, timers, serial port, start-up"
@@ -91,7 +94,8 @@ def sample(flavour: str) -> tuple[dict[str, float], list[str]]:
         report = ["perf", "report", "-i", str(data), "--no-children", "--stdio", "-F", "overhead,dso,symbol"]
         text = subprocess.run(report, check=True, capture_output=True, text=True).stdout
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return parts_of(lines), [" ".join(line.split()) for line in lines[:12]]
+    functions = [" ".join(line.split()) for line in lines if not MACHINE_CODE.match(line.split(maxsplit=1)[1])]
+    return parts_of(lines), functions[:12]
 
 
 INTRODUCTION = """# Where the time of a Linux boot goes

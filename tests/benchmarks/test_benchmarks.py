@@ -171,15 +171,17 @@ def test_samples_are_told_apart_by_what_they_are_in() -> None:
         "  7.00%  libpython3.11.so.1.0  [.] _PyEval_EvalFrameDefault",
     ]
     lines += ["  4.00%  [kernel.kallsyms]  [k] clear_page", "  2.00%  _core.cpython-311.so  [.] vcpu_run", "nothing"]
+    lines += ["  1.50%  [JIT] tid 908  [.] 0x00007f6dc2e11bd6", "  0.50%  [JIT] tid 908  [.] 0x00007f6dc2e01c95"]
     assert profile.parts_of(lines) == {
         "loads, stores, moves, LEA": 40.0,
         "calls, returns, jumps, the stack": 20.0,
         "arithmetic, logic, shifts, with a branch or without": 10.0,
         "memory beside the fast path, page walks, the TLB": 9.0,
-        "code: finding, decoding, dropping blocks": 8.0,
+        "code: finding, decoding, translating, dropping blocks": 8.0,
         "Python: devices, timers, serial port, start-up": 7.0,
         "the host's kernel": 4.0,
         "the run loop, events, exits": 2.0,
+        "machine code made of the guest's": 2.0,
     }
     assert "| the host's kernel | 4.00 |" in profile.page({"amd64": (profile.parts_of(lines), lines[:1])})
 
