@@ -49,6 +49,7 @@ from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
 from qom.vm.observe import Observatory
+from qom.vm.pauses import short_pauses
 from qom.vm.runstate import RunState, check_transition
 from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
@@ -597,11 +598,12 @@ class VirtualMachine:
         """
         if not self._built:
             raise LifecycleError("a virtual machine must be built before it runs")
-        if not self.config.paused:
-            self.cont()
-        self.main_loop.run()
-        with self.lock:
-            self.stop()
+        with short_pauses():
+            if not self.config.paused:
+                self.cont()
+            self.main_loop.run()
+            with self.lock:
+                self.stop()
         return self.exit_status
 
     def start_loop(self) -> None:

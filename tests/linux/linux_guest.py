@@ -12,6 +12,7 @@ from initramfs import PROMPT
 
 from qom.testing import TestMachine
 from qom.vm.launch import open_machine
+from qom.vm.pauses import short_pauses
 
 BOOT_SECONDS = 300.0  # of host time, before a test gives a guest up
 COMMAND_SECONDS = 120.0
@@ -61,6 +62,6 @@ def linux(kernel: Path, initrd: Path, *, append: str = "", **keywords: Any) -> I
     """A guest that has been started; keywords are those of `open_machine`."""
     keywords.setdefault("accel", "simulated")
     vm = open_machine(kernel=kernel, initrd=initrd, append=f"{CMDLINE} {append}".rstrip(), **keywords)
-    with TestMachine(vm, exits=0) as machine:
+    with TestMachine(vm, exits=0) as machine, short_pauses():  # the process of the tests has many objects
         machine.start()
         yield Guest(machine)

@@ -1,0 +1,33 @@
+"""While a machine runs in `run`, the garbage collector leaves alone what was there before."""
+
+import gc
+
+import pytest
+
+from qom.vm.pauses import short_pauses
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> None:
+    gc.unfreeze()
+
+
+def test_what_exists_is_left_alone_until_the_end() -> None:
+    with short_pauses():
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_an_error_thaws_too() -> None:
+    with pytest.raises(ValueError, match=r"^x$"), short_pauses():
+        raise ValueError("x")
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_somebody_froze_stays_frozen() -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with short_pauses():
+        assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() == before
+    gc.unfreeze()
