@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Handler = Callable[["CommandLine", str, str], None]
 
+_DEVICE_TREE = ("dtb", "dumpdtb", "phandle_start", "phandle-start", "dt_compatible", "dt-compatible")
+"""Options of QEMU's machines that are about a device tree."""
+
 
 @attrs.frozen
 class Option:
@@ -67,7 +70,7 @@ class CommandLine:
                 value = rest.pop(0)
             said.append((option.handler, value, f"{word} {value}".rstrip()))
         for handler, value, origin in said:
-            if handler is _variable:
+            if handler in (_variable, _set):
                 handler(self, value, origin)
         if self.file is not None:
             self.read(self.file)
@@ -75,7 +78,7 @@ class CommandLine:
             name, value = next(iter(self.variables.items()))
             raise ConfigError("there is no file to declare this variable", f"--var {name}={value}")
         for handler, value, origin in sorted(said, key=lambda one: one[0] is not _readconfig):
-            if handler is not _variable:
+            if handler not in (_variable, _set):
                 handler(self, value, origin)
         return self
 
@@ -104,9 +107,13 @@ def _from_plugin(name: str, word: str) -> Option:
     brought = registry.extensions.options
     found = brought.get(name)
     if found is None:
+        from qom.cli.qemu_options import refusal
+
+        if (why := refusal(name)) is not None:
+            raise NotModelled(why, word)
         missing = [row.name for row in registry.plugins if row.status != "loaded" and not row.by_choice]
         hint = f"; not loaded: {', '.join(missing)} (`qom plugins` says why)" if missing else ""
-        raise ConfigError(f"unknown option{did_you_mean(name, {*_BY_NAME, *PLUGIN_CHOICE, *brought})}{hint}", word)
+        raise ConfigError(f"invalid option{did_you_mean(name, {*_BY_NAME, *PLUGIN_CHOICE, *brought})}{hint}", word)
 
     def handle(line: CommandLine, text: str, origin: str) -> None:
         found.apply(line.builder, text, origin)
@@ -133,6 +140,12 @@ def _section(name: str) -> Handler:
         options = parse_options(text, first, origin)
         if name == "numa" and len(cpus := [v for k, v in split_options(text) if k == "cpus" and v]) > 1:
             options["cpus"] = ":".join(cpus)  # given again, they add up, as in QEMU
+        if name == "smbios" and len(values := [v for k, v in split_options(text) if k == "value" and v]) > 1:
+            options["value"] = values
+        if name == "machine":
+            for key in _DEVICE_TREE:
+                if key in options:
+                    raise NotModelled(f"machine: '{key}': a PC has no device tree", origin)
         for key in PLAIN_IN_MACHINE if name == "machine" else ():
             if key in options:
                 line.builder.plain(key, options.pop(key), origin)
@@ -188,12 +201,27 @@ def _log(line: CommandLine, text: str, origin: str) -> None:
         line.builder.log_categories(text, origin)
 
 
-def _name(line: CommandLine, text: str, origin: str) -> None:
-    options = parse_options(text, "guest", origin)
-    guest = options.pop("guest", None)
-    for key in options:
-        raise ConfigError(f"unknown option '{key}': expected guest=NAME", origin)
-    line.builder.plain("name", guest, origin)
+def _set(line: CommandLine, text: str, origin: str) -> None:
+    line.builder.set_option(text, origin)
+
+
+def _machine_switch(name: str) -> Handler:
+    return lambda line, text, origin: line.builder.machine({name: "off"}, origin)
+
+
+def _data_dir(line: CommandLine, text: str, origin: str) -> None:
+    if text in ("help", "?"):
+        line.help_for = line.help_for or ("L", "")
+    else:
+        line.builder.data_dir(text)
+
+
+def _watchdog_action(line: CommandLine, text: str, origin: str) -> None:
+    line.builder.table("action", {"watchdog": text}, origin)
+
+
+def _ignored(line: CommandLine, text: str, origin: str) -> None:
+    """What it asks for is so anyway."""
 
 
 def _variable(line: CommandLine, text: str, origin: str) -> None:
@@ -241,7 +269,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("kernel", "FILE", "kernel: a Linux bzImage, an ELF file with a PVH note, a multiboot image", _plain("kernel")),
     Option("initrd", "FILE", "initial RAM disk of the kernel, or its modules", _plain("initrd")),
     Option("append", "TEXT", "command line of the kernel", _plain("append")),
-    Option("boot", "[order=]LETTERS[,once=][,menu=on][,splash-time=MS][,strict=on]", "boot order", _section("boot")),
+    Option("boot", "[order=]LETTERS[,once=][,menu=on][,splash=FILE][,splash-time=MS][,reboot-timeout=MS][,strict=on]",
+           "boot order", _section("boot")),
     Option("drive", "file=FILE[,format=][,if=ide|none][,index=N][,media=][,readonly=][,snapshot=]", "disk", _section("drive")),
     Option("hda", "FILE", "disk 0", _disk(0)),
     Option("hdb", "FILE", "disk 1", _disk(1)),
@@ -257,10 +286,32 @@ OPTIONS: tuple[Option, ...] = (
            lambda line, text, origin: line.builder.debugcon(text, origin)),
     Option("global", "DRIVER.PROP=VALUE", "default of a property for all objects of a type",
            lambda line, text, origin: line.builder.global_text(text, origin)),
-    Option("name", "NAME", "name of the machine", _name),
+    Option("name", "[guest=]NAME[,process=NAME][,debug-threads=on]", "name of the machine", _section("name")),
     Option("uuid", "UUID", "identity of the machine", _plain("uuid")),
     Option("nographic", "", "no display; the first serial port is on stdio", _switch("nographic")),
     Option("nodefaults", "", "no default devices", _switch("nodefaults")),
+    Option("rtc", "[base=utc|localtime|DATE][,clock=host|rt|vm][,driftfix=none]", "clock that keeps the date", _section("rtc")),
+    Option("smbios", "type=N[,FIELD=VALUE] | file=FILE", "what SMBIOS tables say", _section("smbios")),
+    Option("fw_cfg", "[name=]NAME,file=FILE | [name=]NAME,string=TEXT", "item for the guest", _section("fw_cfg")),
+    Option("acpitable", "[sig=][,rev=][,oem_id=][,...],data=FILE[:FILE] | file=FILE", "ACPI table besides ours",
+           _section("acpitable")),
+    Option("option-rom", "FILE[,bootindex=N]", "option ROM for the firmware", _section("option-rom")),
+    Option("L", "FOLDER", "look for firmware there first; `-L help` lists the folders", _data_dir),
+    Option("no-acpi", "", "the same as -machine acpi=off", _machine_switch("acpi")),
+    Option("no-hpet", "", "the same as -machine hpet=off", _machine_switch("hpet")),
+    Option("no-fd-bootchk", "", "the same as -machine fd-bootchk=off", _machine_switch("fd-bootchk")),
+    Option("set", "SECTION.ID.OPTION=VALUE", "set an option of a -device, -drive, -chardev or -object", _set),
+    Option("add-fd", "fd=FD,set=N[,opaque=TEXT]", "let /dev/fdset/N stand for a descriptor we were started with",
+           _section("add-fd")),
+    Option("pidfile", "FILE", "write the number of this process there while it runs", _plain("pidfile")),
+    Option("daemonize", "", "go on in the background once the machine is there", _switch("daemonize")),
+    Option("action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=...][,watchdog=...]",
+           "what to do when the guest does that", _section("action")),
+    Option("watchdog-action", "ACTION", "the same as -action watchdog=ACTION", _watchdog_action),
+    Option("msg", "[timestamp=on][,guest-name=on]", "what messages begin with", _section("msg")),
+    Option("echr", "NUMBER", "letter (1 is A) that is a command after Ctrl on a multiplexed back end",
+           lambda line, text, origin: line.builder.escape(text, origin)),
+    Option("no-user-config", "", "accepted for compatibility: there is none", _ignored),
     Option("no-reboot", "", "end instead of rebooting", _switch("no_reboot")),
     Option("no-shutdown", "", "stop instead of ending when the guest shuts down", _switch("no_shutdown")),
     Option("S", "", "do not start the processors", _switch("paused")),

@@ -6,14 +6,10 @@ of versions around it.
 
 from __future__ import annotations
 
-__all__ = ["ALONE", "SPELLINGS", "WITH_ARGUMENT"]
+__all__ = ["ALONE", "SPELLINGS", "WITH_ARGUMENT", "refusal"]
 
 WITH_ARGUMENT = frozenset(
     [
-        "L",
-        "acpitable",
-        "action",
-        "add-fd",
         "audio",
         "audiodev",
         "blockdev",
@@ -22,11 +18,9 @@ WITH_ARGUMENT = frozenset(
         "dfilter",
         "dtb",
         "dump-vmstate",
-        "echr",
         "fda",
         "fdb",
         "fsdev",
-        "fw_cfg",
         "gdb",
         "icount",
         "incoming",
@@ -35,13 +29,10 @@ WITH_ARGUMENT = frozenset(
         "loadvm",
         "mem-path",
         "mon",
-        "msg",
         "mtdblock",
         "netdev",
-        "option-rom",
         "overcommit",
         "pflash",
-        "pidfile",
         "plugin",
         "prom-env",
         "qmp",
@@ -49,14 +40,11 @@ WITH_ARGUMENT = frozenset(
         "qtest",
         "qtest-log",
         "rotate",
-        "rtc",
         "run-with",
         "runas",
         "sandbox",
         "sd",
         "seed",
-        "set",
-        "smbios",
         "soundhw",
         "spice",
         "tb-size",
@@ -66,7 +54,6 @@ WITH_ARGUMENT = frozenset(
         "virtfs",
         "vnc",
         "watchdog",
-        "watchdog-action",
         "writeconfig",
         "xen-domid",
     ]
@@ -80,15 +67,10 @@ ALONE = frozenset(
         "audio-help",
         "ctrl-grab",
         "curses",
-        "daemonize",
         "enable-hax",
         "enable-sync-profile",
         "full-screen",
         "mem-prealloc",
-        "no-acpi",
-        "no-fd-bootchk",
-        "no-hpet",
-        "no-user-config",
         "one-insn-per-tb",
         "only-migratable",
         "portrait",
@@ -110,3 +92,44 @@ SPELLINGS: dict[str, tuple[str, str]] = {
     "cdrom": ("drive", "file={value},index=2,media=cdrom"),
 }
 """Options that others of ours say: the option, and its argument with `{value}` for theirs."""
+
+REASONS: dict[str, str] = {
+    "cdrom": "CD-ROM drives (ATAPI) are not modelled: expected a disk (-hda, -drive)",
+    "blockdev": "block nodes are not modelled: expected -drive if=none,id=...",
+    "chroot": "this program stays where it is: start it inside the folder (chroot(1))",
+    "compat": "nothing here is deprecated by policy; `qom plugins --deprecations` tells of what is",
+    "dfilter": "instructions are not logged, so there is nothing to choose by address",
+    "dtb": "a PC has no device tree",
+    "gdb": "a debugger's stub is not modelled",
+    "s": "a debugger's stub is not modelled",
+    "icount": "counting of instructions is not modelled: -accel qtest has a clock that is stepped",
+    "incoming": "migration is not modelled",
+    "loadvm": "saved machines are not modelled",
+    "k": "there is no display that would need a keyboard's layout",
+    "mem-path": "memory back ends are not modelled: guest memory is this process's own",
+    "mem-prealloc": "memory back ends are not modelled: guest memory comes as it is touched",
+    "netdev": "a network is not modelled",
+    "nic": "a network is not modelled",
+    "only-migratable": "migration is not modelled",
+    "overcommit": "memory is not locked and processors' power states are the host's",
+    "pflash": "flash memory is not modelled: expected -bios",
+    "runas": "this program keeps its user: start it as that one (setpriv(1))",
+    "sandbox": "there is no system call filter in this program: start it under one",
+    "seed": "random numbers come from the host: -accel simulated,seed=N makes the guest's repeat",
+    "spice": "a display is not modelled",
+    "vnc": "a display is not modelled",
+    "usb": "USB is not modelled",
+    "usbdevice": "USB is not modelled",
+    "writeconfig": "expected `qom convert` or `qom run --dump`, which write machine files",
+    "dump-vmstate": "saved machines are not modelled; `qom doc` tells the state of a type",
+}
+"""Why not, where there is more to say than that an option is not modelled."""
+
+
+def refusal(name: str) -> str | None:
+    """The sentence that refuses QEMU's option `name`; None when QEMU has none of that name either."""
+    if name in REASONS:
+        return REASONS[name]
+    if name in WITH_ARGUMENT or name in ALONE:
+        return "this option of QEMU's is not modelled"
+    return None

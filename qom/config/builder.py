@@ -25,6 +25,7 @@ from qom.config.model import (
     NumaNode,
     ObjectEntry,
     Smp,
+    TableEntry,
 )
 from qom.config.parts import parse_part, parse_region, parse_wire
 from qom.errors import ConfigError, PathError, did_you_mean
@@ -161,6 +162,8 @@ class ConfigBuilder:
         self._irqchip: tuple[Any, str] | None = None
         self._snapshot = False
         self._accels_replaced = False
+        self._set: dict[tuple[str, str], list[tuple[str, str, str]]] = {}  # by section and id: option, value, place
+        self._set_used: set[tuple[str, str]] = set()
 
     @contextlib.contextmanager
     def gathering(self) -> Iterator[None]:
@@ -381,7 +384,7 @@ class ConfigBuilder:
         self.config.regions.append(parse_region(options, origin, self.report))
 
     def boot(self, options: Options, origin: str) -> None:
-        """`-boot [order=]LETTERS[,once=LETTERS][,menu=on][,splash-time=MS][,strict=on]`."""
+        """`-boot [order=]LETTERS[,once=LETTERS][,menu=on][,splash=FILE][,splash-time=MS][,reboot-timeout=MS][,strict=on]`."""
         take = self._take(options, "boot", origin)
         for name in ("order", "once"):
             if (letters := take.text(name)) is not None:
@@ -396,8 +399,48 @@ class ConfigBuilder:
             take.known.append(name)
         if (ms := take.number("splash-time", high=65535)) is not None:
             self.config.boot["splash-time"] = ms
+        if (ms := take.number("reboot-timeout", high=65535)) is not None:
+            self.config.boot["reboot-timeout"] = ms
+        if (picture := take.text("splash")) is not None:
+            self.config.boot["splash"] = picture
         take.done()
         self.config.origins["boot"] = origin
+
+    def table(self, what: str, options: Options, origin: str) -> None:
+        """One of the tables of qom/config/tables.py; those that are no list are put together when they are given again."""
+        from qom.config.tables import parse_table
+
+        said = parse_table(what, options, origin, self.report)
+        config = self.config
+        if (entries := getattr(config, TABLE_LISTS.get(what, ""), None)) is not None:
+            entries.append(TableEntry(said, origin))
+        elif what == "name":
+            fields = {"guest": "name", "process": "process", "debug-threads": "debug_threads"}
+            for key, value in said.items():
+                self.plain(fields[key], value, at(origin, key))
+        else:
+            getattr(config, what).update(said)
+            config.origins[what] = origin
+
+    def escape(self, value: int | str, origin: str) -> None:
+        """`-echr`: the number of the letter (1 is A) that is a command after Ctrl."""
+        take = Taker({"echr": value}, "echr", origin, self.report)
+        self.plain("escape", take.number("echr", high=255), origin)
+
+    def data_dir(self, name: str) -> None:
+        """`-L`: a folder in which firmware is looked for, after those said before."""
+        self.config.data_dirs.append(name)
+
+    def set_option(self, text: str, origin: str) -> None:
+        """`-set SECTION.ID.OPTION=VALUE`: an option of an entry that is told afterwards; the last one holds."""
+        match = re.fullmatch(r"([^.=]+)\.([^=]+)\.([^.=]+)=(.*)", text, re.DOTALL)
+        if match is None:
+            raise ConfigError(f"set: '{text}': expected SECTION.ID.OPTION=VALUE, such as device.nic0.addr=5", origin)
+        section, id, option, value = match.groups()
+        if section not in SETTABLE:
+            known = ", ".join(SETTABLE)
+            raise ConfigError(f"set: no section '{section}': expected {known}{did_you_mean(section, SETTABLE)}", origin)
+        self._set.setdefault((section, id), []).append((option, value, origin))
 
     def log_categories(self, value: str | list[str], origin: str) -> None:
         """`-d`: categories to log, comma-separated."""
@@ -427,6 +470,15 @@ class ConfigBuilder:
     def _take(self, options: Options, what: str, origin: str) -> Taker:
         if isinstance(id := options.get("id"), str):
             self.named.add(id)
+            if (given := self._set.get((what, id))) is not None:
+                self._set_used.add((what, id))
+                options = {**options, **{option: value for option, value, _ in given}}
+                parts = {option: place for option, _, place in given}
+                if isinstance(origin, Origin):
+                    parts = {**origin.parts, **parts}
+                    origin = Origin(origin, parts, origin.path, origin.file, origin.line, origin.column)
+                else:
+                    origin = Origin(origin, parts)
         return Taker(options, what, origin, self.report, whole=self.complete)
 
     def _id(self, take: Taker, *, required: bool = False) -> str | None:
@@ -462,6 +514,7 @@ class ConfigBuilder:
             self._place_drives,
             self._make_ports,
             self._check_ids,
+            self._check_set,
             self._check_numa,
             self._check_plain,
         ):
@@ -567,6 +620,15 @@ class ConfigBuilder:
                 elif entry.id:
                     seen[entry.id] = entry.origin
 
+    def _check_set(self) -> None:
+        """Nothing is set of what is not there."""
+        for key, given in self._set.items():
+            if key not in self._set_used and self.complete:
+                section, id = key
+                entries: list[Any] = getattr(self.config, SETTABLE[section])
+                hint = did_you_mean(id, [entry.id for entry in entries if entry.id])
+                self.report(ConfigError(f"set: there is no {section} '{id}'{hint}", given[0][2]))
+
     def _check_numa(self) -> None:
         config = self.config
         if not self._numa_whole:
@@ -639,6 +701,25 @@ class ConfigBuilder:
 
 Section = Callable[[ConfigBuilder, Options, str], None]
 
+
+TABLE_FIRST: dict[str, str | None] = {
+    "rtc": None,
+    "smbios": None,
+    "fw_cfg": "name",
+    "acpitable": None,
+    "option-rom": "file",
+    "add-fd": None,
+    "action": None,
+    "msg": None,
+    "name": "guest",
+}
+"""The tables of plain facts (qom/config/tables.py), and the name of their first, bare option."""
+
+
+def _of_table(name: str) -> Section:
+    return lambda builder, options, origin: builder.table(name, options, origin)
+
+
 SECTIONS: dict[str, tuple[Section, str | None]] = {
     "machine": (ConfigBuilder.machine, "type"),
     "accel": (ConfigBuilder.accel, "accel"),
@@ -653,8 +734,22 @@ SECTIONS: dict[str, tuple[Section, str | None]] = {
     "part": (ConfigBuilder.part, None),
     "wire": (ConfigBuilder.wire, None),
     "region": (ConfigBuilder.region, None),
+    **{name: (_of_table(name), first) for name, first in TABLE_FIRST.items()},
 }
 """Sections that are option strings on a command line: who takes them, and the name of their first, bare option."""
+
+
+TABLE_LISTS: dict[str, str] = {
+    "smbios": "smbios",
+    "fw_cfg": "fw_cfg",
+    "acpitable": "acpi_tables",
+    "option-rom": "option_roms",
+    "add-fd": "fds",
+}
+"""Tables that may be given several times, and their field in the model."""
+
+SETTABLE = {"device": "devices", "drive": "drives", "chardev": "chardevs", "object": "objects"}
+"""Sections whose entries `-set` can change, and their field in the model."""
 
 
 def describe(entry: DeviceEntry | ObjectEntry | ChardevEntry) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qom.config.builder import SECTIONS, ConfigBuilder
+from qom.config.builder import SECTIONS, TABLE_LISTS, ConfigBuilder
 from qom.config.compose import compose
 from qom.config.document import SUFFIXES, Document, Node, unreadable
 from qom.config.ini import read_ini
@@ -37,6 +37,7 @@ _PLAIN = {
     "kernel": "kernel",
     "initrd": "initrd",
     "append": "append",
+    "pidfile": "pidfile",
 }
 _SWITCHES = {
     "paused": "paused",
@@ -44,12 +45,13 @@ _SWITCHES = {
     "no-shutdown": "no_shutdown",
     "nographic": "nographic",
     "nodefaults": "nodefaults",
+    "daemonize": "daemonize",
 }
-_LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region"})
+_LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region", *TABLE_LISTS})
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")
-_OTHER = ("cpu", "serial", "debugcon", "global", "log", "snapshot")
+_OTHER = ("cpu", "serial", "debugcon", "global", "log", "snapshot", "data-dir", "echr", "set")
 KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 """What the top level of a configuration file may hold."""
 
@@ -104,7 +106,7 @@ def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, 
 
 def read_document_into(builder: ConfigBuilder, document: Document) -> None:
     """Tell `builder` what a document says, key by key."""
-    for key, node in document.root.value.items():
+    for key, node in sorted(document.root.value.items(), key=lambda item: item[0] != "set"):
         if key not in _OF_THE_FILE:
             with builder.gathering():
                 _key(builder, key, node)
@@ -112,7 +114,7 @@ def read_document_into(builder: ConfigBuilder, document: Document) -> None:
 
 def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
     value = node.plain()
-    if key in _PLAIN:
+    if key in _PLAIN and not (key == "name" and isinstance(value, dict)):
         if not isinstance(value, str):
             raise node.error(f"'{key}' cannot be {value!r}: expected a string")
         builder.plain(_PLAIN[key], value, node.origin)
@@ -140,6 +142,14 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
                 builder.global_(entry.plain(), entry.origin)
     elif key == "log":
         _log(builder, node)
+    elif key == "set":
+        for inner in _strings(node, key):
+            builder.set_option(inner.value, inner.origin)
+    elif key == "data-dir":
+        for inner in _strings(node, key):
+            builder.data_dir(inner.value)
+    elif key == "echr":
+        builder.escape(value, node.origin)
     elif key == "board" and isinstance(node.value, dict):
         raise node.error('this is a board, not a machine: expected a file with [machine] board = "NAME.toml"')
     else:
@@ -149,7 +159,7 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
 def _section(builder: ConfigBuilder, key: str, node: Node) -> None:
     section, first = SECTIONS[key]
     entries = [node]
-    if isinstance(node.value, list) and key in _LISTS and not _names(node):
+    if isinstance(node.value, list) and key in _LISTS and (key == "option-rom" or not _names(node)):
         entries = node.value
     for entry in entries:
         with builder.gathering():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qom.config.builder import SECTIONS, ConfigBuilder
+from qom.config.builder import SECTIONS, TABLE_FIRST, ConfigBuilder
 from qom.config.document import Node, read_text
 from qom.errors import did_you_mean
 from qom.options import Taker
@@ -18,8 +18,8 @@ __all__ = ["PLAIN_IN_MACHINE", "read_ini"]
 _SECTION = re.compile(r'\[\s*([^\s"\]]+)\s*(?:"([^"]*)")?\s*\]')
 _VALUE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
 _KEY = re.compile(r"([^\s=\"]+)\s*=")
-_NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory"}
-_WITHOUT_ID = ("machine", "memory", "smp", "boot", "accel", "numa")
+_NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory", "acpi": "acpitable"}
+_WITHOUT_ID = ("machine", "memory", "smp", "boot", "accel", "numa", *TABLE_FIRST)
 PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
 """What QEMU also takes as properties of the machine, and the model has beside it."""
 
@@ -87,10 +87,6 @@ def _section(builder: ConfigBuilder, name: str, node: Node) -> None:
             model, features = take.needed("model"), take.text("features")
             take.done()
             builder.cpu(f"{model},{features}" if features else model, where)
-        elif name == "name":
-            take = Taker(options, "name", where, builder.report)
-            builder.plain("name", take.needed("guest"), where)
-            take.done()
         else:
-            known = (*SECTIONS, *_NAMES, "global", "cpu", "name")
+            known = (*SECTIONS, *_NAMES, "global", "cpu")
             builder.report(node.error(f"unknown section '{name}'{did_you_mean(name, known)}"))

@@ -233,12 +233,24 @@ class RegionEntry:
 
 
 @attrs.define
+class TableEntry:
+    """An entry of a list of tables of plain facts (`smbios`, `add-fd`): what is said, by key (qom/config/tables.py)."""
+
+    said: Options = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.define
 class MachineConfig:
     """Everything that can be said about a machine before it is built.
 
     memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
     the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
     parts, wires, regions: what differs from the machine type's board.
+    boot, rtc, action, msg: what is said of each, by key; smbios, fw_cfg, acpi_tables, option_roms, fds: likewise, each time.
+    data_dirs: folders in which firmware is looked for first.  pidfile: a file that holds the process's number while it runs.
+    daemonize: go on in the background once the machine is there.  process: what the process is called.
+    debug_threads: its threads have names.  escape: number of the letter that is a command after Ctrl (1 is A).
     origins: where the plain values above were said, by name.
     """
 
@@ -272,6 +284,20 @@ class MachineConfig:
     log: Log = attrs.field(factory=Log)
     name: str | None = None
     uuid: str | None = None
+    rtc: Options = attrs.field(factory=dict)
+    smbios: list[TableEntry] = attrs.field(factory=list)
+    fw_cfg: list[TableEntry] = attrs.field(factory=list)
+    acpi_tables: list[TableEntry] = attrs.field(factory=list)
+    option_roms: list[TableEntry] = attrs.field(factory=list)
+    fds: list[TableEntry] = attrs.field(factory=list)
+    action: Options = attrs.field(factory=dict)
+    msg: Options = attrs.field(factory=dict)
+    data_dirs: list[str] = attrs.field(factory=list)
+    pidfile: str | None = None
+    daemonize: bool = False
+    process: str | None = None
+    debug_threads: bool = False
+    escape: int | None = None
     origins: dict[str, str] = attrs.field(factory=dict)
 
     def origin_of(self, name: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from qom.config.builder import TABLE_LISTS
 from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES
 from qom.config.schema_parts import entry_schemas
 from qom.config.schema_values import (
@@ -28,6 +29,7 @@ from qom.config.schema_values import (
     table,
     table_or,
 )
+from qom.config.tables import TABLES, Key
 from qom.errors import ConfigError
 from qom.registry import Type, TypeRegistry
 
@@ -194,11 +196,48 @@ BOOT: Final[Schema] = {
             "once": _LETTERS,
             "menu": _SWITCH,
             "strict": _SWITCH,
+            "splash": {**_TEXT, "description": "Picture that is shown behind the menu"},
+            "reboot-timeout": {
+                **number(0, 65535),
+                "description": "Milliseconds until it tries again when nothing boots",
+            },
             "splash-time": {**number(0, 65535), "description": "Milliseconds that the menu is shown"},
         },
     ),
     "description": "Boot order",
 }
+
+
+def _of_table(name: str) -> Schema:
+    """A table of plain facts."""
+    keys = {key: {**_of_key(said), "description": said.desc} for key, said in TABLES[name].items()}
+    return table({**keys, **_REPEAT} if name in TABLE_LISTS else keys)
+
+
+def _of_key(said: Key) -> Schema:
+    if said.kind == "switch":
+        return _SWITCH
+    if said.kind == "number":
+        return number(said.low, said.high)
+    if said.kind == "choice":
+        among = [*said.among, *(int(word) for word in said.among if word.isdecimal())]
+        return {"anyOf": [{"enum": among}, {"$ref": "#/$defs/filled"}]}
+    return {"$ref": "#/$defs/names"} if said.kind == "words" else _TEXT
+
+
+_ROM: Final[Schema] = {"if": {"type": "string"}, "then": {}, "else": _of_table("option-rom")}
+
+TABLE_SCHEMAS: Final[dict[str, Schema]] = {
+    "rtc": {**_of_table("rtc"), "description": "The clock that keeps the date"},
+    "action": {**_of_table("action"), "description": "What is done when the guest resets, shuts down, panics or is stuck"},
+    "msg": {**_of_table("msg"), "description": "What messages begin with"},
+    "smbios": {**one_or_several(_of_table("smbios")), "description": "What SMBIOS tables say"},
+    "fw_cfg": {**one_or_several(_of_table("fw_cfg")), "description": "Items for the guest in fw_cfg"},
+    "acpitable": {**one_or_several(_of_table("acpitable")), "description": "ACPI tables besides the machine's own"},
+    "option-rom": {**one_or_several(_ROM), "description": "Option ROMs that the firmware runs"},
+    "add-fd": {**one_or_several(_of_table("add-fd")), "description": "Descriptors that the process was started with"},
+}  # fmt: skip
+"""What the tables of plain facts take."""
 
 DRIVE_KEYS: Final[dict[str, Schema]] = {
     "id": _ID,
@@ -303,13 +342,19 @@ class _Maker:
             "no-shutdown": "Stop instead of ending when the guest shuts down",
             "nographic": "No display; the first serial port is on standard input and output",
             "nodefaults": "No devices that were not asked for",
+            "daemonize": "Go on in the background once the machine is there",
             "snapshot": "Keep what is written to any drive in memory only",
         }
         return {
             "include": {"$ref": "#/$defs/names", "description": "Files beside this one to take in first; this one wins"},
             "remove": {"$ref": "#/$defs/names", "description": "Ids of entries of included files to leave out"},
             "variables": VARIABLES,
-            "name": {**path, "description": "Name of the machine"},
+            "name": {
+                "if": {"type": "object"},
+                "then": _of_table("name"),
+                "else": path,
+                "description": "Name of the machine, or that, and what the process is called",
+            },
             "uuid": {
                 "anyOf": [
                     {"type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
@@ -329,6 +374,11 @@ class _Maker:
             "initrd": {**path, "description": "Initial RAM disk of the kernel, or its modules"},
             "append": {**path, "description": "Command line of the kernel"},
             "boot": BOOT,
+            **TABLE_SCHEMAS,
+            "pidfile": {**path, "description": "File that holds the number of the process while the machine runs"},
+            "data-dir": {"$ref": "#/$defs/names", "description": "Folders in which firmware is looked for first"},
+            "echr": {**number(0, 255), "description": "Number of the letter that is a command after Ctrl (1 is A)"},
+            "set": {"$ref": "#/$defs/names", "description": "Options of entries, as SECTION.ID.OPTION=VALUE"},
             "serial": {
                 "anyOf": [{"$ref": "#/$defs/port"}, {"type": "array", "items": {"$ref": "#/$defs/port"}}],
                 "description": "Back ends of the serial ports, in order",

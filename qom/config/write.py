@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from qom.config.builder import parse_chardev_shorthand, parse_smp
+from qom.config.builder import TABLE_LISTS, parse_chardev_shorthand, parse_smp
 from qom.config.model import (
     AccelChoice,
     ChardevEntry,
@@ -97,7 +97,7 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
     shown = _Shown(registry)
     serials, debugcon, made = _ports(config)
     data: dict[str, Any] = {
-        "name": config.name,
+        "name": _name(config),
         "uuid": config.uuid,
         "machine": {**_machine_type(config), **shown.machine(config.machine.type, config.machine.props)},
         "accel": _accelerators(config.accelerators),
@@ -110,6 +110,13 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "initrd": config.initrd,
         "append": config.append,
         "boot": dict(config.boot) or None,
+        "rtc": dict(config.rtc) or None,
+        "action": dict(config.action) or None,
+        "msg": dict(config.msg) or None,
+        "pidfile": config.pidfile,
+        "daemonize": config.daemonize or None,
+        "data-dir": list(config.data_dirs),
+        "echr": config.escape,
         "serial": serials,
         "debugcon": debugcon,
         "paused": config.paused or None,
@@ -127,6 +134,7 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "device": [
             {**_said(driver=d.driver, id=d.id, bus=d.bus), **shown.props(d.driver, d.props)} for d in config.devices
         ],
+        **{key: [dict(entry.said) for entry in getattr(config, field)] for key, field in TABLE_LISTS.items()},
         "part": [_part(p) for p in config.parts],
         "wire": [
             _said(**{"from": w.source, "to": w.target, "when": w.when, "remove": w.remove or None})
@@ -140,6 +148,12 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "log": _said(file=config.log.file, categories=config.log.categories or None) or None,
     }
     return {key: _plain(value, key) for key, value in data.items() if value is not None and value != []}
+
+
+def _name(config: MachineConfig) -> str | dict[str, Any] | None:
+    """The name alone, or what the process is called, too."""
+    more = _said(process=config.process, **{"debug-threads": config.debug_threads or None})
+    return {**_said(guest=config.name), **more} if more else config.name
 
 
 def _machine_type(config: MachineConfig) -> dict[str, str]:

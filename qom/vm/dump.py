@@ -102,6 +102,11 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             boot=dict(was.boot),
             serials=_serials(vm),
             log=attrs.evolve(was.log, origin=""),
+            smbios=[attrs.evolve(e, origin="") for e in was.smbios],
+            fw_cfg=[attrs.evolve(e, origin="") for e in was.fw_cfg],
+            acpi_tables=[attrs.evolve(e, origin="") for e in was.acpi_tables],
+            option_roms=[attrs.evolve(e, origin="") for e in was.option_roms],
+            fds=[attrs.evolve(e, origin="") for e in was.fds],
             origins={},
         )
 

@@ -80,10 +80,36 @@ def configs(draw: st.DrawFn) -> MachineConfig:
     boot = {"order": "dc", "once": "n", "menu": draw(st.booleans()), "strict": draw(st.booleans())}
     boot["splash-time"] = draw(st.integers(0, 65535))
     build.boot({k: v for k, v in boot.items() if draw(st.booleans())}, where)
+    _tables(draw, build)
     if draw(st.booleans()):
         build.log_categories(draw(st.lists(st.sampled_from(sorted(LOG_CATEGORIES)), unique=True)), where)
         build.log_file(draw(text), where)
     return build.finish()
+
+
+TABLE_ENTRIES: dict[str, list[dict[str, Any]]] = {
+    "rtc": [{"base": "localtime"}, {"base": "2006-06-17", "clock": "rt"}, {"driftfix": "none"}],
+    "action": [{"reboot": "shutdown", "watchdog": "none"}, {"panic": "exit-failure"}],
+    "msg": [{"timestamp": True}, {"guest-name": False}],
+    "name": [{"guest": "a,b", "process": "p"}, {"debug-threads": True}],
+    "smbios": [{"type": 1, "product": "x"}, {"type": "11", "value": ["a", "b"]}, {"file": "s.bin"}],
+    "fw_cfg": [{"name": "opt/a", "string": ""}, {"name": "opt/b", "file": "${x}"}],
+    "acpitable": [{"sig": "SSDT", "rev": 3, "data": "a:b"}, {"file": "t.aml"}],
+    "option-rom": [{"file": "x.rom"}, {"file": "y.rom", "bootindex": 2}],
+    "add-fd": [{"fd": 7, "set": 0, "opaque": "rdwr:/a"}, {"fd": 8, "set": 0}],
+}
+
+
+def _tables(draw: st.DrawFn, build: ConfigBuilder) -> None:
+    for what, entries in TABLE_ENTRIES.items():
+        for entry in draw(st.lists(st.sampled_from(entries), max_size=2)):
+            build.table(what, entry, "tests")
+    for folder in draw(st.lists(text.filter(bool), max_size=2)):
+        build.data_dir(folder)
+    if draw(st.booleans()):
+        build.plain("pidfile", draw(text.filter(bool)), "tests")
+        build.plain("daemonize", True, "tests")
+        build.escape(draw(st.integers(0, 255)), "tests")
 
 
 def _board(draw: st.DrawFn, build: ConfigBuilder) -> None:

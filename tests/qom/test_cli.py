@@ -22,7 +22,7 @@ PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": main_module
 @pytest.mark.parametrize(
     ("program", "argv", "message"),
     [
-        ("qom-system-x86_64", ["-frobnicate"], "-frobnicate: unknown option"),
+        ("qom-system-x86_64", ["-frobnicate"], "-frobnicate: invalid option"),
         ("qom-system-x86_64", ["-smp", "4,cores=3"], "-smp 4,cores=3: smp: sockets (1) * cores (3) * threads (1) is 3:"
          " expected 4, the number of cpus"),
         ("qom-system-x86_64", ["-device", "isa-seriall,help"], "-device isa-seriall,help: no device 'isa-seriall';"

@@ -212,7 +212,7 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-boot", "order=cc"],
          "-boot order=cc: boot: 'order' cannot be 'cc': expected letters out of a, c, d, n, each once"),
         (["-display", "gtk"], "-display gtk: a display is not modelled: expected 'none'"),
-        (["-machin", "pc"], "-machin: unknown option; did you mean 'machine'?"),
+        (["-machin", "pc"], "-machin: invalid option; did you mean 'machine' or 'action'?"),
         (["-readconfig", "/no/such"], "/no/such: cannot be read: No such file or directory"),
     ],
 )  # fmt: skip

@@ -166,7 +166,7 @@ def test_every_entry_knows_its_place(write: Write) -> None:
         ('name = "x\n', "1:10", "not TOML: Illegal character '\\n'"),
         ("[machine]\n[smp]\ncpus = 3\ncores = 2\n", "2:1", "smp: sockets (1) * cores (2) * threads (1) is 2: expected 3,"
          " the number of cpus"),
-        ("\n\nmachin = 1\n", "3:1", "unknown key 'machin'; did you mean 'machine'?"),
+        ("\n\nmachin = 1\n", "3:1", "unknown key 'machin'; did you mean 'machine' or 'action'?"),
         ('[machine]\ntype = "pc"\nkernel = "vmlinuz"\n', "3:1", "'kernel' is no property of a machine: expected it at the"
          " top of the file, beside 'machine'"),
         ("name = 1\n", "1:1", "'name' cannot be 1: expected a string"),

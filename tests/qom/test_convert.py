@@ -42,6 +42,16 @@ LINES = [
     '-device \'{"driver": "isa-serial", "iobase": 760, "pacing": true}\'',
     "-object rng-random,id=rng0,filename=/dev/urandom -global isa-serial.irq=5 -global driver=x,property=y,value=a,,b",
     f"-name guest=vm1 -uuid {UUID} -D log.txt -d int,exec,guest_errors",
+    "-name guest=vm1,process=vm,debug-threads=on -pidfile vm.pid -daemonize -msg timestamp=on,guest-name=on -echr 20",
+    "-rtc base=2006-06-17T16:01:21,clock=host -rtc driftfix=none -no-acpi -no-hpet -no-fd-bootchk -no-user-config",
+    "-boot c,splash=a,,b.jpg,reboot-timeout=5 -action reboot=shutdown,panic=none -watchdog-action pause -L fw -L more",
+    "-smbios type=1,product=X,uuid="
+    + UUID
+    + " -smbios type=11,value=a,value=b -smbios type=11,value=c -smbios file=s.bin"
+    " -fw_cfg opt/a,string=x -fw_cfg name=opt/b,file=f -acpitable sig=SSDT,rev=2,data=a:b -acpitable file=t.aml",
+    "-option-rom a.rom -option-rom b.rom,bootindex=3 -add-fd fd=7,set=1,opaque=rdwr:x -add-fd fd=8,set=1",
+    "-set device.s1.irq=5 -device isa-serial,id=s1 -set chardev.c.size=4k -chardev ringbuf,id=c -set drive.d.file=b"
+    " -drive id=d,file=a,if=none",
     "-display none -vga none -monitor none -parallel none -net none -nic none -serial stdio",
 ]
 
@@ -96,14 +106,14 @@ def test_one_string_is_a_command_line_too(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == 'nodefaults = true\n\n[machine]\ntype = "none"\n'
 
 
-WRONG = "-vga std -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -smbios type=1"
+WRONG = "-vga std -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -sandbox on"
 LEFT_OUT = [
     "-vga std: a display adapter is not modelled: expected 'none'",
     "-usb: is not modelled",
     "-netdev user,id=n: is not modelled",
     "-frob x: unknown option",
     "-cpus 3: unknown option; did you mean 'cpu'?",
-    "-smbios type=1: is not modelled",
+    "-sandbox on: is not modelled",
 ]
 
 

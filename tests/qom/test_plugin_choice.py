@@ -112,7 +112,7 @@ def test_what_follows_an_option_is_its_argument() -> None:
         (["--plugins", "choice-one", "--no-plugins"], "--no-plugins and --plugins contradict each other: expected one of them"),
         (["--plugin", "/no/such.py"], "plugin '/no/such.py' does not exist: expected a .py file, a package (with __init__.py)"
          " or a project (with pyproject.toml)"),
-        (["-one-sise", "3"], "-one-sise: unknown option; did you mean 'one-size' or 'two-size'?"),
+        (["-one-sise", "3"], "-one-sise: invalid option; did you mean 'one-size' or 'two-size'?"),
         (["-one-size"], "-one-size: an argument is missing: expected N"),
         (["-M", "none", "-one-size", "boom"], "-one-size boom: this option of choice-one failed: ValueError: not today,"
          " at SITE/choice_one.py:13"),
@@ -120,7 +120,7 @@ def test_what_follows_an_option_is_its_argument() -> None:
          " at SITE/choice_one.py:15"),
         (["-M", "none", "-one-size", "300"], "-one-size 300: /objects/from-option: property 'size' cannot be '300':"
          " expected an integer in 0..255"),
-        (["--no-plugins", "-one-size", "3"], "-one-size: unknown option"),
+        (["--no-plugins", "-one-size", "3"], "-one-size: invalid option"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line(
@@ -157,7 +157,7 @@ def test_an_option_of_a_broken_plugin_says_where_to_look(site: Path, capsys: pyt
     (site / "choice_two.py").write_text("1 / 0")
     assert system.main(["-two-size", "3"]) == 1
     assert capsys.readouterr().err == (
-        "qom-system-x86_64: -two-size: unknown option; did you mean 'one-size'?; not loaded: two (`qom plugins` says why)\n"
+        "qom-system-x86_64: -two-size: invalid option; did you mean 'one-size'?; not loaded: two (`qom plugins` says why)\n"
     )
 
 

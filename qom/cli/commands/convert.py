@@ -70,7 +70,7 @@ def convert(words: list[str], *, skip: bool = False) -> MachineConfig:
     wrong: list[str] = []
     line = CommandLine()
     line.builder.report = lambda error: wrong.append(str(error))
-    for name, said in split(words):
+    for name, said in sorted(split(words), key=lambda one: one[0] != "set"):  # which changes what is told after it
         text = shlex.join(said)
         try:
             if _is_qemus(name):
