@@ -29,8 +29,8 @@ exits-svg fda
 fdb fsdev full-screen fw_cfg g gdb global h hda hdb hdc hdd help icount incoming initrd iscsi k kernel L loadvm m M
 machine mem-path mem-prealloc mon monitor msg mtdblock name net netdev nic no-acpi no-fd-bootchk no-hpet no-plugins
 no-reboot no-shutdown no-user-config nodefaults nographic numa object only-migratable option-rom overcommit parallel
-pflash pidfile plugin plugins portrait preconfig qmp qmp-pretty readconfig rotate rtc runas s S sandbox sd seed serial
-set singlestep smbios smp snapshot spice tb-size tpmdev trace usb usbdevice uuid var version vga virtfs vnc watchdog
+pflash pidfile plugin plugins portrait preconfig qmp qmp-pretty qtest qtest-log readconfig rotate rtc runas s S sandbox sd
+seed serial set singlestep smbios smp snapshot spice tb-size tpmdev trace usb usbdevice uuid var version vga virtfs vnc watchdog
 watchdog-action win2k-hack xen-attach xen-domid xen-domid-restrict
 """
 RESERVED_OPTIONS = frozenset(_RESERVED.split())

@@ -7,7 +7,7 @@ Modelled: a vCPU with its thread and registers for every processor.  The registe
 never asked to run, so they read and write as they do there, and CPUID is that of the simulated processor.  Time is a
 `SteppedClock`: it stands still until somebody steps it, also while the machine is "running".
 Interrupts, NMI, INIT and start-up IPIs for a processor stay requested (`Cpu.interrupt_request` ...): nobody takes them.
-Not modelled: QEMU's test protocol on a socket.
+QEMU's test protocol is the object `qtest` (plugins/observe/qtest.py), under this accelerator or another.
 """
 
 from typing import Any

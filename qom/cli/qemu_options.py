@@ -37,8 +37,6 @@ WITH_ARGUMENT = frozenset(
         "prom-env",
         "qmp",
         "qmp-pretty",
-        "qtest",
-        "qtest-log",
         "rotate",
         "run-with",
         "runas",

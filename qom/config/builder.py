@@ -159,6 +159,8 @@ class ConfigBuilder:
         self._numa_whole = True  # False: a node, or how many processors there are, could not be read
         self._serials: list[tuple[str, str]] = []
         self._debugcon: tuple[str, str] | None = None
+        self._qtest: tuple[str, str] | None = None
+        self._qtest_log: tuple[str, str] | None = None
         self._irqchip: tuple[Any, str] | None = None
         self._snapshot = False
         self._accels_replaced = False
@@ -371,6 +373,14 @@ class ConfigBuilder:
         """`-debugcon`: the debug port's back end."""
         self._debugcon = (text, origin)
 
+    def qtest(self, text: str, origin: str) -> None:
+        """`-qtest`: the back end on which a client of the qtest protocol is; the last one counts."""
+        self._qtest = (text, origin)
+
+    def qtest_log(self, text: str, origin: str) -> None:
+        """`-qtest-log`: the file that what is said there is written to, or "none"."""
+        self._qtest_log = (text, origin)
+
     def part(self, options: Options, origin: str) -> None:
         """A part that the machine's board has in another form, besides, or no more."""
         self.config.parts.append(parse_part(options, origin, self.report))
@@ -512,6 +522,7 @@ class ConfigBuilder:
         for step in (
             self._give_irqchip,
             self._place_drives,
+            self._make_qtest,
             self._make_ports,
             self._check_ids,
             self._check_set,
@@ -572,6 +583,19 @@ class ConfigBuilder:
         for drive in self.config.drives:
             drive.snapshot = drive.snapshot or self._snapshot
             drive.readonly = drive.readonly or drive.media == "cdrom"
+
+    def _make_qtest(self) -> None:
+        """`-qtest` is short for an object of that type and its back end."""
+        if self._qtest is None:
+            if self._qtest_log is not None:
+                text = "'qtest-log' is only of use with a client: expected -qtest too"
+                self.report(ConfigError(text, self._qtest_log[1]))
+            return
+        text, origin = self._qtest
+        chardev = self._port("qtest", text, origin)
+        if chardev is not None:
+            log = {"log": self._qtest_log[0]} if self._qtest_log is not None else {}
+            self.config.objects.append(ObjectEntry("qtest", "qtest", {"chardev": chardev, **log}, origin))
 
     def _make_ports(self) -> None:
         config = self.config

@@ -47,11 +47,12 @@ _SWITCHES = {
     "nodefaults": "nodefaults",
     "daemonize": "daemonize",
 }
+_TEXTS = {"debugcon": ConfigBuilder.debugcon, "qtest": ConfigBuilder.qtest, "qtest-log": ConfigBuilder.qtest_log}
 _LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region", *TABLE_LISTS})
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")
-_OTHER = ("cpu", "serial", "debugcon", "global", "log", "snapshot", "data-dir", "echr", "set")
+_OTHER = ("cpu", "serial", *_TEXTS, "global", "log", "snapshot", "data-dir", "echr", "set")
 KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 """What the top level of a configuration file may hold."""
 
@@ -130,10 +131,10 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
     elif key == "serial":
         for inner in _strings(node, key):
             builder.serial(inner.value, inner.origin)
-    elif key == "debugcon":
+    elif key in _TEXTS:
         if not isinstance(value, str):
-            raise node.error(f"'debugcon' cannot be {value!r}: expected a string")
-        builder.debugcon(value, node.origin)
+            raise node.error(f"'{key}' cannot be {value!r}: expected a string")
+        _TEXTS[key](builder, value, node.origin)
     elif key == "global":
         for entry in node.value if isinstance(node.value, list) else [node]:
             with builder.gathering():

@@ -384,6 +384,8 @@ class _Maker:
                 "description": "Back ends of the serial ports, in order",
             },
             "debugcon": {"$ref": "#/$defs/port", "description": "Back end of the debug port"},
+            "qtest": {"$ref": "#/$defs/port", "description": "Back end on which a client of the qtest protocol is"},
+            "qtest-log": {**path, "description": "File that what is said there is written to; none: nowhere"},
             **{name: {"$ref": "#/$defs/yes", "description": text} for name, text in switches.items()},
             "object": {**one_or_several(self._entry("object")), "description": "Objects under /objects"},
             "chardev": {**one_or_several(self._entry("chardev")), "description": "Character back ends"},

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qom.testing.accel import unusable
     from qom.testing.irq import Interrupt, InterruptTimeout
     from qom.testing.machine import MachineFactory, TestMachine
+    from qom.testing.qtest import QTest, QTestError
     from qom.vm.console import Console, ConsoleTimeout
 
 _LATER = {
@@ -27,6 +28,8 @@ _LATER = {
     "LineRecorder": "qom.hw.bench",
     "MachineFactory": "qom.testing.machine",
     "PciBench": "qom.hw.bench",
+    "QTest": "qom.testing.qtest",
+    "QTestError": "qom.testing.qtest",
     "RecordingSystem": "qom.hw.bench",
     "SysBench": "qom.hw.bench",
     "TestMachine": "qom.testing.machine",
@@ -43,6 +46,8 @@ __all__ = [
     "LineRecorder",
     "MachineFactory",
     "PciBench",
+    "QTest",
+    "QTestError",
     "RecordingSystem",
     "SysBench",
     "TestMachine",

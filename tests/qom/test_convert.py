@@ -52,6 +52,7 @@ LINES = [
     "-option-rom a.rom -option-rom b.rom,bootindex=3 -add-fd fd=7,set=1,opaque=rdwr:x -add-fd fd=8,set=1",
     "-set device.s1.irq=5 -device isa-serial,id=s1 -set chardev.c.size=4k -chardev ringbuf,id=c -set drive.d.file=b"
     " -drive id=d,file=a,if=none",
+    "-accel qtest -qtest-log none -qtest unix:a -qtest unix:b,server=on,wait=off -serial null -chardev null,id=n",
     "-display none -vga none -monitor none -parallel none -net none -nic none -serial stdio",
 ]
 

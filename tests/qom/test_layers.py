@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "qom.vm": {"qom", "qom.hw", "qom.vm"},
     "qom.board": {"qom", "qom.hw", "qom.vm", "qom.board"},
     "qom.show": {"qom", "qom.hw", "qom.vm", "qom.board", "qom.show"},
-    "qom.testing": {"qom", "qom.hw", "qom.vm", "qom.show", "qom.testing", "accel"},
+    "qom.testing": {"qom", "qom.hw", "qom.vm", "qom.show", "qom.cli", "qom.testing", "accel"},
     "qom.cli": {"qom", "qom.hw", "qom.vm", "qom.board", "qom.show", "qom.cli", "accel", "plugins", "machines"},
     "accel": {"qom", "qom.hw", "qom.vm", "accel"},
     "plugins": {"qom", "qom.hw", "qom.vm", "plugins"},

@@ -1,0 +1,658 @@
+"""`QTest`: a machine driven by QEMU's qtest protocol, in this process, or as a program of ours or QEMU's.
+
+    with QTest("-device isa-debug-exit,iobase=0xf4") as q:
+        q.outb(0xF4, 1)
+
+The same test runs against QEMU, with `QTest("...", program="qemu-system-x86_64")`, as far as the two have the same
+hardware: what is said to the machine is the same lines.
+
+In this process no thread of the machine does anything by itself: its main loop runs while a command is carried out, and
+`QTest.serve` runs it once more.  So what a command causes has happened when it returns, and a test is repeatable.
+
+Debian's QEMU is built without its accelerator qtest.  Such a one is started as `-accel tcg -S` instead: no guest code
+runs there either, but its clock cannot be stepped (`QTest.stepped` says so).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from qom.errors import QomError
+from qom.hw.clock import SteppedClock
+from qom.registry import TypeRegistry, type_init
+from qom.vm.chardev import Chardev
+from qom.vm.console import PATIENCE
+from qom.vm.vm import VirtualMachine
+
+if TYPE_CHECKING:
+    from qom.testing.machine import TestMachine
+
+__all__ = ["QTest", "QTestError"]
+
+OWN: Final = "qom-system-x86_64"
+CHUNK: Final = 1 << 24  # bytes of memory that one command carries
+
+
+class QTestError(QomError):
+    """A command was refused, or the program that was to carry it out has ended or does not answer."""
+
+
+class _End(Protocol):
+    """What carries lines to the machine and back."""
+
+    def send(self, line: str) -> list[str]:
+        """Send a line; gives the answer, after the IRQ lines that came before it."""
+
+    def serve(self) -> None:
+        """Let the machine do what waits to be done."""
+
+    def reset(self) -> None:
+        """Reset the machine as a whole."""
+
+    def wait(self, timeout: float) -> int:
+        """Wait until the machine has ended; its exit status."""
+
+    def close(self) -> None:
+        """End the machine."""
+
+
+class QTest:
+    """A machine, and the qtest protocol to drive it.  A context manager; `close` ends it.
+
+    Numbers are whole machines' own: ports, physical addresses, nanoseconds.
+
+    Args:
+        args: options of `qom-system-x86_64`, as one text or as words.  `-nodefaults -display none` are added, and
+            `-accel qtest` when they name no accelerator.
+        program: None: in this process.  "qom-system-x86_64" or a QEMU: a program of its own, as a name, a path, or words.
+        types: classes marked by `type_init` that the machine knows besides (in this process only).
+        registry: the types to build from (in this process only); by default everything installed.
+        timeout: seconds of host time to wait for an answer of a program.
+        keywords: those of `qom.open_machine`, instead of `args` (in this process only).
+
+    Raises:
+        QomError: the machine cannot be built, or the program not be started.
+    """
+
+    def __init__(
+        self,
+        args: str | Sequence[str] = (),
+        *,
+        program: str | Sequence[str] | None = None,
+        types: Iterable[type] = (),
+        registry: TypeRegistry | None = None,
+        timeout: float = PATIENCE,
+        **keywords: Any,
+    ) -> None:
+        words = shlex.split(args) if isinstance(args, str) else list(args)
+        self._levels: dict[int, bool] = {}
+        self._raised: dict[int, int] = {}
+        self._end: _End
+        if program is None:
+            self._end = _InProcess(words, tuple(types), registry, keywords)
+        else:
+            if keywords or registry is not None or tuple(types):
+                raise QTestError("a program takes 'args' only: expected no types, registry or keywords of open_machine")
+            self._end = _Program(program, words, timeout)
+
+    # -- the machine
+
+    @property
+    def vm(self) -> VirtualMachine:
+        """The machine.
+
+        Raises:
+            QTestError: it is in another process.
+        """
+        if not isinstance(self._end, _InProcess):
+            raise QTestError("the machine is in another process: only its protocol can be had")
+        return self._end.vm
+
+    @functools.cached_property
+    def machine(self) -> TestMachine:
+        """The machine as a `TestMachine`: consoles, watched lines, parts by path."""
+        from qom.testing.machine import TestMachine
+
+        return TestMachine(self.vm, exits=0)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the machine is in this process."""
+        return isinstance(self._end, _InProcess)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether its clock can be stepped: under the accelerator qtest."""
+        return self._end.stepped if isinstance(self._end, _Program) else isinstance(self.vm.clock, SteppedClock)
+
+    def system_reset(self) -> None:
+        """Reset the machine, as its reset button would; returns when it is done."""
+        self._end.reset()
+
+    def serve(self) -> None:
+        """Have the main loop do what waits: sockets and files that are ready, requests.  Only needed for what comes from
+        outside of the machine; a program does so by itself."""
+        self._end.serve()
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Wait until the machine has ended; gives its exit status.
+
+        Args:
+            timeout: seconds of host time.
+
+        Raises:
+            QTestError: it has not.
+        """
+        return self._end.wait(timeout)
+
+    def close(self) -> None:
+        """End the machine; a second call has no effect."""
+        self._end.close()
+
+    # -- the protocol
+
+    def send(self, line: str) -> str:
+        """Send a line as it is and give the answer as it is: "OK ...", "FAIL ...", "ERR ...".
+
+        Raises:
+            QTestError: the program has ended, or does not answer.
+        """
+        *told, answer = self._end.send(line)
+        for text in told:
+            _, word, number = text.split(" ")
+            n, level = int(number), word == "raise"
+            self._levels[n] = level
+            self._raised[n] = self._raised.get(n, 0) + level
+        return answer
+
+    def command(self, *words: object) -> str:
+        """Carry out a command: its name and arguments; gives what comes after OK.
+
+        Raises:
+            QTestError: it was refused, or the program has ended.
+        """
+        line = " ".join(str(word) for word in words)
+        answer = self.send(line)
+        word, _, rest = answer.partition(" ")
+        if word != "OK":
+            shown = line if len(line) <= 80 else line[:77] + "..."
+            raise QTestError(f"{shown}: {answer}")
+        return rest
+
+    # -- ports
+
+    def inb(self, port: int) -> int:
+        """Read a byte from a port."""
+        return self._number("inb", port)
+
+    def inw(self, port: int) -> int:
+        """Read 16 bits from a port."""
+        return self._number("inw", port)
+
+    def inl(self, port: int) -> int:
+        """Read 32 bits from a port."""
+        return self._number("inl", port)
+
+    def outb(self, port: int, value: int) -> None:
+        """Write a byte to a port."""
+        self._store("outb", port, value, 1)
+
+    def outw(self, port: int, value: int) -> None:
+        """Write 16 bits to a port."""
+        self._store("outw", port, value, 2)
+
+    def outl(self, port: int, value: int) -> None:
+        """Write 32 bits to a port."""
+        self._store("outl", port, value, 4)
+
+    # -- memory
+
+    def readb(self, addr: int) -> int:
+        """Read a byte of memory."""
+        return self._number("readb", addr)
+
+    def readw(self, addr: int) -> int:
+        """Read 16 bits of memory."""
+        return self._number("readw", addr)
+
+    def readl(self, addr: int) -> int:
+        """Read 32 bits of memory."""
+        return self._number("readl", addr)
+
+    def readq(self, addr: int) -> int:
+        """Read 64 bits of memory."""
+        return self._number("readq", addr)
+
+    def writeb(self, addr: int, value: int) -> None:
+        """Write a byte of memory."""
+        self._store("writeb", addr, value, 1)
+
+    def writew(self, addr: int, value: int) -> None:
+        """Write 16 bits of memory."""
+        self._store("writew", addr, value, 2)
+
+    def writel(self, addr: int, value: int) -> None:
+        """Write 32 bits of memory."""
+        self._store("writel", addr, value, 4)
+
+    def writeq(self, addr: int, value: int) -> None:
+        """Write 64 bits of memory."""
+        self._store("writeq", addr, value, 8)
+
+    def read(self, addr: int, n: int) -> bytes:
+        """Read `n` bytes of memory from `addr` on."""
+        parts = [
+            base64.b64decode(self.command("b64read", f"{addr + at:#x}", min(CHUNK, n - at)))
+            for at in range(0, n, CHUNK)
+        ]
+        return b"".join(parts)
+
+    def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` to `addr` and what follows."""
+        data = bytes(data)
+        for at in range(0, len(data), CHUNK):
+            part = data[at : at + CHUNK]
+            self.command("b64write", f"{addr + at:#x}", len(part), base64.b64encode(part).decode())
+
+    def memset(self, addr: int, n: int, value: int) -> None:
+        """Fill `n` bytes of memory from `addr` on with one value."""
+        _check(f"memset {addr:#x}", value, 1)
+        self.command("memset", f"{addr:#x}", n, value)
+
+    # -- PCI configuration space, by its two ports
+
+    def config_read(self, addr: str, offset: int, size: int = 4) -> int:
+        """Read configuration space of the PCI function at `addr` ("slot.function") on bus 0."""
+        from qom.hw.pci_bus import parse_addr
+
+        self.outl(0xCF8, 0x8000_0000 | parse_addr(addr) << 8 | (offset & 0xFC))
+        return {1: self.inb, 2: self.inw, 4: self.inl}[size](0xCFC + (offset & 3))
+
+    def config_write(self, addr: str, offset: int, value: int, size: int = 4) -> None:
+        """Write configuration space of the PCI function at `addr` on bus 0."""
+        from qom.hw.pci_bus import parse_addr
+
+        self.outl(0xCF8, 0x8000_0000 | parse_addr(addr) << 8 | (offset & 0xFC))
+        {1: self.outb, 2: self.outw, 4: self.outl}[size](0xCFC + (offset & 3), value)
+
+    # -- time
+
+    def clock_step(self, ns: int | None = None) -> int:
+        """Step time, firing what becomes due on the way; gives the time then, in nanoseconds.
+
+        Args:
+            ns: by how much; None: to the next deadline (nowhere, when there is none).
+
+        Raises:
+            QTestError: the machine's time passes by itself.
+        """
+        return int(self.command("clock_step") if ns is None else self.command("clock_step", ns))
+
+    def clock_set(self, ns: int) -> int:
+        """Step time until it is `ns`; not at all when that is past.  Gives the time then, in nanoseconds."""
+        return int(self.command("clock_set", ns))
+
+    # -- lines
+
+    def irq_intercept_in(self, path: str) -> None:
+        """Follow the unnamed inputs of a device, by its path or the end of it ("ioapic"): what they get is not held back.
+
+        A line that is high already counts as low until it goes up again, as in QEMU.
+
+        Raises:
+            QTestError: there is no such device, or another one's lines are followed already.
+        """
+        self.command("irq_intercept_in", path)
+
+    def irq_intercept_out(self, path: str) -> None:
+        """Follow the outputs of a device: its unnamed ones, or all those it has when they have one name.
+
+        QEMU follows unnamed ones only.  Otherwise as `irq_intercept_in`.
+        """
+        self.command("irq_intercept_out", path)
+
+    def get_irq(self, n: int) -> bool:
+        """Whether line `n` of those that are followed is high, as far as the last command."""
+        return self._levels.get(n, False)
+
+    def irq_raised(self, n: int) -> int:
+        """How often line `n` of those that are followed went up, since the beginning or `irq_clear`: pulses show here."""
+        return self._raised.get(n, 0)
+
+    def irq_clear(self) -> None:
+        """Count from 0 again."""
+        self._raised.clear()
+
+    def set_irq_in(self, path: str, name: str, n: int, level: int) -> None:
+        """Drive input `n` of a device to a level; `name` is "unnamed-gpio-in" for the unnamed ones."""
+        self.command("set_irq_in", path, name, n, level)
+
+    # -- inside
+
+    def _number(self, name: str, address: int) -> int:
+        return int(self.command(name, f"{address:#x}"), 16)
+
+    def _store(self, name: str, address: int, value: int, size: int) -> None:
+        _check(f"{name} {address:#x}", value, size)
+        self.command(name, f"{address:#x}", f"{value:#x}")
+
+    def __enter__(self) -> QTest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<QTest of {self._end!r}>"
+
+
+def _check(what: str, value: int, size: int) -> None:
+    if not 0 <= value < 1 << 8 * size:
+        raise QTestError(f"{what}: {value:#x} does not fit into {size} byte{'s' * (size > 1)}")
+
+
+def _names_accelerator(words: Sequence[str]) -> bool:
+    """Whether a command line says which accelerator is to be used."""
+    for at, word in enumerate(words):
+        name, value = word.lstrip("-"), "".join(words[at + 1 : at + 2])
+        if not word.startswith("-"):
+            continue
+        if name in ("accel", "enable-kvm"):
+            return True
+        if name in ("machine", "M") and any(part.startswith("accel=") for part in value.split(",")):
+            return True
+    return False
+
+
+@type_init("chardev-qtest-client")
+class _ClientEnd(Chardev):
+    """The client's end of the protocol, in the process of the machine."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """State the facts of this class."""
+        cls.desc = "Client of the qtest protocol in the process of the machine"
+
+    def instance_init(self) -> None:
+        """Nothing was answered yet."""
+        self.answers = bytearray()
+
+    def write(self, data: bytes) -> int:
+        """Take what the server says."""
+        self.answers += data
+        return len(data)
+
+    def take(self) -> list[str]:
+        """The lines that came, and no more of them."""
+        lines = self.answers.decode().splitlines()
+        self.answers.clear()
+        return lines
+
+
+class _InProcess:
+    """A machine here, whose main loop runs while somebody asks for something."""
+
+    def __init__(
+        self, words: list[str], types: tuple[type, ...], registry: TypeRegistry | None, keywords: dict[str, Any]
+    ) -> None:
+        from qom.plugins import default_registry
+        from qom.vm.launch import build, open_machine
+
+        if words and keywords:
+            raise QTestError(f"{next(iter(keywords))}=: expected either 'args' or keywords of open_machine")
+        known = registry.fork() if registry is not None else default_registry()
+        for cls in (_ClientEnd, *types):
+            known.register(cls, "types=")
+        if keywords:
+            keywords = {"accel": "qtest", "nodefaults": True, **keywords}
+            keywords["chardevs"] = [*keywords.get("chardevs", ()), "qtest-client,id=qtest"]
+            keywords["settings"] = {"qtest": "chardev:qtest", "qtest-log": "none", **keywords.get("settings", {})}
+            self.vm = open_machine(registry=known, **keywords)
+        else:
+            self.vm = build(_config(words), known)
+        try:
+            end = self.vm.root.resolve("/chardevs/qtest")
+            assert isinstance(end, _ClientEnd)
+            self._client = end
+            if not self.vm.config.paused:
+                self.vm.cont()
+        except BaseException:
+            self.vm.close()
+            raise
+
+    def send(self, line: str) -> list[str]:
+        client = self._client
+        with self.vm.lock:
+            if client.poller is None:
+                raise QTestError(f"{line}: the machine has been closed")
+            client.on_read(line.encode(errors="surrogateescape") + b"\n")
+            lines = client.take()
+        self.serve()
+        if not lines:
+            raise QTestError(f"{line}: not answered")
+        return lines
+
+    def serve(self) -> None:
+        self.vm.main_loop.run_once(0)
+
+    def reset(self) -> None:
+        self.vm.reset()
+
+    def wait(self, timeout: float) -> int:
+        self.serve()
+        if not self.vm.wait(0):
+            raise QTestError(f"the machine has not ended: it is {self.vm.run_state.value}")
+        return self.vm.exit_status
+
+    def close(self) -> None:
+        self.vm.close()
+
+    def __repr__(self) -> str:
+        return repr(self.vm)
+
+
+def _config(words: list[str]) -> Any:
+    """The configuration of a command line, with the client in it."""
+    from qom.cli.options import CommandLine
+
+    line = CommandLine().parse(words)
+    if line.show or line.help_for is not None:
+        raise QTestError(f"{shlex.join(words)}: asks for help: expected a machine")
+    builder = line.builder
+    if not builder.config.accelerators:
+        builder.accel({"accel": "qtest"}, "QTest")
+    builder.plain("nodefaults", True, "QTest")
+    builder.chardev({"backend": "qtest-client", "id": "qtest"}, "QTest")
+    builder.qtest("chardev:qtest", "QTest")
+    builder.qtest_log("none", "QTest")
+    return builder.finish()
+
+
+class _Program:
+    """A program of its own: ours, or a QEMU."""
+
+    def __init__(self, program: str | Sequence[str], words: list[str], timeout: float) -> None:
+        command = [program] if isinstance(program, str) else list(program)
+        self.name = command[0]
+        self._timeout = timeout
+        if command == [OWN]:
+            command = [sys.executable, "-m", "qom.cli.system"]
+        elif shutil.which(command[0]) is None:
+            raise QTestError(f"{command[0]}: no such program")
+        self.stepped = True
+        if not _names_accelerator(words):
+            self.stepped = self.name == OWN or "qtest" in _accelerators(tuple(command))
+            words = [*words, "-accel", "qtest"] if self.stepped else [*words, "-accel", "tcg", "-S"]
+        self._pending = bytearray()
+        self._monitor: _Monitor | None = None
+        with contextlib.ExitStack() as steps:
+            folder = steps.enter_context(tempfile.TemporaryDirectory(prefix="qtest-"))
+            self._errors = steps.enter_context(open(os.path.join(folder, "stderr"), "w+b"))
+            path, monitor = os.path.join(folder, "qtest"), os.path.join(folder, "qmp")
+            listener = steps.enter_context(_listener(path, timeout))
+            monitor_listener = steps.enter_context(_listener(monitor, timeout))
+            ends = ["-nodefaults", "-display", "none", "-qtest", f"unix:{path}", "-qtest-log", "none"]
+            if self.name != OWN:
+                ends += ["-qmp", f"unix:{monitor}"]
+            self._process = subprocess.Popen(
+                [*command, *words, *ends], stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors
+            )
+            steps.callback(self._end_process)
+            if self.name != OWN:
+                peer = steps.enter_context(self._accept(monitor_listener))
+                try:
+                    self._monitor = _Monitor(peer)
+                except OSError:
+                    raise self._ended("at its start") from None
+            self._socket = steps.enter_context(self._accept(listener))
+            self._steps = steps.pop_all()
+
+    def _accept(self, listener: socket.socket) -> socket.socket:
+        """The program's connection; looks after the program while it waits."""
+        listener.settimeout(0.2)
+        for _ in range(max(1, int(self._timeout / 0.2))):
+            try:
+                peer, _ = listener.accept()
+            except TimeoutError:
+                if self._process.poll() is not None:
+                    raise self._ended("at its start") from None
+                continue
+            peer.settimeout(self._timeout)
+            return peer
+        raise QTestError(f"{self.name}: did not connect within {self._timeout:g} s{self._said()}")
+
+    def send(self, line: str) -> list[str]:
+        lines = []
+        try:
+            self._socket.sendall(line.encode(errors="surrogateescape") + b"\n")
+            while True:
+                text = self._line()
+                lines.append(text)
+                if not text.startswith("IRQ "):
+                    return lines
+        except TimeoutError:
+            raise QTestError(f"{line}: no answer of {self.name} within {self._timeout:g} s") from None
+        except OSError:
+            raise self._ended(line) from None
+
+    def _line(self) -> str:
+        while (end := self._pending.find(b"\n")) < 0:
+            data = self._socket.recv(1 << 16)
+            if not data:
+                raise ConnectionResetError
+            self._pending += data
+        text = self._pending[:end].decode()
+        del self._pending[: end + 1]
+        return text
+
+    def _ended(self, doing: str) -> QTestError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        return QTestError(f"{doing}: {self.name} has ended, with status {self._process.poll()}{self._said()}")
+
+    def _said(self) -> str:
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="backslashreplace").strip()
+        return f"; it said: {text}" if text else ""
+
+    def serve(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        if self._monitor is None:
+            raise QTestError(f"{self.name}: no monitor to ask for a reset")
+        try:
+            self._monitor.execute("system_reset")
+            self._monitor.event("RESET")
+        except OSError:
+            raise self._ended("system_reset") from None
+
+    def wait(self, timeout: float) -> int:
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise QTestError(f"{self.name} has not ended within {timeout:g} s") from None
+
+    def _end_process(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(self._timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        self._steps.close()
+
+    def __repr__(self) -> str:
+        return f"{self.name}, process {self._process.pid}"
+
+
+class _Monitor:
+    """As much of QMP as a test of devices needs."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+        self._file = peer.makefile("r", encoding="utf-8")
+        self._events: list[str] = []
+        self._message()  # the greeting
+        self.execute("qmp_capabilities")
+
+    def _message(self) -> dict[str, Any]:
+        text = self._file.readline()
+        if not text:
+            raise ConnectionResetError
+        message: dict[str, Any] = json.loads(text)
+        if "event" in message:
+            self._events.append(message["event"])
+        return message
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        """Carry out a command; gives what it returns.
+
+        Raises:
+            QTestError: it was refused.
+        """
+        self._peer.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        while True:
+            message = self._message()
+            if "return" in message:
+                return message["return"]
+            if "error" in message:
+                raise QTestError(f"{command}: {message['error'].get('desc')}")
+
+    def event(self, name: str) -> None:
+        """Wait for an event; those before it are forgotten."""
+        while name not in self._events:
+            self._message()
+        del self._events[: self._events.index(name) + 1]
+
+
+def _listener(path: str, timeout: float) -> socket.socket:
+    found = socket.socket(socket.AF_UNIX)
+    found.bind(path)
+    found.listen(1)
+    found.settimeout(timeout)
+    return found
+
+
+@functools.cache
+def _accelerators(command: tuple[str, ...]) -> frozenset[str]:
+    """The accelerators that a QEMU says it has."""
+    told = subprocess.run([*command, "-accel", "help"], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return frozenset(told.stdout.split())
