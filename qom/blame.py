@@ -129,7 +129,7 @@ def _is_library(file: str) -> bool:
 def _plugin_files(found: Type | None) -> frozenset[str]:
     if found is None:
         return frozenset()
-    return frozenset(_files(cls for t in found.registry if (cls := t.python_class) is not None))
+    return frozenset(_files(cls for t in found.registry if (cls := t.loaded_class) is not None))
 
 
 def _files(classes: Iterator[type]) -> Iterator[str]:

@@ -102,7 +102,7 @@ class Object:
     def __init__(self, registry: TypeRegistry, /, **props: Any) -> None:
         mark = type(self)
         for found in registry.types(abstract=False):
-            if found.python_class is mark:
+            if found.is_of(mark):
                 registry.initialise(found)
                 construct(self, found)
                 break

@@ -11,24 +11,28 @@ the box) and paths the caller names.  No environment variable and no configurati
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import pluggy
 
 from qom import deprecated, hookspecs
 from qom.blame import plugin_place, shown, text_of
 from qom.deprecated import Deprecated
+from qom.entry_points import entry_points
 from qom.errors import ConfigError, PluginError, TypeRegistryError, UnknownParent, did_you_mean
 from qom.hookspecs import FIRST_API, PROJECT
+from qom.indexed import Indexed
 from qom.plugin_path import at_path, written_for
 from qom.registry import TypeInfo, TypeRegistry, mark_of
+
+if TYPE_CHECKING:
+    from pluggy import PluginManager as Hooks
 
 IMPL_MARK = f"{PROJECT}_impl"  # what pluggy's marker leaves on a function
 
@@ -98,6 +102,7 @@ class _Candidate:
     module: str
     load: Callable[[], Any]
     api: str = ""  # of the package whose submodule it is
+    known: list[Indexed] | None = None  # its types, when the index has them
     where: Path | None = None  # the directory it is in, of a plugin named by its path
     plugin: Any = None  # once it is loaded
 
@@ -116,9 +121,11 @@ class _Refused(Exception):
 class PluginManager:
     """Loads plugins into a registry.
 
+    What is in the box is registered from the index `qom.in_box`, and imported when a type of it is first needed.
+
     load_external: also those of other installed distributions.  allow: if given, the only other distributions to load
     from.  paths: files, packages and projects to load from as well (see `qom.plugin_path`), whatever the other two say.
-    registry: where their types go; a new one by default.
+    registry: where their types go; a new one by default.  whole: import everything in the box at once, without the index.
     """
 
     def __init__(
@@ -128,15 +135,31 @@ class PluginManager:
         load_external: bool = True,
         allow: Collection[str] | None = None,
         paths: Iterable[str] = (),
+        whole: bool = False,
     ) -> None:
         self.registry = registry if registry is not None else TypeRegistry()
         self.load_external = load_external
         self.allow = None if allow is None else {_canonical(a): a for a in allow}
         self.paths = tuple(paths)
+        self.whole = whole
         self.rows: list[PluginRow] = []
         self._loaded: dict[int, PluginRow] = {}  # by the id of the module or object
-        self.pluggy = pluggy.PluginManager(PROJECT)
-        self.pluggy.add_hookspecs(hookspecs)
+        self._hooked = False
+
+    @cached_property
+    def pluggy(self) -> Hooks:
+        """The hooks, and who implements them."""
+        import pluggy  # slow to import, and the box needs none
+
+        made = pluggy.PluginManager(PROJECT)
+        made.add_hookspecs(hookspecs)
+        self._hooked = True
+        return made
+
+    @property
+    def used_hooks(self) -> Hooks | None:
+        """`pluggy`, if anybody implements a hook."""
+        return self.pluggy if self._hooked else None
 
     def load(self) -> list[PluginRow]:
         """Find and load everything, the box first; returns (and keeps in `rows`) one row per plugin module.
@@ -151,6 +174,9 @@ class PluginManager:
             candidate = queue.pop(0)
             if isinstance(candidate, PluginRow):
                 self.rows.append(candidate)
+                continue
+            if candidate.known is not None:
+                self.rows.append(self._expect(candidate, candidate.known))
                 continue
             with deprecated.loading_for(candidate.dist):
                 row, more = self._load_one(candidate)
@@ -175,16 +201,12 @@ class PluginManager:
     # Finding
 
     def _find(self) -> list[_Candidate | PluginRow]:
-        in_box: dict[str, _Candidate | PluginRow] = {}
         outside: list[_Candidate | PluginRow] = []
         there: set[str] = set()
-        for entry in importlib.metadata.entry_points(group=GROUP):
+        for entry in entry_points(GROUP):
             dist = entry.dist.name if entry.dist is not None else "unknown"
             version = entry.dist.version if entry.dist is not None else "unknown"
             candidate = _Candidate(entry.name, dist, version, entry.value, entry.load)
-            if _canonical(dist) == "qom":
-                in_box[entry.name] = candidate
-                continue
             there.add(_canonical(dist))
             reason = self._unwanted(dist)
             if reason:
@@ -195,17 +217,41 @@ class PluginManager:
             if name not in there | {"qom"}:
                 near = did_you_mean(name, there) or (f": expected one of {', '.join(sorted(there))}" if there else "")
                 raise PluginError(f"no installed distribution '{given}' has plugins{near}")
-        for name, module in IN_BOX.items():
-            if name not in in_box:
-                in_box[name] = _Candidate(name, "qom", _own_version(), module, _importer(module))
-        order = list(IN_BOX)
-        first = sorted(in_box.values(), key=lambda c: (order.index(c.name) if c.name in order else len(order), c.name))
         named = [
             _Candidate(found.name, found.dist, found.version, found.module, found.load, where=found.where)
             for path in self.paths
             for found in at_path(path, GROUP)
         ]
-        return [*first, *sorted(outside, key=lambda c: (_canonical(c.dist), c.name)), *named]
+        return [*self._box(), *sorted(outside, key=lambda c: (_canonical(c.dist), c.name)), *named]
+
+    def _box(self) -> list[_Candidate]:
+        """What is in the box: from the index, and where that does not have a package, by importing it."""
+        from qom.in_box import IN_BOX as INDEX
+
+        version, made = _own_version(), []
+        for name, module, types in INDEX:
+            if not name and not self.whole:
+                for found in types or ():
+                    self.registry.expect(Indexed(found[0], found[1], module, *found[2:]), "qom").implied = True
+        for name, package in IN_BOX.items():
+            rows = [row for row in INDEX if row[0] == name or row[0].startswith(f"{name}/")]
+            if self.whole or not rows or rows[0][2] is None:
+                made.append(_Candidate(name, "qom", version, package, _importer(package)))
+                continue
+            for own, module, types in rows:
+                known = None if types is None else [Indexed(t, parent, module, *rest) for t, parent, *rest in types]
+                made.append(_Candidate(own, "qom", version, module, _importer(module), known=known))
+        return made
+
+    def _expect(self, candidate: _Candidate, known: list[Indexed]) -> PluginRow:
+        """Register what the index has of a module; its row."""
+        row = PluginRow(candidate.name, candidate.dist, candidate.version, candidate.module)
+        try:
+            with self.registry.transaction(row.dist):
+                types = [self.registry.expect(found, row.dist).name for found in known]
+        except TypeRegistryError as error:
+            return attrs.evolve(row, status="broken", reason=_reason(error))
+        return attrs.evolve(row, types=tuple(types))
 
     def _unwanted(self, dist: str) -> str:
         if not self.load_external:
@@ -226,7 +272,7 @@ class PluginManager:
                 row = attrs.evolve(row, api=said)
                 self._check_version(candidate, said)  # before anything of it runs
             plugin = candidate.plugin = candidate.load()
-            if candidate.where is not None and (same := self._loaded.get(id(plugin))) is not None:
+            if candidate.where is not None and (same := self._same(plugin)) is not None:
                 return attrs.evolve(row, status="refused", reason=f"it is '{same.name}' of {same.source}, loaded already",
                                     by_choice=True), []  # fmt: skip
             row = attrs.evolve(row, api=self._check_version(candidate, _api_of(plugin) or candidate.api or None))
@@ -247,6 +293,12 @@ class PluginManager:
             status = "refused" if isinstance(error, _Refused) else "broken"
             return PluginRow(*facts, status, _reason(error), api=row.api), []
         return row, more
+
+    def _same(self, plugin: Any) -> PluginRow | None:
+        """The row of a plugin that is loaded already, or whose types are in the index."""
+        indexed = {row.module: row for row in self.rows if row.dist == "qom" and row.status == "loaded"}
+        name = plugin.__name__ if isinstance(plugin, ModuleType) else ""
+        return self._loaded.get(id(plugin)) or (indexed.get(name) if sys.modules.get(name) is plugin else None)
 
     def _check_version(self, candidate: _Candidate, wanted: Any) -> str:
         """What the plugin says of its API, "" for None; raises unless that one can be served."""
@@ -304,7 +356,7 @@ class PluginManager:
         """Take in what the plugin brings; the row with its names."""
         registry, extensions = self.registry, self.registry.extensions
         before = {t.name for t in registry}
-        others = [p for p in self.pluggy.get_plugins() if p not in implementers]
+        others = [p for p in self.pluggy.get_plugins() if p not in implementers] if implementers else []
 
         def hook(name: str) -> Any:
             return self.pluggy.subset_hook_caller(name, others)
@@ -313,22 +365,23 @@ class PluginManager:
         with registry.transaction(row.dist):
             for cls in _marked(plugin):
                 registry.register(cls)
-            for batch in hook("qom_types")():
+            for batch in hook("qom_types")() if implementers else ():
                 for made in batch:
                     if not isinstance(made, TypeInfo) and not (isinstance(made, type) and mark_of(made)):
                         raise PluginError(f"qom_types gave {made!r}: expected classes marked by type_init, or TypeInfo")
                     registry.register(made)
-            hook("qom_register_types")(registry=registry)
-            options = [o for batch in hook("qom_system_options")() for o in batch]
-            commands = [c for batch in hook("qom_monitor_commands")() for c in batch]
-            row = attrs.evolve(
-                row,
-                options=extensions.add_options(options, row.dist, row.owner),
-                commands=extensions.add_commands(commands, row.dist, row.owner),
-            )
+            if implementers:
+                hook("qom_register_types")(registry=registry)
+                options = [o for batch in hook("qom_system_options")() for o in batch]
+                commands = [c for batch in hook("qom_monitor_commands")() for c in batch]
+                row = attrs.evolve(
+                    row,
+                    options=extensions.add_options(options, row.dist, row.owner),
+                    commands=extensions.add_commands(commands, row.dist, row.owner),
+                )
         registry.deprecate(old)
         own = _marked(plugin)
-        types = [t for t in registry if (t.name not in before and not t.implied) or t.python_class in own]
+        types = [t for t in registry if (t.name not in before and not t.implied) or t.loaded_class in own]
         return attrs.evolve(row, types=tuple(t.name for t in types))
 
     # Afterwards
@@ -384,7 +437,7 @@ class PluginManager:
         return attrs.evolve(row, status="broken", reason=_reason(error), types=(), options=(), commands=())
 
     def _unplug(self, owner: str) -> None:
-        for name, plugin in self.pluggy.list_name_plugin():
+        for name, plugin in self.pluggy.list_name_plugin() if self._hooked else ():
             if plugin is not None and (name == owner or name.startswith(f"{owner} (")):
                 self.pluggy.unregister(plugin)
 
@@ -403,7 +456,7 @@ def default_registry(
     """
     manager = PluginManager(load_external=load_external, allow=allow, paths=paths)
     manager.registry.plugins = manager.load()
-    manager.registry.hooks = manager.pluggy
+    manager.registry.hooks = manager.used_hooks
     return manager.registry
 
 

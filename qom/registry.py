@@ -35,6 +35,7 @@ from qom.errors import (
     did_you_mean,
 )
 from qom.extensions import Extensions
+from qom.indexed import Indexed, hint_for
 from qom.properties import Property, StateField, namespace_of
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Type:
     interfaces: tuple[str, ...]
     origin: str
     registry: TypeRegistry = attrs.field(repr=False)
-    info: TypeInfo | None = attrs.field(default=None, repr=False)
+    _info: TypeInfo | None = attrs.field(default=None, repr=False)
     _cls: type | None = attrs.field(default=None, repr=False)
     initialised: bool = False
     implied: bool = False  # registered only because a type derived from it was
@@ -160,6 +161,9 @@ class Type:
     required: tuple[Property, ...] = attrs.field(default=(), repr=False)
     reset_values: dict[str, Any] = attrs.field(factory=dict, repr=False)
     reset_factories: tuple[tuple[str, Callable[[], Any]], ...] = attrs.field(default=(), repr=False)
+    _indexed: Indexed | None = attrs.field(
+        default=None, repr=False
+    )  # how to come by its class or record, until that is here
 
     @property
     def cls(self) -> Any:
@@ -170,12 +174,46 @@ class Type:
     @property
     def python_class(self) -> type | None:
         """The Python class as registered, not initialised; None for a record nobody used yet."""
+        if self._indexed is not None and not self._indexed.is_record:
+            self.registry.load(self)
         return self._cls
+
+    @property
+    def loaded_class(self) -> type | None:
+        """`python_class` where that is there already; None when its module was not needed so far."""
+        return self._cls
+
+    @property
+    def info(self) -> TypeInfo | None:
+        """The record it was made from; None for a class."""
+        if self._indexed is not None and self._indexed.is_record:
+            self.registry.load(self)
+        return self._info
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it was made from a `TypeInfo`; asking imports nothing."""
+        return self._indexed.is_record if self._indexed is not None else self._info is not None
+
+    @property
+    def module(self) -> str:
+        """The name of the module its class is in, imported or not; "" for a record."""
+        if self.is_record:
+            return ""
+        return (
+            self._indexed.module if self._indexed is not None else self._cls.__module__ if self._cls is not None else ""
+        )
+
+    def is_of(self, cls: type) -> bool:
+        """Whether `cls` is its Python class; asking imports nothing."""
+        if self._indexed is not None:
+            return (self._indexed.module, self._indexed.made_by) == (cls.__module__, cls.__qualname__)
+        return self._cls is cls
 
     @property
     def desc(self) -> str:
         """What it is, one line: `cls.desc` as class_init set it, or the docstring's first line."""
-        desc = self.cls.__dict__.get("desc") or (self.info.desc if self.info else None)
+        desc = self.cls.__dict__.get("desc") or (self._info.desc if self._info else None)
         if desc:
             return str(desc)
         doc = self.cls.__dict__.get("__doc__")
@@ -225,6 +263,8 @@ class TypeRegistry:
         self._aliases: dict[str, tuple[str, str]] = {}
         self.globals: list[GlobalProperty] = []
         self.plugins: Sequence[PluginRow] = ()
+        self.in_box = False
+        """Whether it holds what `qom.in_box` lists."""
         self.hooks: Any = None
         """The plugin manager's hooks (pluggy); None in a registry that no plugin manager filled."""
         self.probe: Any = None
@@ -255,7 +295,8 @@ class TypeRegistry:
                 f"class {what.__module__}.{what.__qualname__} is not marked: expected @type_init(...)"
             )
         known = self._types.get(mark.name)
-        if known is not None and known.python_class is what:
+        if known is not None and known.is_of(what):
+            known._cls, known._indexed = what, None
             if not _implied:
                 known.origin, known.implied = origin or known.origin, False
             return known
@@ -282,6 +323,37 @@ class TypeRegistry:
         abstract = mark.abstract or _is_interface(what)
         made = Type(mark.name, parent, abstract, tuple(interfaces), origin, self, None, what, implied=_implied)
         return self._add(made, mark.aliases)
+
+    def expect(self, found: Indexed, origin: str) -> Type:
+        """Note a type whose module is imported when it is first needed (see `qom.indexed`)."""
+        known = self._types.get(found.name)
+        cls = known.loaded_class if known is not None else None
+        if (
+            known is not None
+            and cls is not None
+            and (cls.__module__, cls.__qualname__) == (found.module, found.made_by)
+        ):
+            return known
+        self._free(found.name, origin, f"of {found.module}")
+        self.in_box = True
+        made = Type(found.name, found.parent, found.abstract, found.interfaces, origin, self, indexed=found)
+        return self._add(made, found.aliases)
+
+    def load(self, found: Type) -> None:
+        """Have the module of an expected type imported, if it is not yet.
+
+        Raises:
+            TypeRegistryError: it cannot be imported, or does not hold the type.
+        """
+        with self._lock:
+            if found._indexed is None:
+                return
+            made = found._indexed.load(self)
+            if isinstance(made, TypeInfo):
+                found._info = made
+            else:
+                found._cls = made
+            found._indexed = None
 
     def _register_info(self, info: TypeInfo, origin: str) -> Type:
         self._free(_legal(info.name), origin, "a record")
@@ -367,13 +439,14 @@ class TypeRegistry:
         for found in self._types.values():
             if found.name not in other._types:
                 made = Type(
-                    found.name, found.parent, found.abstract, found.interfaces, found.origin, other, found.info,
-                    None if found.info is not None else found._cls,
+                    found.name, found.parent, found.abstract, found.interfaces, found.origin, other, found._info,
+                    None if found._info is not None else found._cls, indexed=found._indexed,
                 )  # fmt: skip
                 other._types[found.name] = made
         other._aliases = dict(self._aliases)
         other.globals = list(self.globals)
         other.plugins = self.plugins
+        other.in_box = self.in_box
         other.hooks = self.hooks
         other.extensions = self.extensions
         other._deprecated = dict(self._deprecated)
@@ -425,7 +498,8 @@ class TypeRegistry:
         if found is not None and name != found.name and (old := self._deprecated.get(("type", name))) is not None:
             note(old)
         if found is None:
-            raise UnknownType(f"no type '{name}'{did_you_mean(name, (*self._types, *self._aliases))}")
+            hint = self._not_indexed(name) or did_you_mean(name, (*self._types, *self._aliases))
+            raise UnknownType(f"no type '{name}'{hint}")
         return found
 
     def find_any(self, names: Iterable[str]) -> Type | None:
@@ -444,10 +518,14 @@ class TypeRegistry:
 
     def suggest_type(self, name: str, known: Iterable[str]) -> str:
         """The same for a type that a user named; where nothing is close, what else the name is, or where types come from."""
-        near = self.suggest(name, known)
+        near = self._not_indexed(name) or self.suggest(name, known)
         if not near and name in self:
             near = f"; that is a type of another kind (`qom doc {name}` describes it)"
         return near or "; no plugin that is loaded brings it (`qom plugins` lists them)"
+
+    def _not_indexed(self, name: str) -> str:
+        """A hint when the box does have the type and its index is stale, else ""."""
+        return hint_for(name) if self.in_box else ""
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.canonical(name) in self._types
@@ -592,9 +670,11 @@ class TypeRegistry:
             self.initialise(parent)
         for name in found.interfaces:
             self.initialise(self.parent_of(found, name))
+        if found._indexed is not None:
+            self.load(found)
         if found._cls is None:
-            assert found.info is not None
-            found._cls = _class_from(found.info, parent)
+            assert found._info is not None
+            found._cls = _class_from(found._info, parent)
         _compile(found, parent)
         _class_init(found, parent)
         found.initialised = True
@@ -772,8 +852,8 @@ def _class_init(found: Type, parent: Type | None) -> None:
         hook: Any = owner.__dict__.get("class_init")
         if hook is not None and not owner.__dict__.get("_qom_no_hooks", False):
             calls.append(functools.partial(_unwrapped(hook), cls))
-    if found.info is not None and found.info.class_init is not None:
-        record_init, data = found.info.class_init, found.info.class_data
+    if found._info is not None and found._info.class_init is not None:
+        record_init, data = found._info.class_init, found._info.class_data
         calls.append(lambda: record_init(cls, data))
     try:
         for call in calls:

@@ -148,7 +148,7 @@ def check_properties(board: BoardFile, parent: str, registry: TypeRegistry) -> l
     if not items:
         return []
     # A property of a board file may replace another board file's, but not one that Python code knows.
-    python = next(found for found in registry.get(parent).lineage() if found.info is None)
+    python = next(found for found in registry.get(parent).lineage() if not found.is_record)
     for item in items:
         if item.name in python.properties:
             text = f"property '{item.name}': '{python.name}' has a property of that name: expected another"
@@ -175,6 +175,11 @@ def register_board(registry: TypeRegistry, board: BoardFile, origin: str = "") -
     for error in check_properties(board, parent_of(board, registry), registry):
         raise error
     return [registry.register(info, origin).name for info in board_types(board, registry)]
+
+
+def board_record(path: Path, name: str, registry: TypeRegistry) -> TypeInfo | None:
+    """The record of the machine type `name`, of the board file at `path`; None when it describes no such type."""
+    return next((info for info in board_types(read_board(path), registry) if info.name == name), None)
 
 
 def machine_type(registry: TypeRegistry, path: str | Path) -> str:

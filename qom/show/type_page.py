@@ -73,7 +73,7 @@ def _facts(found: Type) -> Section:
     if found.abstract:
         fact("abstract", "cannot be created itself")
     fact("comes from", found.registry.brought_by(found))
-    if found.info is None:
+    if not found.is_record:
         fact("module", Code(str(found.cls.__module__)))
     elif made_from := board_file(found):
         fact("board file", Code(made_from))

@@ -148,20 +148,24 @@ def _reload(vm: VirtualMachine, what: str) -> ReloadReport:
 def _modules(vm: VirtualMachine, what: str) -> list[str]:
     """The modules to read again: that of `what`, then those with types derived from its types."""
     registry = vm.registry
-    found = {t.name: t.python_class for t in registry if t.info is None and t.python_class is not None}
+    homes = {t.module for t in registry if t.module}
     if what in registry:
         made = registry.get(what)
-        if made.info is not None or made.python_class is None:
+        if made.is_record or made.python_class is None:
             raise ReloadError(f"{what}: cannot be reloaded: the type was made from a record, not by a module")
         chosen = {made.python_class.__module__}
     else:
-        homes = {cls.__module__ for cls in found.values()}
         chosen = {home for home in homes if home == what or home.startswith(f"{what}.")}
         if not chosen:
-            raise ReloadError(f"{what}: no type and no module with types{did_you_mean(what, [*found, *homes])}")
+            known = [*(t.name for t in registry if not t.is_record), *homes]
+            raise ReloadError(f"{what}: no type and no module with types{did_you_mean(what, known)}")
     for name in sorted(chosen):
         if name.partition(".")[0] in FRAMEWORK:
             raise ReloadError(f"{what}: cannot be reloaded: {name} is part of the framework itself")
+    for made in registry:
+        if made.module in chosen:
+            registry.load(made)
+    found = {t.name: t.loaded_class for t in registry if not t.is_record and t.loaded_class is not None}
     order = sorted(chosen)
     grown = True
     while grown:
@@ -179,7 +183,7 @@ def _modules(vm: VirtualMachine, what: str) -> list[str]:
 def _names_of(vm: VirtualMachine, name: str) -> dict[str, Any]:
     """What a module holds, from the functions of its types: somebody may have taken it out of `sys.modules`."""
     for found in vm.registry:
-        cls = found.python_class
+        cls = found.loaded_class
         for value in vars(cls).values() if cls is not None and cls.__module__ == name else ():
             names: dict[str, Any] = getattr(getattr(value, "__func__", value), "__globals__", {})
             if names.get("__name__") == name:
@@ -265,7 +269,7 @@ class _Exchange:
         self.old = {
             t.name: t
             for t in self.registry
-            if t.info is None and t.python_class is not None and t.python_class.__module__ in fresh
+            if not t.is_record and t.loaded_class is not None and t.loaded_class.__module__ in fresh
         }
         self.classes = [cls for name in modules for cls in _own(fresh[name])]
         self.devices: list[_Instance] = []
