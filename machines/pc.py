@@ -54,6 +54,7 @@ class PcMachine(BoardMachine):
     """
 
     takes_kernel = True
+    can_suspend = True
 
     desc = "What a PC is beyond its parts"
 
@@ -134,6 +135,16 @@ class PcMachine(BoardMachine):
         pm = self.chip("pm", "PIIX4_PM")
         if pm is not None:
             pm.power_button()
+
+    def inject_nmi(self) -> None:
+        """The NMI button: LINT1 of every local APIC, where there is one and the guest has let it through."""
+        for cpu in self.cpus:
+            apic = getattr(cpu, "apic", None)
+            if apic is None:
+                cpu.request_nmi()
+            else:
+                apic.set_lint1(1)
+                apic.set_lint1(0)
 
     def chip(self, name: str, type_name: str) -> Any:
         """The part `name` if it is such a chip; None where the board has another in its place, or none."""

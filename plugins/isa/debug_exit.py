@@ -30,4 +30,4 @@ class IsaDebugExit(IsaDevice):
         return 0
 
     def _write(self, offset: int, value: int, size: int) -> None:
-        self.system.request_shutdown("isa-debug-exit", code=value << 1 | 1)
+        self.system.request_shutdown("isa-debug-exit", code=value << 1 | 1, final=True)

@@ -220,6 +220,10 @@ def _watchdog_action(line: CommandLine, text: str, origin: str) -> None:
     line.builder.table("action", {"watchdog": text}, origin)
 
 
+def _action(name: str, value: str) -> Handler:
+    return lambda line, text, origin: line.builder.table("action", {name: value}, origin)
+
+
 def _ignored(line: CommandLine, text: str, origin: str) -> None:
     """What it asks for is so anyway."""
 
@@ -316,8 +320,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("echr", "NUMBER", "letter (1 is A) that is a command after Ctrl on a multiplexed back end",
            lambda line, text, origin: line.builder.escape(text, origin)),
     Option("no-user-config", "", "accepted for compatibility: there is none", _ignored),
-    Option("no-reboot", "", "end instead of rebooting", _switch("no_reboot")),
-    Option("no-shutdown", "", "stop instead of ending when the guest shuts down", _switch("no_shutdown")),
+    Option("no-reboot", "", "the same as -action reboot=shutdown", _action("reboot", "shutdown")),
+    Option("no-shutdown", "", "the same as -action shutdown=pause", _action("shutdown", "pause")),
     Option("S", "", "do not start the processors", _switch("paused")),
     Option("readconfig", "FILE", "read a configuration file first: QEMU's INI, or .toml, .json, .yaml", _readconfig),
     Option("var", "NAME=VALUE", "value of a variable that the file declares", _variable),

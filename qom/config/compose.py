@@ -46,6 +46,8 @@ SAME: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("memory", "size"), ("machine", "memory")),
     (("firmware",), ("bios",)),
     (("machine", "type"), ("machine", "board")),
+    (("no-reboot",), ("action", "reboot")),
+    (("no-shutdown",), ("action", "shutdown")),
 )
 """Different keys that say the same thing: one of them in a file that includes replaces the others."""
 

@@ -41,19 +41,22 @@ _PLAIN = {
 }
 _SWITCHES = {
     "paused": "paused",
-    "no-reboot": "no_reboot",
-    "no-shutdown": "no_shutdown",
     "nographic": "nographic",
     "nodefaults": "nodefaults",
     "daemonize": "daemonize",
 }
 _TEXTS = {"debugcon": ConfigBuilder.debugcon, "qtest": ConfigBuilder.qtest, "qtest-log": ConfigBuilder.qtest_log}
+_ACTION_SWITCHES = {
+    "no-reboot": ("reboot", "reset", "shutdown"),
+    "no-shutdown": ("shutdown", "poweroff", "pause"),
+}
+"""Short spellings of an action: which, and what off and on mean."""
 _LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region", *TABLE_LISTS})
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")
 _OTHER = ("cpu", "serial", *_TEXTS, "global", "log", "snapshot", "data-dir", "echr", "set")
-KEYS = (*_PLAIN, *_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
+KEYS = (*_PLAIN, *_SWITCHES, *_ACTION_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 """What the top level of a configuration file may hold."""
 
 INI_SUFFIXES = (".cfg", ".ini", ".conf")
@@ -107,10 +110,20 @@ def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, 
 
 def read_document_into(builder: ConfigBuilder, document: Document) -> None:
     """Tell `builder` what a document says, key by key."""
+    _check_actions(builder, document.root.value)
     for key, node in sorted(document.root.value.items(), key=lambda item: item[0] != "set"):
         if key not in _OF_THE_FILE:
             with builder.gathering():
                 _key(builder, key, node)
+
+
+def _check_actions(builder: ConfigBuilder, top: Mapping[str, Node]) -> None:
+    """An action is said by its switch or in the table, not by both."""
+    table = top["action"].value if "action" in top else {}
+    for switch, (action, *_) in _ACTION_SWITCHES.items():
+        if switch in top and isinstance(table, dict) and action in table:
+            text = f"'{action}' and '{switch}' say the same thing: expected one of them"
+            builder.report(table[action].error(text))
 
 
 def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
@@ -121,6 +134,9 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
         builder.plain(_PLAIN[key], value, node.origin)
     elif key in _SWITCHES:
         builder.plain(_SWITCHES[key], _switch(key, node), node.origin)
+    elif key in _ACTION_SWITCHES:
+        action, *meaning = _ACTION_SWITCHES[key]
+        builder.table("action", {action: meaning[_switch(key, node)]}, node.origin)
     elif key == "snapshot":
         if _switch(key, node):
             builder.snapshot()

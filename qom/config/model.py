@@ -277,8 +277,6 @@ class MachineConfig:
     regions: list[RegionEntry] = attrs.field(factory=list)
     boot: Options = attrs.field(factory=dict)
     paused: bool = False
-    no_reboot: bool = False
-    no_shutdown: bool = False
     nographic: bool = False
     nodefaults: bool = False
     log: Log = attrs.field(factory=Log)

@@ -338,8 +338,8 @@ class _Maker:
         path = {"type": "string"}
         switches = {
             "paused": "Do not start the processors",
-            "no-reboot": "End instead of rebooting",
-            "no-shutdown": "Stop instead of ending when the guest shuts down",
+            "no-reboot": "End instead of rebooting: action.reboot",
+            "no-shutdown": "Stop instead of ending when the guest shuts down: action.shutdown",
             "nographic": "No display; the first serial port is on standard input and output",
             "nodefaults": "No devices that were not asked for",
             "daemonize": "Go on in the background once the machine is there",

@@ -129,7 +129,7 @@ TABLES: Final[dict[str, dict[str, Key]]] = {
     "action": {
         "reboot": _choice("What a reset by the guest does", "reset", "shutdown"),
         "shutdown": _choice("What becomes of a machine that was shut down", "poweroff", "pause"),
-        "panic": _choice("What a panic of the guest does", "pause", "shutdown", "exit-failure", "none"),
+        "panic": _choice("What a panic of the guest does", "shutdown", "pause", "exit-failure", "none"),
         "watchdog": _choice(
             "What a watchdog does", "reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"
         ),

@@ -120,8 +120,6 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "serial": serials,
         "debugcon": debugcon,
         "paused": config.paused or None,
-        "no-reboot": config.no_reboot or None,
-        "no-shutdown": config.no_shutdown or None,
         "nographic": config.nographic or None,
         "nodefaults": config.nodefaults or None,
         "object": [{"qom-type": o.driver, "id": o.id, **shown.props(o.driver, o.props)} for o in config.objects],

@@ -12,6 +12,7 @@ watches, and whose ports and memory it drives.  No processor, no guest, no threa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +41,9 @@ class RecordingSystem:
     shutdowns: list[tuple[str, int]] = attrs.field(factory=list)
     powerdowns: int = 0
     wakeups: int = 0
+    panics: list[str] = attrs.field(factory=list)
+    watchdogs: int = 0
+    events: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
     logged: list[tuple[str, str]] = attrs.field(factory=list)
     failures: list[str] = attrs.field(factory=list)
 
@@ -47,7 +51,7 @@ class RecordingSystem:
         """Remember the reason."""
         self.resets.append(reason)
 
-    def request_shutdown(self, reason: str, code: int = 0) -> None:
+    def request_shutdown(self, reason: str, code: int = 0, *, final: bool = False) -> None:
         """Remember reason and code."""
         self.shutdowns.append((reason, code))
 
@@ -58,6 +62,22 @@ class RecordingSystem:
     def request_wakeup(self) -> None:
         """Count it."""
         self.wakeups += 1
+
+    def guest_panicked(self, info: Mapping[str, Any] | None = None) -> None:
+        """Remember it."""
+        self.panics.append("panicked")
+
+    def guest_crashloaded(self, info: Mapping[str, Any] | None = None) -> None:
+        """Remember it."""
+        self.panics.append("crashloaded")
+
+    def watchdog_fired(self) -> None:
+        """Count it."""
+        self.watchdogs += 1
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Remember the event."""
+        self.events.append((event, data))
 
     def vcpu_failed(self, cpu: object, report: str) -> None:
         """Remember the report."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class SystemControl(Protocol):
@@ -11,14 +12,29 @@ class SystemControl(Protocol):
     def request_reset(self, reason: str) -> None:
         """Reset the whole machine; `reason` says who wanted it ("port92", "triple-fault")."""
 
-    def request_shutdown(self, reason: str, code: int = 0) -> None:
-        """Switch the machine off; `code` is the exit status of a program that ran only this machine."""
+    def request_shutdown(self, reason: str, code: int = 0, *, final: bool = False) -> None:
+        """Switch the machine off; `code` is the exit status of a program that ran only this machine.
+
+        final: also a machine that is to stand still when its guest switches it off (`-action shutdown=pause`).
+        """
 
     def request_powerdown(self) -> None:
         """Press the power button: the guest may shut down in order."""
 
     def request_wakeup(self) -> None:
         """Wake the machine from suspend."""
+
+    def guest_panicked(self, info: Mapping[str, Any] | None = None) -> None:
+        """The guest says that its kernel has crashed; what follows is `-action panic=`.  info: what more it says."""
+
+    def guest_crashloaded(self, info: Mapping[str, Any] | None = None) -> None:
+        """The guest says that its kernel has crashed and that its crash kernel runs."""
+
+    def watchdog_fired(self) -> None:
+        """A watchdog was not served in time; what follows is `-action watchdog=`."""
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Tell everybody who listens of an event, with its data (QMP's names, `_` for `-`)."""
 
     def vcpu_failed(self, cpu: object, report: str) -> None:
         """A vCPU cannot go on; `report` says why, with its registers.  Stops this machine."""

@@ -1,7 +1,7 @@
 """A live machine, read back into the configuration that builds its like.
 
 What objects carry is read from the objects as they are now: devices and back ends that came or went since the start,
-properties that were set since.  What no object carries (boot order, kernel, NUMA, log, `-no-reboot`) is taken from the
+properties that were set since.  What no object carries (boot order, kernel, NUMA, log) is taken from the
 configuration the machine was built from.  A place that a device found by itself (a PCI slot, a COM port) is written
 down, so that it is found again whatever else has gone.
 
@@ -100,6 +100,7 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             wires=[attrs.evolve(w, origin="") for w in was.wires],
             regions=[attrs.evolve(r, origin="") for r in was.regions],
             boot=dict(was.boot),
+            action=vm.actions.said(),
             serials=_serials(vm),
             log=attrs.evolve(was.log, origin=""),
             smbios=[attrs.evolve(e, origin="") for e in was.smbios],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qom.errors import ConfigError, RealizeError
+from qom.errors import ConfigError, LifecycleError, RealizeError
 from qom.hw.bus import SystemBus
 from qom.hw.device import Device
 from qom.options import Report, at
@@ -34,12 +34,13 @@ class Machine(Device):
     """A board that can be realized.
 
     Class facts: `default_cpu_type` (type name or None for a board without processors), `default_ram_size` in bytes,
-    `max_cpus`, `deprecation` (text or None).
+    `max_cpus`, `deprecation` (text or None), `can_suspend` (its guest can suspend to RAM).
     """
 
     default_cpu_type: ClassVar[str | None] = None
     default_ram_size: ClassVar[int] = 128 * MIB
     max_cpus: ClassVar[int] = 1
+    can_suspend: ClassVar[bool] = False
 
     ram_size: int = prop(128 * MIB, "Guest memory", type="size", unit="bytes", min=0)
     cpu_type: str = prop("", "Type of the processors; empty for the board's own choice")
@@ -125,6 +126,14 @@ class Machine(Device):
 
     def powerdown(self) -> None:
         """Press the power button.  A board with one overrides this."""
+
+    def inject_nmi(self) -> None:
+        """Press the NMI button.  A board with one overrides this.
+
+        Raises:
+            LifecycleError: this one has none.
+        """
+        raise LifecycleError("this feature or command is not currently supported")
 
     def configure_from(self, config: MachineConfig) -> None:
         """Take from the configuration what no property carries (kernel, boot order, back ends).  Boards override this."""

@@ -1,6 +1,6 @@
 """The run state of a machine and the legal ways between its values.
 
-Names are QEMU's (`query-status`).  Not modelled yet: migration, save and watchdog states.
+Names are QEMU's (`query-status`).  Not modelled yet: migration and save states.
 """
 
 from __future__ import annotations
@@ -20,18 +20,31 @@ class RunState(enum.Enum):
     PAUSED = "paused"
     SHUTDOWN = "shutdown"  # the guest turned itself off
     INTERNAL_ERROR = "internal-error"  # a device or an accelerator failed; the guest cannot go on
-    GUEST_PANICKED = "guest-panicked"
+    GUEST_PANICKED = "guest-panicked"  # it said so, and `-action panic=pause` holds it there
+    WATCHDOG = "watchdog"  # one fired, and `-action watchdog=pause` holds the guest there
 
 
 _LEGAL: dict[RunState, frozenset[RunState]] = {
     RunState.PRELAUNCH: frozenset({RunState.RUNNING, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.PAUSED}),
     RunState.RUNNING: frozenset(
-        {RunState.PAUSED, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.GUEST_PANICKED, RunState.PRELAUNCH}
+        {
+            RunState.PAUSED,
+            RunState.SHUTDOWN,
+            RunState.INTERNAL_ERROR,
+            RunState.GUEST_PANICKED,
+            RunState.WATCHDOG,
+            RunState.PRELAUNCH,
+        }
     ),
     RunState.PAUSED: frozenset({RunState.RUNNING, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.PRELAUNCH}),
     RunState.SHUTDOWN: frozenset({RunState.PAUSED, RunState.PRELAUNCH}),  # only a reset leads on
     RunState.INTERNAL_ERROR: frozenset({RunState.PAUSED, RunState.PRELAUNCH, RunState.SHUTDOWN}),
-    RunState.GUEST_PANICKED: frozenset({RunState.PAUSED, RunState.PRELAUNCH, RunState.SHUTDOWN}),
+    RunState.GUEST_PANICKED: frozenset(
+        {RunState.RUNNING, RunState.PAUSED, RunState.PRELAUNCH, RunState.SHUTDOWN, RunState.INTERNAL_ERROR}
+    ),
+    RunState.WATCHDOG: frozenset(
+        {RunState.RUNNING, RunState.PAUSED, RunState.PRELAUNCH, RunState.SHUTDOWN, RunState.INTERNAL_ERROR}
+    ),
 }
 
 

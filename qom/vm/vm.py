@@ -17,13 +17,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 from weakref import WeakKeyDictionary
+
+import attrs
 
 from qom.blame import passes, place_of, shown
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
@@ -41,6 +43,7 @@ from qom.object import Object, Root, check_id
 from qom.options import placed
 from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
+from qom.vm import actions
 from qom.vm.console import Console, ConsoleChardev
 from qom.vm.cpu import this_cpu
 from qom.vm.dump import Mutable, dump, mutable_properties
@@ -61,6 +64,22 @@ if TYPE_CHECKING:
 __all__ = ["Event", "VirtualMachine"]
 
 Event = Callable[[str, dict[str, Any]], None]
+
+RESET_FROM_OUTSIDE: Final = "host-qmp-system-reset"
+"""The reason of a reset that a user asked for."""
+
+
+@attrs.frozen
+class _Ending:
+    """Why the machine ends.
+
+    reason: who asked, as a device or a monitor put it.  what: the guest's cause, if it is the guest's: "shutdown",
+    "reset", "panic".  final: it ends also when a guest that shuts down is to stand still.
+    """
+
+    reason: str
+    what: str
+    final: bool
 
 
 class VirtualMachine:
@@ -88,6 +107,8 @@ class VirtualMachine:
         self.clock: Clock = RunningClock()  # until `build`; then as the accelerator wants it
         self.main_loop = MainLoop(self.lock, self.device_failed)
         self.run_state = RunState.PRELAUNCH
+        self.actions = actions.Actions(**config.action)
+        """What happens when the guest reboots, switches off or panics, and when a watchdog fires (qom/vm/actions.py)."""
         self.root = Root(self.registry)
         self.machine: Machine
         self.events: list[Event] = []
@@ -96,6 +117,9 @@ class VirtualMachine:
         self.exit_status = 0
         self.shutdown_reason: str | None = None
         self._reset_reason: str | None = None
+        self._ending: _Ending | None = None
+        self._stop_state: RunState | None = None
+        self._started = False
         self._ended = threading.Event()
         self._built = False
         self._closed = False
@@ -411,7 +435,7 @@ class VirtualMachine:
             LifecycleError: the machine has ended and was not reset, or was closed.
         """
         if not self._closed:
-            if self._ended.is_set() and self.run_state is RunState.PAUSED:
+            if self._ended.is_set() and self.run_state is RunState.PRELAUNCH:
                 self._begin_again()
             self.start_loop()
         self.cont()
@@ -424,7 +448,8 @@ class VirtualMachine:
         with self.lock:
             self._loop_thread = None
             self._ended.clear()
-            self.shutdown_reason, self.exit_status = None, 0
+            self._ending = self.shutdown_reason = None
+            self.exit_status = 0
 
     @property
     def memory(self) -> GuestMemory:
@@ -462,7 +487,7 @@ class VirtualMachine:
             return f"the machine failed: {self.failure}"
         if self._ended.is_set():
             return f"the machine has ended ({self.shutdown_reason or 'closed'})"
-        if self.run_state is RunState.PRELAUNCH:
+        if self.run_state is RunState.PRELAUNCH and not self._started:
             return "the machine was never started"
         return None
 
@@ -542,6 +567,7 @@ class VirtualMachine:
             if self.run_state is RunState.RUNNING:
                 return
             self.set_run_state(RunState.RUNNING)
+            self._started = True
             self.clock.start()
             accel: Any = self.machine.accel
             if accel is not None:
@@ -550,22 +576,28 @@ class VirtualMachine:
             resume_all_vcpus(self.cpus)
 
     def stop(self, state: RunState = RunState.PAUSED) -> None:
-        """Stop the vCPUs and the clock; returns when every vCPU stands still (QEMU: `vm_stop`)."""
-        with self.lock:
-            if self.run_state is RunState.RUNNING:
-                pause_all_vcpus(self.cpus, self.cpu_cond)
-            if self.run_state is not RunState.RUNNING:  # before, or since: waiting gives the lock to others
-                if state is not RunState.PAUSED:
-                    self.set_run_state(state)
-                return
-            self.clock.stop()
-            accel: Any = self.machine.accel
-            if accel is not None:
-                accel.time_stops()
-            self.set_run_state(state)
-            self.emit("STOP")
+        """Stop the vCPUs and the clock; returns when every vCPU stands still (QEMU: `vm_stop`).
 
-    def reset(self, kind: Reset = Reset.COLD, reason: str = "host-qmp-system-reset") -> None:
+        state: the run state of a machine that ran; one that stands still stays in its own.
+        """
+        with self.lock:
+            if self._halt(state):
+                self.emit("STOP")
+
+    def _halt(self, state: RunState) -> bool:
+        """Stop vCPUs and clock of a running machine, without a word; False when it does not run."""
+        if self.run_state is RunState.RUNNING:
+            pause_all_vcpus(self.cpus, self.cpu_cond)
+        if self.run_state is not RunState.RUNNING:  # before, or since: waiting gives the lock to others
+            return False
+        self.clock.stop()
+        accel: Any = self.machine.accel
+        if accel is not None:
+            accel.time_stops()
+        self.set_run_state(state)
+        return True
+
+    def reset(self, kind: Reset = Reset.COLD, reason: str = RESET_FROM_OUTSIDE) -> None:
         """Reset the whole machine; a running one goes on running, from its reset vector."""
         with self.lock:
             pause_all_vcpus(self.cpus, self.cpu_cond)
@@ -574,8 +606,8 @@ class VirtualMachine:
             self.emit("RESET", **_cause(reason, "reset"))
             if running:
                 resume_all_vcpus(self.cpus)
-            elif self.run_state is not RunState.PRELAUNCH:
-                self.set_run_state(RunState.PAUSED)
+            else:
+                self.set_run_state(RunState.PRELAUNCH)
 
     def reload(self, what: str) -> ReloadReport:
         """Exchange the code of a type, or of a module's types, in this machine while it runs (qom/vm/reload.py).
@@ -619,9 +651,9 @@ class VirtualMachine:
     # -- requests (SystemControl), from any thread -------------------------------------------------------------------
 
     def request_reset(self, reason: str) -> None:
-        """Have the machine reset soon; with `-no-reboot` it ends instead."""
-        if self.config.no_reboot:
-            self.request_shutdown(reason)
+        """Have the machine reset soon; with `-action reboot=shutdown` it ends instead."""
+        if self.actions.reboot == "shutdown":
+            self._request_end(_Ending(reason, "reset", False), 0)
             return
         if self._reset_reason is None and self.shutdown_reason is None:
             self._reset_reason = reason
@@ -633,26 +665,84 @@ class VirtualMachine:
         if reason is not None and self.shutdown_reason is None:
             self.reset(Reset.COLD, reason)
 
-    def request_shutdown(self, reason: str, code: int = 0) -> None:
-        """Have the machine end soon, with this exit status; the first request counts."""
-        if self.shutdown_reason is None:
-            self.shutdown_reason = reason
+    def request_shutdown(self, reason: str, code: int = 0, *, final: bool = False) -> None:
+        """Have the machine end soon, with this exit status; the first request counts.
+
+        reason: who wants it; what begins with "host", and "internal-error", did not come from the guest.
+        final: also where `-action shutdown=pause` keeps what a guest switches off; always when it is not the guest.
+        """
+        what = "panic" if reason == actions.GUEST_PANIC else "shutdown"
+        self._request_end(_Ending(reason, what, final or not _by_guest(reason)), code)
+
+    def _request_end(self, ending: _Ending, code: int) -> None:
+        if self._ending is None:
+            self._ending = ending
+            self.shutdown_reason = ending.reason
             self.exit_status = code
             if self._built:
                 stop_all_vcpus_soon(self.machine.cpus)
             self.main_loop.call_soon_threadsafe(self._serve_shutdown)
 
     def _serve_shutdown(self) -> None:
-        if self.shutdown_reason is None:
+        ending = self._ending
+        if ending is None:
             return  # two threads asked at once, and the first one's has been served
-        self.stop(RunState.SHUTDOWN)
-        cause = _cause(self.shutdown_reason, "shutdown")
-        self.emit("SHUTDOWN", **cause)
-        if self.config.no_shutdown and self.failure is None and cause["guest"]:
-            self.shutdown_reason = None
+        ran = self._halt(RunState.SHUTDOWN)
+        self.emit("SHUTDOWN", **_cause(ending.reason, ending.what))
+        if self.actions.shutdown == "pause" and not ending.final:
+            self._ending = self.shutdown_reason = None
+            self.exit_status = 0
+            if ran:
+                self.emit("STOP")
             return
+        if ending.what == "panic" and self.actions.panic == "exit-failure":
+            self.exit_status = 1
+        self.set_run_state(RunState.SHUTDOWN)
         self._end()
         self.main_loop.quit()
+
+    def request_stop(self, state: RunState) -> None:
+        """Have a running machine stand still soon, in this run state."""
+        self._stop_state = state
+        stop_all_vcpus_soon(self.machine.cpus)
+        self.main_loop.call_soon_threadsafe(self._serve_stop)
+
+    def _serve_stop(self) -> None:
+        state, self._stop_state = self._stop_state, None
+        if state is not None:
+            self.stop(state)
+
+    def set_action(self, **chosen: str) -> None:
+        """Change what happens when the guest reboots, switches off or panics, and when a watchdog fires (`set-action`).
+
+        Args:
+            chosen: `reboot`, `shutdown`, `panic`, `watchdog`, each one of the words that `-action` takes.
+
+        Raises:
+            ConfigError: no such action, or no such answer to it; nothing has changed.
+        """
+        actions.set_action(self, chosen)
+
+    def guest_panicked(self, info: Mapping[str, Any] | None = None) -> None:
+        """The guest says that its kernel has crashed: `-action panic=` says what follows."""
+        actions.guest_panicked(self, info)
+
+    def guest_crashloaded(self, info: Mapping[str, Any] | None = None) -> None:
+        """The guest says that its kernel has crashed and that its crash kernel runs."""
+        actions.guest_crashloaded(self, info)
+
+    def watchdog_fired(self) -> None:
+        """A watchdog was not served in time: `-action watchdog=` says what follows."""
+        actions.watchdog_fired(self)
+
+    def inject_nmi(self) -> None:
+        """Press the NMI button (`inject-nmi`): every processor gets one, as far as its local APIC lets it through.
+
+        Raises:
+            LifecycleError: the machine has no such button.
+        """
+        with self.lock:
+            self.machine.inject_nmi()
 
     def request_powerdown(self) -> None:
         """Press the power button."""
@@ -660,8 +750,17 @@ class VirtualMachine:
         self.main_loop.call_soon_threadsafe(self.machine.powerdown)
 
     def request_wakeup(self) -> None:
-        """Wake the guest from suspend."""
-        self.emit("WAKEUP")
+        """Wake the guest from suspend (`system_wakeup`).
+
+        No machine here is ever found suspended: the PIIX4 takes a guest that suspends to RAM through the reset by which
+        it wakes at once (plugins/pci/piix4_pm.py).
+
+        Raises:
+            LifecycleError: the guest is not suspended.
+        """
+        if not self.machine.can_suspend:
+            raise LifecycleError("wake-up from suspend is not supported by this guest")
+        raise LifecycleError("Unable to wake up: guest is not in suspended state")
 
     def vcpu_failed(self, cpu: object, report: str) -> None:
         """A vCPU cannot go on: stop the machine with a report (any thread)."""
@@ -865,8 +964,13 @@ def _described(error: BaseException) -> str:
 
 def _cause(reason: str, what: str) -> dict[str, Any]:
     """Event data: QEMU's ShutdownCause (`host-signal`, `guest-reset`, ...), and who asked as the device put it."""
-    host = reason.startswith("host") or reason == "internal-error"
-    return {"guest": not host, "reason": reason if host else f"guest-{what}", "source": reason}
+    if _by_guest(reason):
+        return {"guest": True, "reason": f"guest-{what}", "source": reason}
+    return {"guest": False, "reason": "host-error" if reason == "internal-error" else reason, "source": reason}
+
+
+def _by_guest(reason: str) -> bool:
+    return not reason.startswith("host") and reason != "internal-error"
 
 
 def _unheard(text: str) -> None:

@@ -129,7 +129,6 @@ accel = "simulated"
 memory = "2M"
 serial = ["null", "none"]
 debugcon = "null"
-no-reboot = true
 nodefaults = true
 
 [machine]
@@ -155,6 +154,9 @@ cpus = "1,3"
 [boot]
 order = "cd"
 menu = true
+
+[action]
+reboot = "shutdown"
 
 [[object]]
 qom-type = "tests-note"

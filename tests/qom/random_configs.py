@@ -63,7 +63,7 @@ def configs(draw: st.DrawFn) -> MachineConfig:
                 build.plain(name, draw(text), where)
     if draw(st.booleans()):
         build.plain("uuid", str(draw(st.uuids())), where)
-    for name in ("paused", "no_reboot", "no_shutdown", "nographic", "nodefaults"):
+    for name in ("paused", "nographic", "nodefaults"):
         if draw(st.booleans()):
             build.plain(name, True, where)
     for id in draw(st.lists(ids, max_size=2, unique=True)):

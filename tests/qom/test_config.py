@@ -118,7 +118,8 @@ def test_everything_at_once_in_any_order() -> None:
         assert made.serials == ["c0"] and made.debugcon == "debugcon"
         assert made.globals == [GlobalEntry("isa-serial", "irq", "3", "-global isa-serial.irq=3")]
         assert (made.kernel, made.initrd, made.append) == ("k", "i", "console=ttyS0 a,b")
-        assert made.paused and made.no_reboot and made.nographic and made.nodefaults and made.no_shutdown
+        assert made.paused and made.nographic and made.nodefaults
+        assert made.action == {"reboot": "shutdown", "shutdown": "pause"}
         assert made.log.file == "log" and made.log.categories == ["guest_errors", "int"]
         assert made.name == "vm1"
 
@@ -211,6 +212,11 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-uuid", "1"], "-uuid 1: uuid cannot be '1': expected 8-4-4-4-12 hexadecimal digits"),
         (["-boot", "order=cc"],
          "-boot order=cc: boot: 'order' cannot be 'cc': expected letters out of a, c, d, n, each once"),
+        (["-action", "panic=run"], "-action panic=run: action: 'panic' cannot be 'run': expected one of 'shutdown', 'pause',"
+         " 'exit-failure', 'none'"),
+        (["-action", "restart=reset"], "-action restart=reset: action: unknown option 'restart'"),
+        (["-watchdog-action", "rest"], "-watchdog-action rest: action: 'watchdog' cannot be 'rest': expected one of"
+         " 'reset', 'shutdown', 'poweroff', 'pause', 'debug', 'none', 'inject-nmi'; did you mean 'reset'?"),
         (["-display", "gtk"], "-display gtk: a display is not modelled: expected 'none'"),
         (["-machin", "pc"], "-machin: invalid option; did you mean 'machine' or 'action'?"),
         (["-readconfig", "/no/such"], "/no/such: cannot be read: No such file or directory"),

@@ -74,7 +74,6 @@ accel = "kvm:simulated"
 memory = "1536M"
 serial = ["file:serial.log", "none", "chardev:c0"]
 debugcon = "null"
-no-reboot = true
 
 [machine]
 type = "pc"
@@ -104,6 +103,9 @@ val = 20
 
 [boot]
 order = "c"
+
+[action]
+reboot = "shutdown"
 
 [[chardev]]
 backend = "socket"

@@ -88,7 +88,7 @@ def test_settings_are_the_other_keys_of_a_file(file: Path) -> None:
     with open_machine(file, smp=2, settings={"boot": {"menu": True}, "numa": numa, "no-shutdown": True}) as vm:
         assert vm.config.boot == {"menu": True}
         assert [node.mem for node in vm.config.numa] == [4 << 20, 12 << 20]
-        assert vm.config.no_shutdown
+        assert vm.actions.shutdown == "pause"
 
 
 def test_keywords_override_entries_of_the_file_by_id(file: Path) -> None:
