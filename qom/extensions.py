@@ -130,6 +130,11 @@ class Extensions:
 
     options: dict[str, SystemOption] = attrs.field(factory=dict)
     commands: dict[str, MonitorCommand] = attrs.field(factory=dict)
+    command_modules: dict[str, str] = attrs.field(factory=dict)
+    """Where the commands are that a plugin names in `QOM_COMMANDS`: the module of each, imported when it is needed."""
+    events: dict[str, Any] = attrs.field(factory=dict)
+    """Events that plugins declare (`qom_monitor_events`), each a `qom.monitor.MonitorEvent`."""
+    _origins: dict[str, str] = attrs.field(factory=dict)
     _owners: dict[tuple[str, str], str] = attrs.field(factory=dict)
 
     def add_options(self, made: Iterable[object], origin: str, owner: str) -> tuple[str, ...]:
@@ -162,6 +167,10 @@ class Extensions:
                 raise PluginError(f"qom_monitor_commands gave {command!r}: expected MonitorCommand")
             self._legal("monitor command", command.name, command.help)
             where = f"monitor command '{command.name}'"
+            if command.name in self.command_modules:
+                raise PluginError(
+                    f"{where} is already brought by {self.origin_of_command(command.name) or 'the program'}"
+                )
             self._free("command", where, command.name, {**self.commands, **found})
             for name, declared in command.arguments.items():
                 if not isinstance(declared, Property) or declared.kind in ("link", "child", "alias"):
@@ -173,11 +182,58 @@ class Extensions:
             found[command.name] = attrs.evolve(command, origin=origin)
         return self._keep("command", self.commands, found, owner)
 
+    def add_command_modules(self, named: object, package: str, origin: str, owner: str) -> tuple[str, ...]:
+        """Keep where commands are: `named` is `QOM_COMMANDS` of `package`, names of commands by submodule.
+
+        Raises:
+            PluginError: it is no such dict, or a name is taken; none is kept then.
+        """
+        if not isinstance(named, dict) or not all(
+            isinstance(sub, str) and isinstance(names, tuple) for sub, names in named.items()
+        ):
+            raise PluginError(f"QOM_COMMANDS is {named!r}: expected a dict from submodules to tuples of command names")
+        found: dict[str, str] = {}
+        for submodule, names in named.items():
+            for name in names:
+                taken = {**self.command_modules, **self.commands, **found}
+                if name in taken:
+                    raise PluginError(f"monitor command '{name}' is already brought by {self.origin_of_command(name)}")
+                found[name] = f"{package}.{submodule}"
+        self._origins.update(dict.fromkeys(found, origin))
+        return self._keep("command_module", self.command_modules, found, owner)
+
+    def add_events(self, made: Iterable[object], owner: str) -> tuple[str, ...]:
+        """Keep declarations of events.
+
+        Raises:
+            PluginError: one is no `qom.monitor.MonitorEvent`, or its name is taken; none is kept then.
+        """
+        found: dict[str, Any] = {}
+        for event in made:
+            name = getattr(event, "name", None)
+            if not isinstance(name, str) or not hasattr(event, "every"):
+                raise PluginError(f"qom_monitor_events gave {event!r}: expected qom.monitor.MonitorEvent")
+            if name in self.events or name in found:
+                raise PluginError(f"event '{name}' exists already: expected another name")
+            found[name] = event
+        return self._keep("event", self.events, found, owner)
+
+    def origin_of_command(self, name: str) -> str:
+        """The distribution that brings a command; "" for the program itself."""
+        brought = self.commands.get(name)
+        return brought.origin if brought is not None else self._origins.get(name, "")
+
     def drop(self, owner: str) -> None:
         """Forget what the plugin `owner` brought."""
+        held: dict[str, dict[str, Any]] = {
+            "option": self.options,
+            "command": self.commands,
+            "command_module": self.command_modules,
+            "event": self.events,
+        }
         for (kind, name), whose in list(self._owners.items()):
             if whose == owner:
-                del (self.options if kind == "option" else self.commands)[name]
+                del held[kind][name]
                 del self._owners[kind, name]
 
     def command(self, name: str) -> MonitorCommand:

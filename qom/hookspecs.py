@@ -10,6 +10,8 @@ Every class of that module marked by `@type_init` is a type of the plugin, witho
 - `QOM_API = "1.0"`: the plugin API it was written for (below).
 - `QOM_MODULES = ("i8254", "i8259")`: submodules to collect from as well.
 - `QOM_DEPRECATED = (Deprecated(...),)`: types and properties of its own that will go.
+- `QOM_COMMANDS = {"lights": ("query-lights", "light-set")}`: monitor commands by the submodule that holds them, functions
+  marked by `qom.monitor.declare`; the submodule is imported when one of them is first asked for.
 - `QOM_BOARDS = ("tiny.toml",)`: board files beside the module; each becomes a machine type.
 - functions marked by `@hookimpl` named as the hook specifications below.
 
@@ -31,6 +33,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from qom.extensions import MonitorCommand, SystemOption
+    from qom.monitor.declare import MonitorEvent
     from qom.registry import TypeInfo, TypeRegistry
     from qom.vm.vm import VirtualMachine
 
@@ -73,6 +76,11 @@ def qom_monitor_commands() -> Iterable[MonitorCommand]:  # type: ignore[empty-bo
     Collected and checked when the plugin is loaded, listed by `vm.monitor_commands()`, carried out by
     `vm.monitor_command(name, **arguments)`.  A name that is taken makes the plugin a broken one.
     """
+
+
+@hookspec
+def qom_monitor_events() -> Iterable[MonitorEvent]:  # type: ignore[empty-body]
+    """Events that this plugin emits (`vm.emit`) and that monitors pass on to their clients; see `qom.monitor.MonitorEvent`."""
 
 
 @hookspec

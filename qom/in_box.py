@@ -212,6 +212,15 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("observe/fault_injector", "plugins.observe.fault_injector", (
         ("fault-injector", "object", "FaultInjector", False, ("user-creatable",)),
     )),
+    ("observe/qtest", "plugins.observe.qtest", (
+        ("qtest", "object", "Qtest", False, ("user-creatable",)),
+    )),
+    ("monitor", "qom.monitor", ()),
+    ("monitor/qmp", "qom.monitor.qmp", (
+        ("monitor", "object", "Monitor", True),
+        ("monitor-qmp", "monitor", "QmpMonitor"),
+    )),
+    ("commands", "qom.monitor.commands", None),
     ("machines", "machines", (
         ("none-machine", "board-machine", "none.toml"),
     )),

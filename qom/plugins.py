@@ -51,6 +51,8 @@ IN_BOX: dict[str, str] = {
     "block": "plugins.block",
     "firmware": "plugins.firmware",
     "observe": "plugins.observe",
+    "monitor": "qom.monitor",
+    "commands": "qom.monitor.commands",
     "machines": "machines",
 }
 """The entry points of the distribution `qom` itself, for a tree that is not installed; pyproject.toml says the same."""
@@ -370,14 +372,19 @@ class PluginManager:
                     if not isinstance(made, TypeInfo) and not (isinstance(made, type) and mark_of(made)):
                         raise PluginError(f"qom_types gave {made!r}: expected classes marked by type_init, or TypeInfo")
                     registry.register(made)
+            named = extensions.add_command_modules(
+                getattr(plugin, "QOM_COMMANDS", {}), row.module, "" if row.dist == PROJECT else row.dist, row.owner
+            )
+            row = attrs.evolve(row, commands=named)
             if implementers:
                 hook("qom_register_types")(registry=registry)
                 options = [o for batch in hook("qom_system_options")() for o in batch]
                 commands = [c for batch in hook("qom_monitor_commands")() for c in batch]
+                extensions.add_events([e for batch in hook("qom_monitor_events")() for e in batch], row.owner)
                 row = attrs.evolve(
                     row,
                     options=extensions.add_options(options, row.dist, row.owner),
-                    commands=extensions.add_commands(commands, row.dist, row.owner),
+                    commands=(*named, *extensions.add_commands(commands, row.dist, row.owner)),
                 )
         registry.deprecate(old)
         own = _marked(plugin)

@@ -22,7 +22,7 @@ from typing import Any
 
 from qom import hookspecs
 
-MODULES = ("qom", "qom.hw", "qom.vm", "qom.board", "qom.testing", "accel")
+MODULES = ("qom", "qom.hw", "qom.vm", "qom.monitor", "qom.board", "qom.testing", "accel")
 ROOT = Path(__file__).parents[2]
 LONGEST = 60  # characters of a default or a constant that are shown
 LIFE = frozenset({"class_init", "instance_init", "instance_post_init", "finalize"})

@@ -228,6 +228,15 @@ def _ignored(line: CommandLine, text: str, origin: str) -> None:
     """What it asks for is so anyway."""
 
 
+def _monitor(mode: str, *, pretty: bool = False) -> Handler:
+    def handle(line: CommandLine, text: str, origin: str) -> None:
+        if text != "none":
+            said: Options = {"backend": text, "mode": mode, **({"pretty": True} if pretty else {})}
+            line.builder.monitor(said, origin)
+
+    return handle
+
+
 def _variable(line: CommandLine, text: str, origin: str) -> None:
     line.set_variable(text, origin)
 
@@ -322,6 +331,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-user-config", "", "accepted for compatibility: there is none", _ignored),
     Option("no-reboot", "", "the same as -action reboot=shutdown", _action("reboot", "shutdown")),
     Option("no-shutdown", "", "the same as -action shutdown=pause", _action("shutdown", "pause")),
+    Option("preconfig", "", "wait for x-exit-preconfig before the board is built", _switch("preconfig")),
     Option("S", "", "do not start the processors", _switch("paused")),
     Option("readconfig", "FILE", "read a configuration file first: QEMU's INI, or .toml, .json, .yaml", _readconfig),
     Option("var", "NAME=VALUE", "value of a variable that the file declares", _variable),
@@ -331,7 +341,12 @@ OPTIONS: tuple[Option, ...] = (
            lambda line, text, origin: line.builder.accel({"accel": "kvm"}, origin)),
     Option("display", "none", "accepted for compatibility", _only_none("a display")),
     Option("vga", "none", "accepted for compatibility", _only_none("a display adapter")),
-    Option("monitor", "none", "accepted for compatibility", _only_none("a monitor")),
+    Option("qmp", "BACKEND", "a QMP monitor on this back end: unix:FILE,server=on,wait=off, tcp:H:P, stdio, chardev:ID",
+           _monitor("control")),
+    Option("qmp-pretty", "BACKEND", "the same, over several lines", _monitor("control", pretty=True)),
+    Option("monitor", "BACKEND", "a monitor for people on this back end; none: no monitor", _monitor("readline")),
+    Option("mon", "[chardev=]ID[,mode=readline|control][,pretty=on]", "a monitor on a back end that is there",
+           _section("monitor")),
     Option("parallel", "none", "accepted for compatibility", _only_none("a parallel port")),
     Option("net", "none", "accepted for compatibility", _only_none("a network"), ("nic",)),
     Option("version", "", "print the version", _show("version")),

@@ -21,6 +21,7 @@ from qom.config.model import (
     DriveEntry,
     GlobalEntry,
     MachineConfig,
+    MonitorEntry,
     NumaDistance,
     NumaNode,
     ObjectEntry,
@@ -161,6 +162,7 @@ class ConfigBuilder:
         self._debugcon: tuple[str, str] | None = None
         self._qtest: tuple[str, str] | None = None
         self._qtest_log: tuple[str, str] | None = None
+        self._monitors: list[tuple[str, MonitorEntry]] = []  # with the shorthand of its back end, "" for one by id
         self._irqchip: tuple[Any, str] | None = None
         self._snapshot = False
         self._accels_replaced = False
@@ -381,6 +383,20 @@ class ConfigBuilder:
         """`-qtest-log`: the file that what is said there is written to, or "none"."""
         self._qtest_log = (text, origin)
 
+    def monitor(self, options: Options, origin: str) -> None:
+        """`-mon [chardev=]ID[,mode=readline|control][,pretty=on]`; `backend` in place of `chardev` makes the back end."""
+        take = self._take(options, "monitor", origin)
+        id, backend = take.text("chardev"), take.text("backend")
+        mode = take.choice("mode", ("readline", "control"), "readline")
+        pretty = take.switch("pretty")
+        take.done()
+        if (id is None) == (backend is None):
+            both = "both are" if id is not None else "neither is"
+            raise take.error(f"'chardev' names a back end and 'backend' makes one: expected one of them, {both} there")
+        if pretty and mode != "control":
+            raise take.error("'pretty' is only of use with mode=control", "pretty")
+        self._monitors.append((backend or "", MonitorEntry(id or "", mode, pretty, origin)))
+
     def part(self, options: Options, origin: str) -> None:
         """A part that the machine's board has in another form, besides, or no more."""
         self.config.parts.append(parse_part(options, origin, self.report))
@@ -599,6 +615,7 @@ class ConfigBuilder:
 
     def _make_ports(self) -> None:
         config = self.config
+        self._make_monitors()
         if self._debugcon is not None:
             config.debugcon = self._port("debugcon", *self._debugcon)
         serials = list(self._serials)
@@ -608,6 +625,16 @@ class ConfigBuilder:
         if not serials and not config.nodefaults and not uses_stdio:
             serials = [("stdio", config.origin_of("nographic"))]
         config.serials = [self._port(f"serial{n}", text, origin) for n, (text, origin) in enumerate(serials)]
+
+    def _make_monitors(self) -> None:
+        made = 0
+        for backend, entry in self._monitors:
+            text = backend or f"chardev:{entry.chardev}"
+            found = self._port(f"compat_monitor{made}", text, entry.origin)
+            if found is not None:
+                made += bool(backend) and not backend.startswith("chardev:")
+                entry.chardev = found
+                self.config.monitors.append(entry)
 
     def _port(self, id: str, text: str, origin: str) -> str | None:
         if text.startswith("chardev:"):
@@ -754,6 +781,7 @@ SECTIONS: dict[str, tuple[Section, str | None]] = {
     "object": (ConfigBuilder.object, "qom-type"),
     "chardev": (ConfigBuilder.chardev, "backend"),
     "drive": (ConfigBuilder.drive, None),
+    "monitor": (ConfigBuilder.monitor, "chardev"),
     "boot": (ConfigBuilder.boot, "order"),
     "part": (ConfigBuilder.part, None),
     "wire": (ConfigBuilder.wire, None),

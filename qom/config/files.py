@@ -41,6 +41,7 @@ _PLAIN = {
 }
 _SWITCHES = {
     "paused": "paused",
+    "preconfig": "preconfig",
     "nographic": "nographic",
     "nodefaults": "nodefaults",
     "daemonize": "daemonize",
@@ -51,7 +52,9 @@ _ACTION_SWITCHES = {
     "no-shutdown": ("shutdown", "poweroff", "pause"),
 }
 """Short spellings of an action: which, and what off and on mean."""
-_LISTS = frozenset({"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region", *TABLE_LISTS})
+_LISTS = frozenset(
+    {"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region", "monitor", *TABLE_LISTS}
+)
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")

@@ -124,6 +124,19 @@ class ChardevEntry:
 
 
 @attrs.define
+class MonitorEntry:
+    """A monitor on the character back end `chardev`: mode "control" speaks QMP, "readline" is for people.
+
+    pretty: QMP over several lines.
+    """
+
+    chardev: str
+    mode: str = "readline"
+    pretty: bool = False
+    origin: str = ""
+
+
+@attrs.define
 class DriveEntry:
     """A disk image, of type `block-<format>`.
 
@@ -246,6 +259,7 @@ class MachineConfig:
 
     memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
     the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
+    preconfig: wait for x-exit-preconfig before the board is built.
     parts, wires, regions: what differs from the machine type's board.
     boot, rtc, action, msg: what is said of each, by key; smbios, fw_cfg, acpi_tables, option_roms, fds: likewise, each time.
     data_dirs: folders in which firmware is looked for first.  pidfile: a file that holds the process's number while it runs.
@@ -271,12 +285,14 @@ class MachineConfig:
     drives: list[DriveEntry] = attrs.field(factory=list)
     serials: list[str | None] = attrs.field(factory=list)
     debugcon: str | None = None
+    monitors: list[MonitorEntry] = attrs.field(factory=list)
     globals: list[GlobalEntry] = attrs.field(factory=list)
     parts: list[PartEntry] = attrs.field(factory=list)
     wires: list[WireEntry] = attrs.field(factory=list)
     regions: list[RegionEntry] = attrs.field(factory=list)
     boot: Options = attrs.field(factory=dict)
     paused: bool = False
+    preconfig: bool = False
     nographic: bool = False
     nodefaults: bool = False
     log: Log = attrs.field(factory=Log)

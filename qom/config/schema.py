@@ -188,6 +188,15 @@ _LETTERS: Final[Schema] = {
     "anyOf": [{"type": "string", "pattern": r"^(?!.*(.).*\1)[acdn]+$"}, {"$ref": "#/$defs/filled"}],
     "description": "Letters out of a, c, d, n, each once",
 }
+MONITOR: Final[Schema] = table(
+    {
+        "chardev": {**DEFS["text"], "description": "Id of the character back end"},
+        "backend": {"$ref": "#/$defs/port", "description": "A back end to make for it"},
+        "mode": {**one_of(("readline", "control")), "description": "readline: for people; control: QMP"},
+        "pretty": {"$ref": "#/$defs/yes", "description": "QMP over several lines"},
+    },
+    description="A monitor",
+)
 BOOT: Final[Schema] = {
     **table_or(
         _LETTERS,
@@ -340,6 +349,7 @@ class _Maker:
             "paused": "Do not start the processors",
             "no-reboot": "End instead of rebooting: action.reboot",
             "no-shutdown": "Stop instead of ending when the guest shuts down: action.shutdown",
+            "preconfig": "Wait for x-exit-preconfig before the board is built",
             "nographic": "No display; the first serial port is on standard input and output",
             "nodefaults": "No devices that were not asked for",
             "daemonize": "Go on in the background once the machine is there",
@@ -387,6 +397,7 @@ class _Maker:
             "qtest": {"$ref": "#/$defs/port", "description": "Back end on which a client of the qtest protocol is"},
             "qtest-log": {**path, "description": "File that what is said there is written to; none: nowhere"},
             **{name: {"$ref": "#/$defs/yes", "description": text} for name, text in switches.items()},
+            "monitor": {**one_or_several(MONITOR), "description": "Monitors: QMP and the one for people"},
             "object": {**one_or_several(self._entry("object")), "description": "Objects under /objects"},
             "chardev": {**one_or_several(self._entry("chardev")), "description": "Character back ends"},
             "drive": {**one_or_several(self._drive()), "description": "Disk images"},

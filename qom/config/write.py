@@ -120,6 +120,11 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "serial": serials,
         "debugcon": debugcon,
         "paused": config.paused or None,
+        "preconfig": config.preconfig or None,
+        "monitor": [
+            _said(chardev=m.chardev, mode=m.mode if m.mode != "readline" else None, pretty=m.pretty or None)
+            for m in config.monitors
+        ],
         "nographic": config.nographic or None,
         "nodefaults": config.nodefaults or None,
         "object": [{"qom-type": o.driver, "id": o.id, **shown.props(o.driver, o.props)} for o in config.objects],

@@ -15,6 +15,7 @@ __all__ = ["RunState", "check_transition"]
 class RunState(enum.Enum):
     """What the machine as a whole is doing."""
 
+    PRECONFIG = "preconfig"  # the board is not built yet, and its configuration may change
     PRELAUNCH = "prelaunch"  # built, never started
     RUNNING = "running"
     PAUSED = "paused"
@@ -25,6 +26,7 @@ class RunState(enum.Enum):
 
 
 _LEGAL: dict[RunState, frozenset[RunState]] = {
+    RunState.PRECONFIG: frozenset({RunState.PRELAUNCH, RunState.SHUTDOWN, RunState.INTERNAL_ERROR}),
     RunState.PRELAUNCH: frozenset({RunState.RUNNING, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.PAUSED}),
     RunState.RUNNING: frozenset(
         {

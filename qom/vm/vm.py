@@ -28,7 +28,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from qom.blame import passes, place_of, shown
-from qom.config import DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
+from qom.config import DeviceEntry, DriveEntry, MachineConfig, MonitorEntry, ObjectEntry
 from qom.config.order import build_order
 from qom.config.probe import Probe
 from qom.errors import ConfigError, LifecycleError, ObjectFault, PathError, QomError, did_you_mean
@@ -113,6 +113,8 @@ class VirtualMachine:
         self.machine: Machine
         self.events: list[Event] = []
         self.log_lines: deque[str] = deque(maxlen=1000)
+        self.monitors: Any = None
+        """What the monitors share (`qom.monitor.MonitorService`); None as long as there are none."""
         self.failure: str | None = None
         self.exit_status = 0
         self.shutdown_reason: str | None = None
@@ -148,6 +150,12 @@ class VirtualMachine:
         """
         try:
             with self.lock:
+                self._prepare()
+            if self.config.preconfig and not self.inert:
+                self._preconfigure()
+                if self.shutdown_reason is not None:
+                    return self
+            with self.lock:
                 self._build()
         except BaseException as error:
             self.close()
@@ -156,7 +164,8 @@ class VirtualMachine:
             raise ObjectFault(f"the machine cannot be built: {_described(error)}", place_of(error)) from error
         return self
 
-    def _build(self) -> None:
+    def _prepare(self) -> None:
+        """What is there before the board: the machine object, character devices, monitors."""
         config = self.config
         if config.log.file is not None and not self.inert:
             try:
@@ -164,6 +173,29 @@ class VirtualMachine:
             except OSError as error:
                 raise ConfigError(f"log file {config.log.file}: {error.strerror}", config.log.origin) from None
         self.machine = self._new_machine()
+        self._make_chardevs()
+        self._make_monitors()
+
+    def _preconfigure(self) -> None:
+        """Serve the monitors until somebody says that the configuration is complete (`exit_preconfig`), or ends it all."""
+        self.run_state = RunState.PRECONFIG
+        self.main_loop.run()
+        with self.lock:
+            if self.shutdown_reason is None:
+                self.set_run_state(RunState.PRELAUNCH)
+
+    def exit_preconfig(self) -> None:
+        """The configuration is complete: have `build`, which waits in another place for that, go on.
+
+        Raises:
+            LifecycleError: the machine does not wait for it.
+        """
+        if self.run_state is not RunState.PRECONFIG:
+            raise LifecycleError(f"the machine is {self.run_state.value}: expected preconfig")
+        self.main_loop.quit()
+
+    def _build(self) -> None:
+        config = self.config
         accel_class: Any = self.registry.class_of("accel")
         accel: Any = accel_class.configure_accelerator(self.machine, config.accelerators)
         self.machine.accel = accel
@@ -233,13 +265,35 @@ class VirtualMachine:
         machine.configure_from(config)
         return machine
 
-    def _make_backends(self) -> None:
-        config = self.config
-        for chardev in config.chardevs:
+    def _make_chardevs(self) -> None:
+        kinds = {entry.chardev: self._monitor_type(entry) for entry in self.config.monitors}
+        for chardev in self.config.chardevs:
             if not self.machine.has_place_for(chardev):
                 continue
+            loop = self.main_loop
+            if chardev.id in kinds and not self.inert:
+                monitor: Any = self.registry.class_of(kinds[chardev.id])
+                loop = monitor.served_by(self)
             with placed(chardev.origin):
-                self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props, chardev.origin)
+                self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props, chardev.origin, loop)
+
+    @staticmethod
+    def _monitor_type(entry: MonitorEntry) -> str:
+        return "monitor-qmp" if entry.mode == "control" else "monitor-hmp"
+
+    def _make_monitors(self) -> None:
+        """The monitors of the configuration; each begins to serve at once, commands wait for the main loop."""
+        for number, entry in enumerate(() if self.inert else self.config.monitors):
+            with placed(entry.origin):
+                monitor: Any = self._new(self._monitor_type(entry), "monitor")
+                self.root.container("/monitors").add_child(f"monitor{number}", monitor)
+                monitor.set("chardev", entry.chardev)
+                if entry.pretty:
+                    monitor.set("pretty", True)
+                monitor.attach(self, self.root.container("/chardevs").children()[entry.chardev])
+
+    def _make_backends(self) -> None:
+        config = self.config
         for drive in config.drives:
             with placed(drive.origin):
                 self._add_drive(drive)
@@ -247,8 +301,10 @@ class VirtualMachine:
             with placed(entry.origin):
                 self.add_object(entry)
 
-    def add_chardev(self, type_name: str, id: str, props: dict[str, Any], origin: str = "") -> Object:
-        """Make the character back end `/chardevs/<id>` and open it."""
+    def add_chardev(
+        self, type_name: str, id: str, props: dict[str, Any], origin: str = "", loop: MainLoop | None = None
+    ) -> Object:
+        """Make the character back end `/chardevs/<id>` and open it, to be served by `loop` (None: the main loop)."""
         backend: Any = self._new(type_name, "chardev")
         self.root.container("/chardevs").add_child(id, backend)
         try:
@@ -259,7 +315,7 @@ class VirtualMachine:
             backend.announce = self.announce
             if not self.inert:
                 with _blamed(backend, "open"):
-                    backend.open(self.main_loop)
+                    backend.open(self.main_loop if loop is None else loop)
         except BaseException:
             backend.unparent()
             raise
@@ -628,6 +684,8 @@ class VirtualMachine:
         Returns:
             The exit status: 0 after an orderly end, the guest's own with `isa-debug-exit`, 1 after a failure.
         """
+        if not self._built and self.run_state is RunState.SHUTDOWN:
+            return self.exit_status  # before it was ever built, by a monitor or a signal
         if not self._built:
             raise LifecycleError("a virtual machine must be built before it runs")
         with short_pauses():
@@ -823,14 +881,18 @@ class VirtualMachine:
         return dict(sorted(self.registry.extensions.commands.items()))
 
     def monitor_command(self, name: str, /, **arguments: Any) -> Any:
-        """Carry out a command (`tick_ns=5` gives `tick-ns`) and return its answer.
+        """Carry out a command, QMP's or a plugin's (`tick_ns=5` gives `tick-ns`), and return its answer.
 
         Raises:
             QomError: no such command, an argument is wrong, or the command failed.
         """
-        command = self.registry.extensions.command(name)
-        given = {key if key in command.arguments else key.replace("_", "-"): v for key, v in arguments.items()}
-        return command.call(self, given)
+        monitors: Any = self.registry.class_of("monitor")
+        service = monitors.service(self)
+        command = service.table.find(name)
+        known = command.arguments.members
+        given = {key if key in known else key.rstrip("_").replace("_", "-"): v for key, v in arguments.items()}
+        with self.lock:
+            return service.call(command, given)
 
     # -- end --------------------------------------------------------------------------------------------------------
 
@@ -859,10 +921,14 @@ class VirtualMachine:
                 self._loop_thread.join()
         with ExitStack() as steps:  # done from the last to the first, each also when another has failed
             steps.callback(self._end)
+            if self.monitors is not None:
+                steps.callback(self.monitors.close)
             if self._log_file is not None:
                 steps.callback(self._log_file.close)
             steps.callback(self._call_hook, "qom_machine_closed")
             steps.callback(self.main_loop.close)
+            if self.monitors is not None:
+                self.monitors.stop()
             steps.enter_context(self.lock)
             machine = getattr(self, "machine", None)
             if machine is not None:
@@ -898,7 +964,7 @@ class VirtualMachine:
 
     def _close_backends(self) -> None:
         with ExitStack() as steps:
-            for place in ("/chardevs", "/drives", "/objects"):  # objects first: they use the others
+            for place in ("/chardevs", "/monitors", "/drives", "/objects"):  # objects first: they use the others
                 for child in self.root.container(place).children().values():
                     steps.callback(self._tidy, child.unparent)
                     close = getattr(child, "close", None)

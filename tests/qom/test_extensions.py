@@ -102,7 +102,7 @@ def test_a_monitor_command_is_listed_checked_and_carried_out(load: Load) -> None
             with pytest.raises(QomError) as error:
                 vm.monitor_command("ring", **given)
             assert str(error.value) == message
-        with pytest.raises(QomError, match=r"^no monitor command 'rign'; did you mean 'ring'\?$"):
+        with pytest.raises(QomError, match=r"^The command rign has not been found; did you mean 'ring'\?$"):
             vm.monitor_command("rign")
 
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PUBLIC = ("qom", "qom.hw", "qom.hw.bench", "qom.vm", "qom.testing", "qom.board", "accel")
+PUBLIC = ("qom", "qom.hw", "qom.hw.bench", "qom.vm", "qom.monitor", "qom.testing", "qom.board", "accel")
 PARTS = ("accel", "plugins", "machines", "examples")
 SOURCES = [path for top in PARTS for path in sorted((ROOT / top).rglob("*.py"))]
 NAMES = {module: frozenset(importlib.import_module(module).__all__) for module in PUBLIC}
