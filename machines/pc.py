@@ -60,6 +60,9 @@ class PcMachine(BoardMachine):
 
     rtc_base: str = prop("", "Date and time the clock starts with, YYYY-MM-DDTHH:MM:SS; empty: the host's, in UTC")
 
+    acpi: bool = prop(True, "Whether there are ACPI tables")
+    fd_bootchk: bool = prop(True, "Whether firmware looks for a signature on a floppy before it boots from it")
+
     ram: Region
     below_4g: int
     above_4g: int
@@ -67,6 +70,8 @@ class PcMachine(BoardMachine):
     def instance_init(self) -> None:
         """Nothing loads a kernel before everything is there."""
         self._loader: DirectLoader | None = None
+        self.boot_roms: list[str] = []  # what `bootorder` calls the ROMs that come before the disks
+        self._starts = 0  # resets since the order of `-boot once=` was told
 
     def init(self) -> None:
         """Make and wire the parts."""
@@ -111,8 +116,8 @@ class PcMachine(BoardMachine):
     def check_image(self, region: BoardRegion, name: str) -> None:
         """The firmware's image is looked for where firmware is, and has to be of a possible size."""
         if region.property == "firmware":
-            if name != loader.NO_FIRMWARE:
-                loader.load_firmware(name)
+            if name != loader.NO_FIRMWARE and not name.startswith(loader.FDSETS):
+                loader.load_firmware(name, self.config.data_dirs if self.config is not None else ())
         else:
             super().check_image(region, name)
 
@@ -127,6 +132,12 @@ class PcMachine(BoardMachine):
     def reset_exit(self, kind: Reset) -> None:
         """Without firmware, everything is put where the kernel wants it once all parts are reset."""
         super().reset_exit(kind)
+        if self.config is not None and "once" in self.config.boot and self._starts < 2:
+            self._starts += 1
+            if self._starts == 2:  # the first one was that at the beginning
+                from machines import pc_firmware
+
+                pc_firmware.set_boot_order(self, pc_firmware.boot_order(self, once=False))
         if self._loader is not None:
             self._loader.load()
 
@@ -154,12 +165,21 @@ class PcMachine(BoardMachine):
 
 def pc_init1(machine: PcMachine) -> None:
     """Build the board (QEMU's `pc_init1`): processors, memory, parts and wires, and what the user attached."""
-    base = machine.rtc_base or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    default = GlobalProperty(
-        "mc146818rtc", "base", base, f"machine {machine.type_name}", of_the_host=not machine.rtc_base
-    )
+    rtc = machine.config.rtc if machine.config is not None else {}
+    asked = machine.rtc_base or rtc.get("base", "")
+    if asked in ("", "utc", "localtime"):
+        now = datetime.now() if asked == "localtime" else datetime.now(UTC)
+        base, of_the_host = now.strftime("%Y-%m-%dT%H:%M:%S"), True
+    else:
+        base, of_the_host = asked if "T" in asked else f"{asked}T00:00:00", False
+    default = GlobalProperty("mc146818rtc", "base", base, f"machine {machine.type_name}", of_the_host=of_the_host)
     machine.registry.globals.insert(0, default)
     BoardMachine.init(machine)
+    clock = machine.chip("rtc", "mc146818rtc") if rtc.get("clock", "vm") != "vm" else None
+    if clock is not None:
+        from machines.pc_clock import follow_host
+
+        follow_host(machine.vm, clock, wall=rtc["clock"] == "host")
 
 
 def pc_cpus_init(machine: PcMachine) -> None:
@@ -203,4 +223,5 @@ def pc_bios_init(machine: PcMachine, region: BoardRegion) -> bytes:
     if machine.firmware == loader.NO_FIRMWARE:
         return loader.empty_rom()
     with placed(machine.image_origin(region)):
-        return loader.load_firmware(machine.firmware or None).data
+        vm = machine.vm
+        return loader.load_firmware(machine.firmware or None, vm.config.data_dirs, vm.read_file).data

@@ -48,7 +48,9 @@ def loader_of(machine: PcMachine) -> DirectLoader | None:
     assert config.kernel is not None  # PcMachine.refusals
     with kernel_placed(config.origin_of):
         found = DirectLoader(
-            machine, open_kernel(config.kernel), Request(initrd=config.initrd, append=config.append or "")
+            machine,
+            open_kernel(config.kernel, machine.vm.read_file),
+            Request(initrd=config.initrd, append=config.append or "", read=machine.vm.read_file),
         )
         found.plan(pc_firmware.e820_map(machine), 0)  # what does not fit is said now, not at the first reset
     return found

@@ -19,7 +19,7 @@ from qom import ConfigError, Device
 if TYPE_CHECKING:
     from machines.pc import PcMachine
 
-__all__ = ["PlacedTables", "boot_order", "fill", "place_tables"]
+__all__ = ["PlacedTables", "boot_order", "fill", "place_tables", "set_boot_order"]
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -35,6 +35,7 @@ EQUIPMENT, BASE_MEMORY, EXTENDED_MEMORY, EXTENDED_MEMORY_AT, ABOVE_16M = 0x14, 0
 BOOT_ORDER_3, DISK_TRANSLATION, BOOT_ORDER_12, ABOVE_4G, MORE_CPUS = 0x38, 0x39, 0x3D, 0x5B, 0x5F
 EQUIPMENT_VALUE: Final = 0x06  # a mouse and a coprocessor socket, no floppy
 BOOT_CODES: Final = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
+NO_FLOPPY_CHECK: Final = 1  # in the third boot device's byte: a floppy needs no signature
 TRANSLATE_LBA: Final = 1
 CHS_SECTORS: Final = 1024 * 16 * 63  # more than cylinders, heads and sectors alone can address
 
@@ -44,18 +45,21 @@ DEFAULT_ORDER: Final = "cad"
 def fill(machine: PcMachine) -> None:
     """Tell the firmware everything; called once, before the guest runs."""
     order = boot_order(machine)
-    _fill_cmos(machine, order)
-    _fill_fw_cfg(machine, order)
+    _fill_cmos(machine)
+    _fill_fw_cfg(machine)
+    set_boot_order(machine, order)
 
 
-def boot_order(machine: PcMachine) -> str:
-    """The `-boot order=` letters.
+def boot_order(machine: PcMachine, *, once: bool = True) -> str:
+    """The letters of `-boot once=`, or those of `order=`.
+
+    once: it is the first time that the machine starts.
 
     Raises:
         ConfigError: a letter that no boot device has.
     """
-    config = machine.vm.config
-    order = str(config.boot.get("once") or config.boot.get("order") or DEFAULT_ORDER)
+    boot = machine.vm.config.boot
+    order = str((boot.get("once") if once else None) or boot.get("order") or DEFAULT_ORDER)
     for letter in order:
         if letter not in BOOT_CODES:
             known = "".join(sorted(BOOT_CODES))
@@ -63,7 +67,30 @@ def boot_order(machine: PcMachine) -> str:
     return order
 
 
-def _fill_cmos(machine: PcMachine, order: str) -> None:
+def set_boot_order(machine: PcMachine, order: str) -> None:
+    """Have the firmware boot in this order from the next reset on; the machine lock is held.
+
+    order: letters out of a, b, c, d, n.
+    """
+    rtc = machine.chip("rtc", "mc146818rtc")
+    if rtc is not None:
+        codes = [BOOT_CODES[letter] for letter in order[:3]] + [0, 0, 0]
+        rtc.set_cmos(BOOT_ORDER_12, codes[1] << 4 | codes[0])
+        check = 0 if machine.fd_bootchk else NO_FLOPPY_CHECK
+        rtc.set_cmos(BOOT_ORDER_3, codes[2] << 4 | check)
+    cfg = machine.chip("fw_cfg", "fw_cfg_io")
+    if cfg is not None:
+        paths = [f"/pci@i0cf8/ide@1,1/drive@{n // 2}/disk@{n % 2}" for n in sorted(disks(machine))]
+        entries = [*machine.boot_roms, *(paths if order.startswith("c") else [])]
+        if machine.vm.config.boot.get("strict"):
+            entries.append("HALT")
+        if entries:
+            cfg.replace_file("bootorder", "\n".join(entries).encode() + b"\n\0")
+        elif "bootorder" in cfg.files:
+            cfg.replace_file("bootorder", b"\0")
+
+
+def _fill_cmos(machine: PcMachine) -> None:
     rtc = machine.chip("rtc", "mc146818rtc")
     if rtc is None:
         return
@@ -81,9 +108,6 @@ def _fill_cmos(machine: PcMachine, order: str) -> None:
     word(ABOVE_4G, above // (64 * KIB), 3)
     rtc.set_cmos(EQUIPMENT, EQUIPMENT_VALUE)
     rtc.set_cmos(MORE_CPUS, len(machine.cpus) - 1)
-    codes = [BOOT_CODES[letter] for letter in order[:3]] + [0, 0, 0]
-    rtc.set_cmos(BOOT_ORDER_12, codes[1] << 4 | codes[0])
-    rtc.set_cmos(BOOT_ORDER_3, codes[2] << 4)
     translation = 0
     for number, disk in disks(machine).items():
         if disk.drive.sectors > CHS_SECTORS:
@@ -99,7 +123,7 @@ def disks(machine: PcMachine) -> dict[int, Any]:
     return {n * 2 + disk.unit: disk for n, bus in enumerate(ide.ide) for disk in bus.devices}
 
 
-def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
+def _fill_fw_cfg(machine: PcMachine) -> None:
     cfg = machine.chip("fw_cfg", "fw_cfg_io")
     if cfg is None:
         return
@@ -113,19 +137,26 @@ def _fill_fw_cfg(machine: PcMachine, order: str) -> None:
     cfg.add_i32(fw_cfg.IRQ0_OVERRIDE, 1)
     cfg.add_file("etc/e820", fw_cfg.e820(ram_map(machine)))
     cfg.add_file("etc/system-states", bytes((128, 0, 0, 129, 128, 128)))
-    paths = [f"/pci@i0cf8/ide@1,1/drive@{n // 2}/disk@{n % 2}" for n in sorted(disks(machine))]
-    entries = paths if order.startswith("c") else []
     cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, numa_nodes(machine), numa_sizes(machine)))
-    acpi.build(acpi_config(machine)).install(cfg)
+    if machine.acpi:
+        acpi.build(acpi_config(machine)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
+    if config.boot:
+        from machines import pc_told
+
+        pc_told.add_boot_items(machine, cfg)
+    if config.fw_cfg or config.option_roms:
+        from machines import pc_told
+
+        pc_told.add_items(machine, cfg)
+        machine.boot_roms = pc_told.add_option_roms(machine, cfg)
     if config.kernel is not None and machine.firmware != loader.NO_FIRMWARE:
         with kernel_placed(config.origin_of):
-            request = Request(initrd=config.initrd, append=config.append or "")
-            kernel = open_kernel(config.kernel)
+            read = machine.vm.read_file
+            request = Request(initrd=config.initrd, append=config.append or "", read=read)
+            kernel = open_kernel(config.kernel, read)
             kernel.install(cfg, request, machine.below_4g)
-        entries.insert(0, bootrom.boot_order_entry(kernel.rom))
-    if entries:
-        cfg.add_file("bootorder", "\n".join(entries).encode() + b"\n\0")
+        machine.boot_roms.insert(0, bootrom.boot_order_entry(kernel.rom))
 
 
 @attrs.frozen
@@ -154,7 +185,11 @@ def place_tables(machine: PcMachine) -> PlacedTables:
     mp = mptable.MpConfig(
         apic_ids=[cpu.apic_id for cpu in machine.cpus], pci_routes=list(pc_chipset.pci_routes(machine))
     )
-    placed_at = placing.place(acpi.build(acpi_config(machine)), smbios.build(smbios_config(machine)), mptable.build(mp))
+    placed_at = placing.place(
+        acpi.build(acpi_config(machine)) if machine.acpi else None,
+        smbios.build(smbios_config(machine)),
+        mptable.build(mp),
+    )
     memory = machine.system_bus.memory_space
     for address, data in placed_at.pieces:
         memory.write_bytes(address, data)
@@ -232,6 +267,11 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
             distances[entry.src][entry.dst] = entry.val
     hpet = machine.chip("hpet0", "hpet")
     serials = [(port.iobase, port.irq) for port in serial_ports(machine)]
+    tables: list[bytes] = []
+    if config.acpi_tables:
+        from machines import pc_told
+
+        tables = pc_told.acpi_tables(machine)
     return acpi.AcpiConfig(
         apic_ids=[cpu.apic_id for cpu in machine.cpus],
         pm_base=pc_chipset.PM_BASE,
@@ -241,6 +281,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         hpet=acpi.HpetFacts(hpet.base, hpet.block_id) if hpet is not None else None,
         numa=numa,
         distances=distances,
+        tables=tables,
     )
 
 
@@ -256,10 +297,15 @@ def smbios_config(machine: PcMachine) -> smbios.SmbiosConfig:
         system_uuid = uuid.UUID(text) if text is not None else uuid.UUID(int=0)
     except ValueError:
         raise ConfigError(f"uuid {text!r} is not a UUID: expected 8-4-4-4-12 hexadecimal digits") from None
-    return smbios.SmbiosConfig(
+    made = smbios.SmbiosConfig(
         memory=[(base, size) for base, size, _ in ram_map(machine)],
         sockets=machine.smp_sockets,
         cores=machine.smp_cores,
         threads=machine.smp_threads,
         system_uuid=system_uuid,
     )
+    if not machine.vm.config.smbios:
+        return made
+    from machines import pc_told
+
+    return pc_told.with_smbios(machine, made)

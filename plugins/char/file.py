@@ -29,13 +29,13 @@ class FileChardev(FdChardev):
         """Open the output file, and the input file if there is one."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if self.append else os.O_TRUNC)
         try:
-            fd_out = os.open(self.output_path, flags, 0o666)
+            fd_out = self.open_file(self.output_path, flags, 0o666)
         except OSError as error:
             raise self.failure(f"open '{self.output_path}' for writing", error) from None
         fd_in = -1
         if self.input_path:
             try:
-                fd_in = os.open(self.input_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                fd_in = self.open_file(self.input_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0)
             except OSError as error:
                 os.close(fd_out)
                 raise self.failure(f"open '{self.input_path}' for reading", error) from None

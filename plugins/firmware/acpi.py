@@ -76,6 +76,7 @@ class AcpiConfig:
 
     pci_hole: first and last address of PCI memory below 4 GiB.  pci_hole64: the same above, or None.
     serials: (first port, line) of each COM port.  distances: SLIT matrix, rows by node, or None.
+    tables: more tables, each with its header.
     irq0_to_pin2: the timer is on pin 2 of the I/O APIC.  reset_port: the reset control register, or None.
     """
 
@@ -98,6 +99,7 @@ class AcpiConfig:
     hpet: HpetFacts | None = None
     numa: Sequence[NumaNode] = ()
     distances: Sequence[Sequence[int]] | None = None
+    tables: Sequence[bytes] = ()
     oem_id: str = "QOM"
     oem_table_id: str = "QOMPC"
 
@@ -169,6 +171,12 @@ class Linker:
         self.checksum(TABLES_FILE, start + HEADER_CHECKSUM, start, length)
         return start
 
+    def whole(self, table: bytes) -> int:
+        """Append a table that has its header; firmware makes its checksum.  Returns its offset."""
+        start = self.raw(table[:4].decode("ascii", "replace"), table, align=8)
+        self.checksum(TABLES_FILE, start + HEADER_CHECKSUM, start, len(table))
+        return start
+
 
 def build(config: AcpiConfig) -> AcpiFiles:
     """Build all tables and the script."""
@@ -185,6 +193,7 @@ def build(config: AcpiConfig) -> AcpiFiles:
         listed.append(linker.table("SRAT", 1, _srat(config)))
         if config.distances is not None:
             listed.append(linker.table("SLIT", 1, _slit(config.distances)))
+    listed += [linker.whole(table) for table in config.tables]
     entries = [(HEADER.size + 4 * n, 4) for n in range(len(listed))]
     rsdt = linker.table("RSDT", 1, struct.pack(f"<{len(listed)}I", *listed), entries)
     entries = [(HEADER.size + 8 * n, 8) for n in range(len(listed))]

@@ -149,7 +149,7 @@ class BzImage(Kernel):
             raise self.append_error(f"takes a command line of at most {limit} characters: it has {len(cmdline) - 1}")
         if request.initrd is None:
             return _Fitted(cmdline)
-        data = read_image("initrd", request.initrd)
+        data = read_image("initrd", request.initrd, request.read)
         highest = self.field(INITRD_ADDR_MAX, "<I", VERSION_INITRD_MAX, INITRD_MAX_DEFAULT)
         return _Fitted(cmdline, data, self.place_initrd(request.initrd, data, needed, min(highest + 1, top)))
 

@@ -142,7 +142,7 @@ class FlatKernel(Kernel):
             )
         modules: list[Module] = []
         for file, text in self.modules(request):
-            data = read_image("initrd", file)
+            data = read_image("initrd", file, request.read)
             address = -(-max(end, MIB) // PAGE) * PAGE
             if address + len(data) > top:
                 raise self.no_room(file, len(data), address, top)

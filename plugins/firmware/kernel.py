@@ -82,12 +82,17 @@ class Memory:
         return [(start, size) for start, size, kind in self.map if kind == E820_RAM]
 
 
+def _read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 @attrs.frozen(kw_only=True)
 class Request:
-    """What is asked for beside the kernel: `-initrd` and `-append`."""
+    """What is asked for beside the kernel: `-initrd` and `-append`; `read` reads a file by its name."""
 
     initrd: str | None = None
     append: str = ""
+    read: Callable[[str], bytes] = _read
 
 
 class Kernel(ABC):
@@ -182,8 +187,8 @@ def kernel_placed(origin_of: Callable[[str], str]) -> Iterator[None]:
             raise
 
 
-def read_image(what: str, path: str) -> bytes:
-    """The content of a file that the user named; `what`: "kernel" or "initrd".
+def read_image(what: str, path: str, read: Callable[[str], bytes] = _read) -> bytes:
+    """The content of a file that the user named; `what`: "kernel" or "initrd".  read: reads a file by its name.
 
     Raises:
         ImageError: it cannot be read, or is no file that ends.
@@ -191,14 +196,14 @@ def read_image(what: str, path: str) -> bytes:
     try:
         if Path(path).is_char_device():  # it might never end
             raise ImageError(f"{what} '{path}' cannot be read: expected a file", what)
-        return Path(path).read_bytes()
+        return read(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{what} '{path}' cannot be read: {reason}", what) from None
 
 
-def open_kernel(path: str) -> Kernel:
-    """The kernel in a file.
+def open_kernel(path: str, read: Callable[[str], bytes] = _read) -> Kernel:
+    """The kernel in a file; `read` reads one by its name.
 
     Raises:
         ImageError: it cannot be read, or is of no known kind, or is damaged.
@@ -207,7 +212,7 @@ def open_kernel(path: str) -> Kernel:
     from plugins.firmware.multiboot import Multiboot
     from plugins.firmware.pvh import PvhElf
 
-    image = read_image("kernel", path)
+    image = read_image("kernel", path, read)
     kinds: tuple[type[BzImage | Multiboot | PvhElf], ...] = (BzImage, Multiboot, PvhElf)
     for kind in kinds:
         if kind.recognise(image):

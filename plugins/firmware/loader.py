@@ -6,11 +6,12 @@ the reset vector.  Kernels are the subject of kernel.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 
-from plugins.firmware import default_firmware, find_firmware
+from plugins.firmware import FDSETS, default_firmware, find_firmware
 from qom import QomError, format_size
 
 FIRMWARE_GRANULE = 64 << 10  # bytes: images are a multiple of this
@@ -38,14 +39,20 @@ class Firmware:
     data: bytes
 
 
-def load_firmware(name: str | None = None) -> Firmware:
+def load_firmware(
+    name: str | None = None, folders: Sequence[str] = (), read: Callable[[str], bytes] | None = None
+) -> Firmware:
     """Load what `-bios name` means, or the default: SeaBIOS where installed, else the embedded firmware.
 
+    folders: where it is looked for first (`-L`).  read: reads a file by its name, also `/dev/fdset/N`.
     Raises ImageError when it is missing, unreadable, or of an impossible size.
     """
     try:
-        path = find_firmware(name) if name else default_firmware()
-        data = path.read_bytes()
+        if name and read is not None and name.startswith(FDSETS):
+            path, data = Path(name), read(name)
+        else:
+            path = find_firmware(name, folders) if name else default_firmware(folders)
+            data = path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError(str(error)) from None
     except OSError as error:

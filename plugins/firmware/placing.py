@@ -43,16 +43,18 @@ class Placed:
     pieces: list[tuple[int, bytes]]
 
 
-def place(acpi_files: acpi.AcpiFiles, smbios_files: smbios.SmbiosFiles, mp_table: mptable.MpTable) -> Placed:
-    """Decide where everything goes and make every pointer and checksum right.
+def place(acpi_files: acpi.AcpiFiles | None, smbios_files: smbios.SmbiosFiles, mp_table: mptable.MpTable) -> Placed:
+    """Decide where everything goes and make every pointer and checksum right; without ACPI tables the RSDP is at 0.
 
     Raises:
         PlacingError: more tables than there is room for.
     """
     room = _Room()
-    script = _Script({acpi.TABLES_FILE: acpi_files.tables, acpi.RSDP_FILE: acpi_files.rsdp}, room)
-    script.run(acpi_files.loader)
-    pieces = script.pieces()
+    pieces, rsdp = [], 0
+    if acpi_files is not None:
+        script = _Script({acpi.TABLES_FILE: acpi_files.tables, acpi.RSDP_FILE: acpi_files.rsdp}, room)
+        script.run(acpi_files.loader)
+        pieces, rsdp = script.pieces(), script.address[acpi.RSDP_FILE]
     structures = room.table(smbios_files.tables)
     pieces.append((structures, smbios_files.tables))
     entry = bytearray(smbios_files.anchor)
@@ -68,7 +70,7 @@ def place(acpi_files: acpi.AcpiFiles, smbios_files: smbios.SmbiosFiles, mp_table
     _sum_to_zero(pointer, 0, len(pointer), mptable.POINTER_CHECKSUM)
     mp_at = room.anchor(pointer)
     pieces.append((mp_at, bytes(pointer)))
-    return Placed(script.address[acpi.RSDP_FILE], smbios_at, mp_at, pieces)
+    return Placed(rsdp, smbios_at, mp_at, pieces)
 
 
 def _sum_to_zero(data: bytearray, start: int, end: int, at: int) -> None:

@@ -1,8 +1,9 @@
 """SMBIOS tables (DMTF DSP0134, version 2.8), handed to firmware as QEMU does it.
 
 Built: types 0 (BIOS), 1 (system), 3 (enclosure), 4 (processor, one a socket), 16, 17, 19 (memory), 32 (boot status)
-and 127 (end), and the 32-bit entry point. Not built: types 2 and 7 (board, caches), the 64-bit entry point of version
-3.
+and 127 (end), and the 32-bit entry point; when something is said of them, also 2 (board), 8 (ports) and 11 (texts of the
+maker's). A whole structure out of a file is in the place of all of its type. Not built: type 7 (caches), the 64-bit
+entry point of version 3.
 
 `etc/smbios/smbios-tables` holds the structures, `etc/smbios/smbios-anchor` the entry point with the table's address
 0; firmware copies both, fills in the address and corrects the two checksums.
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -21,18 +23,15 @@ from qom import QomError
 
 ANCHOR_FILE, TABLES_FILE = "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"
 
-BIOS, SYSTEM, ENCLOSURE, PROCESSOR, MEMORY_ARRAY, MEMORY_DEVICE, MEMORY_RANGE, BOOT_STATUS, END = (
-    0,
-    1,
-    3,
-    4,
-    16,
-    17,
-    19,
-    32,
-    127,
-)  # structure types
-HANDLES = {0: 0x0000, 1: 0x0100, 3: 0x0300, 4: 0x0400, 16: 0x1000, 17: 0x1100, 19: 0x1300, 32: 0x2000, 127: 0x7F00}
+BIOS, SYSTEM, BOARD, ENCLOSURE, PROCESSOR, PORT, OEM_STRINGS = 0, 1, 2, 3, 4, 8, 11  # structure types
+MEMORY_ARRAY, MEMORY_DEVICE, MEMORY_RANGE, BOOT_STATUS, END = 16, 17, 19, 32, 127
+HANDLES = {
+    kind: kind << 8
+    for kind in (
+        *(BIOS, SYSTEM, BOARD, ENCLOSURE, PROCESSOR, PORT, OEM_STRINGS),
+        *(MEMORY_ARRAY, MEMORY_DEVICE, MEMORY_RANGE, BOOT_STATUS, END),
+    )
+}
 NO_HANDLE, NO_ERROR_HANDLE = 0xFFFF, 0xFFFE
 
 ANCHOR_SIZE, INTERMEDIATE = 31, 16  # bytes; offset of the part with its own checksum
@@ -43,7 +42,8 @@ KIB, MIB = 1 << 10, 1 << 20
 EXTENDED_KIB, EXTENDED_MIB, EXTENDED_RANGE = 0x8000_0000, 0x7FFF, 0xFFFF_FFFF  # "see the extended field"
 
 CHARACTERISTICS_UNKNOWN = 0x08
-VIRTUAL_MACHINE = 0x10  # BIOS characteristics, second extension byte
+HOSTING_BOARD, MOTHERBOARD = 0x01, 0x0A
+VIRTUAL_MACHINE, UEFI = 0x10, 0x08  # BIOS characteristics, second extension byte
 CENTRAL_PROCESSOR, POPULATED_ENABLED, UNKNOWN, OTHER, SAFE, NONE = 3, 0x41, 2, 1, 3, 3
 SYSTEM_BOARD, SYSTEM_MEMORY, MULTI_BIT_ECC = 1, 3, 6
 DIMM, RAM, DETAIL_OTHER = 9, 7, 2
@@ -56,7 +56,11 @@ class SmbiosError(QomError):
 
 @attrs.frozen(kw_only=True)
 class SmbiosConfig:
-    """What the tables say. `memory`: the ranges of RAM, (base, length) each; `signature`, `features`: CPUID 1 EAX, EDX."""
+    """What the tables say. `memory`: the ranges of RAM, (base, length) each; `signature`, `features`: CPUID 1 EAX, EDX.
+
+    fields: by type, what a user said of it, under QEMU's names.  texts: of type 11.  ports: of type 8, likewise.
+    whole: structures as they are, their strings included.
+    """
 
     memory: Sequence[tuple[int, int]]
     sockets: int = 1
@@ -72,6 +76,14 @@ class SmbiosConfig:
     bios_date: str = "01/01/2025"
     signature: int = 0
     features: int = 0
+    fields: Mapping[int, Mapping[str, Any]] = attrs.field(factory=dict)
+    texts: Sequence[str] = ()
+    ports: Sequence[Mapping[str, Any]] = ()
+    whole: Sequence[bytes] = ()
+
+    def said(self, kind: int, name: str, default: Any) -> Any:
+        """What was said of a field of the structures of a type, else `default`."""
+        return self.fields.get(kind, {}).get(name, default)
 
 
 @attrs.frozen
@@ -92,18 +104,31 @@ class _Table:
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self._given: list[int] = []
         self.count = 0
         self.largest = 0
+        self.replaced: set[int] = set()  # types of which there are whole structures
+
+    def whole(self, structure: bytes) -> None:
+        """Append a structure as it is; its handle is given by its type, and by how many of that came before."""
+        kind = structure[0]
+        same = sum(other == kind for other in self._given)
+        self._given.append(kind)
+        self.replaced.add(kind)
+        self._append(structure[:2] + struct.pack("<H", HANDLES.get(kind, kind << 8) + same) + structure[4:])
 
     def add(self, kind: int, number: int, fields: bytes, strings: Sequence[str] = ()) -> int:
         """Append a structure; returns its handle. `fields` refer to `strings` by position, from 1 on."""
         handle = HANDLES[kind] + number
-        text = b"".join(s.encode("ascii", "replace") + b"\0" for s in strings) or b"\0"
-        whole = struct.pack("<BBH", kind, 4 + len(fields), handle) + fields + text + b"\0"
-        self.data += whole
-        self.count += 1
-        self.largest = max(self.largest, len(whole))
+        text = b"".join(s.encode("utf-8", "replace") + b"\0" for s in strings) or b"\0"
+        if kind not in self.replaced:
+            self._append(struct.pack("<BBH", kind, 4 + len(fields), handle) + fields + text + b"\0")
         return handle
+
+    def _append(self, structure: bytes) -> None:
+        self.data += structure
+        self.count += 1
+        self.largest = max(self.largest, len(structure))
 
 
 class _Strings:
@@ -122,12 +147,20 @@ class _Strings:
 def build(config: SmbiosConfig) -> SmbiosFiles:
     """Build the structures and the entry point. Raises SmbiosError when they exceed the format."""
     table = _Table()
+    for structure in config.whole:
+        table.whole(structure)
     _bios(table, config)
     _system(table, config)
+    if BOARD in config.fields:
+        _board(table, config)
     _enclosure(table, config)
     for socket in range(config.sockets):
         _processor(table, config, socket)
     _memory(table, config)
+    for number, port in enumerate(config.ports):
+        _port(table, port, number)
+    if config.texts:
+        table.add(OEM_STRINGS, 0, bytes((min(len(config.texts), 255),)), config.texts[:255])
     table.add(BOOT_STATUS, 0, bytes(7))
     table.add(END, 0, b"")
     if len(table.data) > 0xFFFF:
@@ -142,35 +175,89 @@ def _anchor(table: _Table) -> bytes:
     return head[:4] + bytes((-sum(head + dmi) & 0xFF,)) + head[5:] + dmi
 
 
+def check_structure(data: bytes) -> None:
+    """Raise SmbiosError when `data` is not one structure with its strings, of a type that machines may have twice."""
+    if len(data) < 8 or not 4 <= data[1] <= len(data) - 2 or data[-2:] != b"\0\0":
+        raise SmbiosError("is no SMBIOS structure: expected a header, fields, strings, and two zero bytes")
+    if data[0] in (BIOS, SYSTEM, PROCESSOR, MEMORY_ARRAY, MEMORY_DEVICE, MEMORY_RANGE, END):
+        raise SmbiosError(
+            f"is of type {data[0]}, which this machine makes: expected another type, or type={data[0]},..."
+        )
+
+
 def _bios(table: _Table, config: SmbiosConfig) -> None:
     text = _Strings()
-    vendor, version, date = text(config.bios_vendor), text(config.bios_version), text(config.bios_date)
+
+    def said(name: str, default: str = "") -> int:
+        return text(config.said(BIOS, name, default))
+
+    vendor, version = said("vendor", config.bios_vendor), said("version", config.bios_version)
+    date = said("date", config.bios_date)
     fields = struct.pack("<BBHBBQ", vendor, version, 0xE800, date, 0, CHARACTERISTICS_UNKNOWN)
-    table.add(BIOS, 0, fields + bytes((0, VIRTUAL_MACHINE, 0, 0, 0xFF, 0xFF)), text.list)
+    flags = VIRTUAL_MACHINE | (UEFI if config.said(BIOS, "uefi", False) else 0)
+    release = [int(part) for part in config.said(BIOS, "release", "0.0").split(".")]
+    table.add(BIOS, 0, fields + bytes((0, flags, *release, 0xFF, 0xFF)), text.list)
 
 
 def _system(table: _Table, config: SmbiosConfig) -> None:
     text = _Strings()
-    fields = bytes((text(config.manufacturer), text(config.product), text(config.version), text(config.serial)))
-    table.add(SYSTEM, 0, fields + config.system_uuid.bytes_le + bytes((POWER_SWITCH, 0, 0)), text.list)
+
+    def said(name: str, default: str = "") -> int:
+        return text(config.said(SYSTEM, name, default))
+
+    fields = bytes((said("manufacturer", config.manufacturer), said("product", config.product)))
+    fields += bytes((said("version", config.version), said("serial", config.serial)))
+    fields += config.system_uuid.bytes_le + bytes((POWER_SWITCH, said("sku"), said("family")))
+    table.add(SYSTEM, 0, fields, text.list)
+
+
+def _board(table: _Table, config: SmbiosConfig) -> None:
+    text = _Strings()
+
+    def said(name: str, default: str = "") -> int:
+        return text(config.said(BOARD, name, default))
+
+    names = said("manufacturer", config.manufacturer), said("product", config.product), said("version", config.version)
+    fields = struct.pack("<6B", *names, said("serial"), said("asset"), HOSTING_BOARD)
+    fields += struct.pack("<BHBB", said("location"), HANDLES[ENCLOSURE], MOTHERBOARD, 0)
+    table.add(BOARD, 0, fields, text.list)
+
+
+def _port(table: _Table, said: Mapping[str, Any], number: int) -> None:
+    text = _Strings()
+    inside, outside = text(said.get("internal_reference", "")), text(said.get("external_reference", ""))
+    kind = said.get("connector_type", 0)
+    table.add(PORT, number, bytes((inside, 0, outside, kind, said.get("port_type", 0))), text.list)
 
 
 def _enclosure(table: _Table, config: SmbiosConfig) -> None:
     text = _Strings()
-    maker = text(config.manufacturer)
-    version = text(config.version)
-    fields = struct.pack("<9BI5B", maker, OTHER, version, 0, 0, SAFE, SAFE, SAFE, UNKNOWN, 0, 0, 0, 0, 0, 0)
+
+    def said(name: str, default: str = "") -> int:
+        return text(config.said(ENCLOSURE, name, default))
+
+    maker, version = said("manufacturer", config.manufacturer), said("version", config.version)
+    serial, asset = said("serial"), said("asset")
+    states = (SAFE, SAFE, SAFE, UNKNOWN)
+    fields = struct.pack("<9BI5B", maker, OTHER, version, serial, asset, *states, 0, 0, 0, 0, 0, said("sku"))
     table.add(ENCLOSURE, 0, fields, text.list)
 
 
 def _processor(table: _Table, config: SmbiosConfig, socket: int) -> None:
     text = _Strings()
+
+    def said(name: str, default: str = "") -> int:
+        return text(config.said(PROCESSOR, name, default))
+
     cores, threads = min(config.cores, 255), min(config.cores * config.threads, 255)
-    fields = struct.pack("<BBBB", text(f"CPU {socket}"), CENTRAL_PROCESSOR, OTHER, text(config.manufacturer))
-    fields += struct.pack("<II", config.signature, config.features)
-    fields += struct.pack("<BBHHHBB", text(config.version), 0, 0, 2000, 2000, POPULATED_ENABLED, OTHER)
+    name = text(f"{config.said(PROCESSOR, 'sock_pfx', 'CPU ')}{socket}")
+    fields = struct.pack("<BBBB", name, CENTRAL_PROCESSOR, OTHER, said("manufacturer", config.manufacturer))
+    fields += struct.pack("<Q", config.said(PROCESSOR, "processor-id", config.features << 32 | config.signature))
+    speeds = [config.said(PROCESSOR, name, 2000) for name in ("max-speed", "current-speed")]
+    fields += struct.pack("<BBHHHBB", said("version", config.version), 0, 0, *speeds, POPULATED_ENABLED, OTHER)
     fields += struct.pack("<HHH", NO_HANDLE, NO_HANDLE, NO_HANDLE)
-    fields += struct.pack("<BBBBBBHH", 0, 0, 0, cores, cores, threads, UNKNOWN, OTHER)
+    names = said("serial"), said("asset"), said("part")
+    fields += struct.pack("<BBBBBBHH", *names, cores, cores, threads, UNKNOWN, OTHER)
     table.add(PROCESSOR, socket, fields, text.list)
 
 
@@ -203,9 +290,16 @@ def _memory(table: _Table, config: SmbiosConfig) -> None:
 
 def _dimm(table: _Table, config: SmbiosConfig, array: int, number: int, size: int) -> None:
     text = _Strings()
+
+    def said(name: str, default: str = "") -> int:
+        return text(config.said(MEMORY_DEVICE, name, default))
+
     mib = size // MIB
     fields = struct.pack("<HHHHH", array, NO_ERROR_HANDLE, 0xFFFF, 0xFFFF, min(mib, EXTENDED_MIB))
-    fields += struct.pack("<BBBBBHH", DIMM, 0, text(f"DIMM {number}"), 0, RAM, DETAIL_OTHER, 0)
+    place, bank = text(f"{config.said(MEMORY_DEVICE, 'loc_pfx', 'DIMM ')}{number}"), said("bank")
+    speed = config.said(MEMORY_DEVICE, "speed", 0)
+    fields += struct.pack("<BBBBBHH", DIMM, 0, place, bank, RAM, DETAIL_OTHER, speed)
     extended = mib if mib >= EXTENDED_MIB else 0
-    fields += struct.pack("<BBBBBIHHHH", text(config.manufacturer), 0, 0, 0, 0, extended, 0, 0, 0, 0)
+    names = said("manufacturer", config.manufacturer), said("serial"), said("asset"), said("part")
+    fields += struct.pack("<BBBBBIHHHH", *names, 0, extended, speed, 0, 0, 0)
     table.add(MEMORY_DEVICE, number, fields, text.list)

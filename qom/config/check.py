@@ -25,6 +25,7 @@ from qom.config.builder import ConfigBuilder
 from qom.config.document import SUFFIXES, parse_file
 from qom.config.files import read_file
 from qom.config.model import (
+    FDSETS,
     FORMAT_PREFIX,
     ChardevEntry,
     DeviceEntry,
@@ -489,6 +490,8 @@ class _Checker:
 
 def unreadable(path: str) -> str | None:
     """Why the file at `path` cannot be read, without opening it (it may be a pipe); None when it can."""
+    if path.startswith(FDSETS):  # known to the process that is started with it
+        return None
     try:
         if stat.S_ISDIR(os.stat(path).st_mode):
             return os.strerror(errno.EISDIR)

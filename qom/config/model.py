@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FORMAT_PREFIX = "block-"
 """With the name of an image format after it: the type that reads and writes such images."""
 
+FDSETS = "/dev/fdset/"
+"""With a number after it: the name of a file that stands for a descriptor of a set (`-add-fd`)."""
+
 LOG_CATEGORIES = {
     "guest_errors": "what the guest did wrong",
     "unimp": "what the guest used and is not modelled",

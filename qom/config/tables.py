@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from qom.errors import NotModelled, did_you_mean
 from qom.options import Options, Report, Taker, at, raise_it
 
-__all__ = ["SMBIOS_KEYS", "TABLES", "Key", "parse_table", "rtc_start"]
+__all__ = ["SMBIOS_KEYS", "TABLES", "Key", "parse_table"]
 
 
 class Key(NamedTuple):
@@ -193,16 +193,6 @@ def _known(take: Taker, name: str) -> None:
     take.known.append(name)
 
 
-def rtc_start(base: str, localtime: Callable[[], datetime.datetime], utc: Callable[[], datetime.datetime]) -> str:
-    """The date at which a clock starts, as YYYY-MM-DDTHH:MM:SS.
-
-    base: "utc", "localtime", "" (as "utc") or a date.  localtime, utc: give the host's.
-    """
-    if base in ("", "utc", "localtime"):
-        return (localtime if base == "localtime" else utc)().strftime("%Y-%m-%dT%H:%M:%S")
-    return base if "T" in base else f"{base}T00:00:00"
-
-
 def _check_rtc(take: Taker, said: Options) -> None:
     base = said.get("base")
     if base not in (None, "utc", "localtime"):
@@ -216,9 +206,7 @@ def _check_rtc(take: Taker, said: Options) -> None:
             dates = "a date such as 2006-06-17T16:01:21 or 2006-06-17"
             take.report(f"'base' cannot be {base!r}: expected utc, localtime or {dates}{hint}", "base")
     if said.get("driftfix") == "slew":
-        text = (
-            f"{take.what}: 'driftfix': the clock gives interrupts that the guest missed no second time: expected none"
-        )
+        text = f"{take.what}: 'driftfix': interrupts that the guest missed are not repeated: expected none"
         raise NotModelled(text, at(take.origin, "driftfix"))
 
 

@@ -6,6 +6,9 @@ raises `BlockError`, which a disk turns into its own error status.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 from qom import Object, QomError, type_init
 
 SECTOR = 512  # bytes
@@ -29,6 +32,7 @@ class BlockBackend(Object):
         self.sectors = 0  # size in sectors, known once open
         self.writable = False
         self.user = ""  # path of the disk that uses this image
+        self.open_file: Callable[[str, int], int] = os.open  # how a file is opened that the user named
         self.inert = False  # set before `open`: only looked at, so neither locked nor opened for writing
 
     def finalize(self) -> None:

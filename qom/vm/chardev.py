@@ -105,6 +105,12 @@ def _blamed(callback: Callback, owner: str, doing: str) -> Callback:
     return cast("Callback", call)
 
 
+def _number_of(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise ChardevError(f"there is no fd named {text!r}: expected a number")
+    return int(text)
+
+
 def _unheard(text: str) -> None:
     del text
 
@@ -123,6 +129,8 @@ class Chardev(Object):
         self.poller: Poller | None = None
         self.connected = False  # a peer is there; while not, written bytes are lost as on an unplugged cable
         self.announce: Callable[[str], None] = _unheard  # for what a user must know to reach the peer's end
+        self.open_file: Callable[[str, int, int], int] = os.open  # how a file is opened that the user named
+        self.take_fd: Callable[[str], int] = _number_of  # what `fd=` means
         self.frontend = ""
         self._drop_frontend()
 

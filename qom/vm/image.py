@@ -115,7 +115,7 @@ class ImageFile(BlockBackend):
         self.writable = not self.readonly and (can_write or self.snapshot)
         write_file = self.writable and not self.snapshot and not self.inert
         try:
-            fd = os.open(self.file, (os.O_RDWR if write_file else os.O_RDONLY) | os.O_CLOEXEC)
+            fd = self.open_file(self.file, (os.O_RDWR if write_file else os.O_RDONLY) | os.O_CLOEXEC)
         except OSError as error:
             hint = ""
             if write_file and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and os.access(self.file, os.R_OK):

@@ -13,6 +13,7 @@ thread; they are carried out by the main loop.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import time
@@ -20,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from weakref import WeakKeyDictionary
@@ -29,6 +29,7 @@ import attrs
 
 from qom.blame import passes, place_of, shown
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, MonitorEntry, ObjectEntry
+from qom.config.model import FDSETS, TableEntry
 from qom.config.order import build_order
 from qom.config.probe import Probe
 from qom.errors import ConfigError, LifecycleError, ObjectFault, PathError, QomError, did_you_mean
@@ -59,6 +60,7 @@ from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_v
 if TYPE_CHECKING:
     from qom.extensions import MonitorCommand
     from qom.vm.cpu import Cpu
+    from qom.vm.fdsets import FdSets
     from qom.vm.reload import ReloadReport
 
 __all__ = ["Event", "VirtualMachine"]
@@ -127,6 +129,7 @@ class VirtualMachine:
         self._closed = False
         self._loop_thread: threading.Thread | None = None
         self._log_file: TextIO | None = None
+        self._fdsets: FdSets | None = None
         self._categories = frozenset(config.log.categories)
         self._consoles: dict[str, Console] = {}
         self.observe = Observatory(self)
@@ -167,9 +170,12 @@ class VirtualMachine:
     def _prepare(self) -> None:
         """What is there before the board: the machine object, character devices, monitors."""
         config = self.config
+        if config.fds and not self.inert:
+            self._inherit(config.fds)
         if config.log.file is not None and not self.inert:
             try:
-                self._log_file = Path(config.log.file).open("w", encoding="utf-8")  # noqa: SIM115 -- closed by close()
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+                self._log_file = os.fdopen(self.open_file(config.log.file, flags), "w", encoding="utf-8")
             except OSError as error:
                 raise ConfigError(f"log file {config.log.file}: {error.strerror}", config.log.origin) from None
         self.machine = self._new_machine()
@@ -210,6 +216,47 @@ class VirtualMachine:
         self.observe.built()
         self._call_hook("qom_machine_built")
         self._reset_devices()
+
+    # -- files and descriptors
+
+    @property
+    def fdsets(self) -> FdSets:
+        """The descriptors that this machine was handed (`-add-fd`, and a monitor's commands)."""
+        if self._fdsets is None:
+            from qom.vm.fdsets import FdSets
+
+            self._fdsets = FdSets()
+        return self._fdsets
+
+    def open_file(self, path: str, flags: int, mode: int = 0o666) -> int:
+        """Open a file that the user named, as `os.open` does; `/dev/fdset/N` is a descriptor of set N.
+
+        Raises:
+            OSError: it cannot be opened.
+            FdSetError: no such set, or no descriptor in it that fits.
+        """
+        if path.startswith(FDSETS):
+            return self.fdsets.open(path, flags)
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def read_file(self, path: str) -> bytes:
+        """The content of a file that the user named; errors as for `open_file`."""
+        with os.fdopen(self.open_file(path, os.O_RDONLY), "rb") as file:
+            if path.startswith(FDSETS) and file.seekable():
+                file.seek(0)  # a duplicate shares its place with whoever read before
+            return file.read()
+
+    def take_fd(self, text: str) -> int:
+        """The descriptor that a back end's `fd=` means, which is the caller's from now on; FdSetError when there is none."""
+        return self.fdsets.take(text)
+
+    def _inherit(self, entries: list[TableEntry]) -> None:
+        """Take over what the process was started with; the originals are closed, so that nobody else uses them."""
+        for entry in entries:
+            with placed(entry.origin):
+                self.fdsets.inherit(entry.said["fd"], entry.said["set"], entry.said.get("opaque", ""))
+        for fd in {entry.said["fd"] for entry in entries}:
+            os.close(fd)
 
     def _add_devices(self, entries: list[DeviceEntry]) -> None:
         """Add the configured devices, each after what it refers to; names depend on how they are declared alone."""
@@ -313,6 +360,7 @@ class VirtualMachine:
                     backend.set(name, value)
             backend.configure()
             backend.announce = self.announce
+            backend.open_file, backend.take_fd = self.open_file, self.take_fd
             if not self.inert:
                 with _blamed(backend, "open"):
                     backend.open(self.main_loop if loop is None else loop)
@@ -329,6 +377,7 @@ class VirtualMachine:
                 drive.set(name, value)
         drive.configure()
         drive.inert = self.inert
+        drive.open_file = self.open_file
         with _blamed(drive, "open"):
             drive.open()
 
@@ -925,6 +974,8 @@ class VirtualMachine:
                 steps.callback(self.monitors.close)
             if self._log_file is not None:
                 steps.callback(self._log_file.close)
+            if self._fdsets is not None:
+                steps.callback(self._fdsets.close)
             steps.callback(self._call_hook, "qom_machine_closed")
             steps.callback(self.main_loop.close)
             if self.monitors is not None:
