@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel import Accel
-from plugins.firmware import loader
+from plugins.firmware import FDSETS, loader
 from plugins.firmware.kernel import Request, open_kernel
 from qom import (
     ConfigError,
@@ -116,7 +116,7 @@ class PcMachine(BoardMachine):
     def check_image(self, region: BoardRegion, name: str) -> None:
         """The firmware's image is looked for where firmware is, and has to be of a possible size."""
         if region.property == "firmware":
-            if name != loader.NO_FIRMWARE and not name.startswith(loader.FDSETS):
+            if name != loader.NO_FIRMWARE and not name.startswith(FDSETS):
                 loader.load_firmware(name, self.config.data_dirs if self.config is not None else ())
         else:
             super().check_image(region, name)
