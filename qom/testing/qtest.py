@@ -141,6 +141,7 @@ class QTest:
     def system_reset(self) -> None:
         """Reset the machine, as its reset button would; returns when it is done."""
         self._end.reset()
+        self.send("endianness")  # before its answer comes what the reset did to lines
 
     def serve(self) -> None:
         """Have the main loop do what waits: sockets and files that are ready, requests.  Only needed for what comes from
