@@ -141,6 +141,8 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
     if machine.acpi:
         acpi.build(acpi_config(machine)).install(cfg)
     smbios.build(smbios_config(machine)).install(cfg)
+    if (port := pvpanic_port(machine)) is not None:
+        cfg.add_file("etc/pvpanic-port", port.to_bytes(2, "little"))
     if config.boot:
         from machines import pc_told
 
@@ -279,6 +281,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         gpe0=(pc_chipset.PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
         serials=serials,
         hpet=acpi.HpetFacts(hpet.base, hpet.block_id) if hpet is not None else None,
+        pvpanic_port=pvpanic_port(machine),
         numa=numa,
         distances=distances,
         tables=tables,
@@ -287,7 +290,18 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
 
 def serial_ports(machine: PcMachine) -> list[Any]:
     """The serial ports there are, by whatever means they came."""
-    return [device for device in machine.walk() if isinstance(device, Device) and device.is_a("isa-serial")]
+    return devices(machine, "isa-serial")
+
+
+def pvpanic_port(machine: PcMachine) -> int | None:
+    """The port of the first pvpanic, at which the guest tells that it has crashed."""
+    found = devices(machine, "pvpanic")
+    return found[0].ioport if found else None
+
+
+def devices(machine: PcMachine, type_name: str) -> list[Any]:
+    """The devices of a type, wherever they are in the machine."""
+    return [device for device in machine.walk() if isinstance(device, Device) and device.is_a(type_name)]
 
 
 def smbios_config(machine: PcMachine) -> smbios.SmbiosConfig:

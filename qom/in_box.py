@@ -151,6 +151,15 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("isa/debug_exit", "plugins.isa.debug_exit", (
         ("isa-debug-exit", "isa-device", "IsaDebugExit"),
     )),
+    ("isa/pvpanic", "plugins.isa.pvpanic", (
+        ("pvpanic", "isa-device", "PvPanic"),
+    )),
+    ("isa/ib700", "plugins.isa.ib700", (
+        ("ib700", "isa-device", "Ib700"),
+    )),
+    ("isa/pc_testdev", "plugins.isa.pc_testdev", (
+        ("pc-testdev", "isa-device", "PcTestdev"),
+    )),
     ("pci", "plugins.pci", ()),
     ("pci/i440fx", "plugins.pci.i440fx", (
         ("i440FX", "pci-device", "I440FX"),
@@ -161,6 +170,12 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     )),
     ("pci/piix4_pm", "plugins.pci.piix4_pm", (
         ("PIIX4_PM", "pci-device", "Piix4Pm"),
+    )),
+    ("pci/pvpanic_pci", "plugins.pci.pvpanic_pci", (
+        ("pvpanic-pci", "pci-device", "PvPanicPci"),
+    )),
+    ("pci/pci_testdev", "plugins.pci.pci_testdev", (
+        ("pci-testdev", "pci-device", "PciTestdev"),
     )),
     ("char", "plugins.char", ()),
     ("char/null", "plugins.char.null", (

@@ -77,6 +77,7 @@ class AcpiConfig:
     pci_hole: first and last address of PCI memory below 4 GiB.  pci_hole64: the same above, or None.
     serials: (first port, line) of each COM port.  distances: SLIT matrix, rows by node, or None.
     tables: more tables, each with its header.
+    pvpanic_port: the port at which a guest tells that it has crashed, or None.
     irq0_to_pin2: the timer is on pin 2 of the I/O APIC.  reset_port: the reset control register, or None.
     """
 
@@ -96,6 +97,7 @@ class AcpiConfig:
     serials: Sequence[tuple[int, int]] = ()
     keyboard: bool = True
     fw_cfg_port: int | None = 0x510
+    pvpanic_port: int | None = None
     hpet: HpetFacts | None = None
     numa: Sequence[NumaNode] = ()
     distances: Sequence[Sequence[int]] | None = None
@@ -429,4 +431,20 @@ def _isa_devices(config: AcpiConfig) -> list[bytes]:
         board.append(aml.io(config.gpe0[0], config.gpe0[0], 1, config.gpe0[1]))
     if config.hpet is not None:
         parts.append(part("HPET", "PNP0103", aml.memory32_fixed(config.hpet.base, HPET_SIZE, writable=False)))
+    if config.pvpanic_port is not None:
+        parts.append(_pvpanic(config.pvpanic_port))
     return [*parts, part("BRD", "PNP0C02", *board)]
+
+
+def _pvpanic(port: int) -> bytes:
+    """The device of QEMU's docs/specs/pvpanic.txt: RDPT reads the events that it knows, WRPT (byte) tells of one."""
+    return aml.device(
+        "PEVT",
+        aml.name("_HID", aml.string("QEMU0001")),
+        aml.name("_CRS", aml.resources(aml.io(port, port, 1, 1))),
+        aml.operation_region("PEOR", aml.SYSTEM_IO, port, 1),
+        aml.field("PEOR", aml.BYTE_ACCESS, [("PEPT", 8)]),
+        aml.name("_STA", aml.integer(0x0F)),
+        aml.method("RDPT", 0, aml.return_(aml.ref("PEPT"))),
+        aml.method("WRPT", 1, aml.store(aml.ARGS[0], aml.ref("PEPT"))),
+    )

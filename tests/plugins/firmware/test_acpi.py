@@ -23,6 +23,7 @@ CONFIG = acpi.AcpiConfig(
     pci_hole64=(0x1_8000_0000, 0x1_FFFF_FFFF),
     serials=((0x3F8, 4), (0x2F8, 3)),
     hpet=acpi.HpetFacts(0xFED0_0000, 0x8086_A201),
+    pvpanic_port=0x505,
     numa=(
         acpi.NumaNode(apic_ids=(0, 1), memory=((0, 0xC000_0000), (0x1_0000_0000, 0x4000_0000))),
         acpi.NumaNode(apic_ids=(4, 5), memory=((0x1_4000_0000, 0x4000_0000),)),
@@ -162,6 +163,15 @@ def test_dsdt_names(listings: dict[str, str]) -> None:
         assert f"Device ({name})" in dsdt, name
     assert re.findall(r"Processor \((\w+), (\w+),", dsdt) == [(f"C00{n}", f"0x0{n}") for n in range(4)]
     assert "Name (\\_S5, Package (0x04)" in dsdt
+
+
+def test_dsdt_pvpanic(listings: dict[str, str]) -> None:
+    """The port, and the methods that docs/specs/pvpanic.txt asks for."""
+    body = listings["DSDT"].partition("Device (PEVT)")[2]
+    assert 'Name (_HID, "QEMU0001")' in body
+    assert re.search(r"OperationRegion \(PEOR, SystemIO, 0x0505, One\)", body)
+    assert re.search(r"Method \(RDPT, 0, NotSerialized\)\s*\{\s*Return \(PEPT\)", body)
+    assert re.search(r"Method \(WRPT, 1, NotSerialized\)\s*\{\s*PEPT = Arg0", body)
 
 
 def test_dsdt_routing(listings: dict[str, str]) -> None:
