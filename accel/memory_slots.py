@@ -60,7 +60,9 @@ class MemorySlots(MemoryListener):
         self._free: list[int] = []
         self._next = 0
         self._wants_writes = wants_writes
-        self._watched: dict[int, tuple[RamBlock, Callable[[int, int], object]]] = {}
+        self._watched: dict[
+            int, tuple[RamBlock, Callable[[int, int], object], list[Slot]]
+        ] = {}  # and the block's slots
         self._added: list[MemorySection] = []
         self._deleted: list[MemorySection] = []
         if wants_writes:
@@ -179,21 +181,22 @@ class MemorySlots(MemoryListener):
     def _watch_blocks(self) -> None:
         present = {id(slot.block): slot.block for slot in self.slots.values()}
         for key in [key for key in self._watched if key not in present]:
-            block, watcher = self._watched.pop(key)
+            block, watcher, _ = self._watched.pop(key)
             if watcher in block.watchers:
                 block.watchers.remove(watcher)
         for key, block in present.items():
             if key not in self._watched:
-                watcher = self._watcher(block)
+                slots: list[Slot] = []
+                watcher = self._watcher(slots)
                 block.watchers.append(watcher)
-                self._watched[key] = block, watcher
+                self._watched[key] = block, watcher, slots
+            self._watched[key][2][:] = [slot for slot in self.slots.values() if slot.block is block]
 
-    def _watcher(self, block: RamBlock) -> Callable[[int, int], object]:
+    def _watcher(self, slots: list[Slot]) -> Callable[[int, int], object]:
         def written(offset: int, length: int) -> None:
-            for slot in self.slots.values():
-                if slot.block is block:
-                    low, high = max(offset, slot.offset), min(offset + length, slot.offset + slot.size)
-                    if low < high:
-                        self.vm.memory_written(slot.start + low - slot.offset, high - low)
+            for slot in slots:
+                low, high = max(offset, slot.offset), min(offset + length, slot.offset + slot.size)
+                if low < high:
+                    self.vm.memory_written(slot.start + low - slot.offset, high - low)
 
         return written

@@ -6,7 +6,7 @@ Stages 7 to 10 of the seed under QEMU's names: `pc_init1`, `pc_memory_init`, `pc
 
 Modelled: RAM below and above 4 GiB, firmware under 4 GiB with its alias under 1 MiB, A20 for the second megabyte, serial
 ports, IDE disks on the PIIX controller, debug console, power button.
-Not modelled: VGA and its ROM, floppy, parallel port, USB, system-management mode, CPU hotplug.
+Not modelled: floppy, parallel port, USB, system-management mode, CPU hotplug.
 """
 
 from __future__ import annotations

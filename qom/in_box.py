@@ -39,6 +39,9 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("vm/console", "qom.vm.console", (
         ("chardev-console", "chardev", "ConsoleChardev"),
     )),
+    ("vm/display", "qom.vm.display", (
+        ("display-console", None, "DisplayConsole", True),
+    )),
     ("vm/block", "qom.vm.block", (
         ("block-backend", "object", "BlockBackend", True),
     )),
@@ -219,6 +222,10 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("firmware", "plugins.firmware", ()),
     ("firmware/fw_cfg", "plugins.firmware.fw_cfg", (
         ("fw_cfg_io", "isa-device", "FwCfgIo"),
+    )),
+    ("display", "plugins.display", ()),
+    ("display/vga", "plugins.display.vga", (
+        ("VGA", "pci-device", "VgaPci", False, ("display-console",)),
     )),
     ("observe", "plugins.observe", ()),
     ("observe/trace", "plugins.observe.trace", (

@@ -50,6 +50,7 @@ IN_BOX: dict[str, str] = {
     "char": "plugins.char",
     "block": "plugins.block",
     "firmware": "plugins.firmware",
+    "display": "plugins.display",
     "observe": "plugins.observe",
     "monitor": "qom.monitor",
     "commands": "qom.monitor.commands",

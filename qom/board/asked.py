@@ -1,4 +1,4 @@
-"""What a configuration asks of a board: serial ports, drives, a debug port."""
+"""What a configuration asks of a board: serial ports, drives, a debug port, a display adapter."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ CALLED: Final = {
     "drive": "disk controller",
     "cdrom": "disk controller",
     "debugcon": "debug port",
+    "vga": "display adapter",
 }
 
 
@@ -28,7 +29,7 @@ class Asked:
 
     Attributes:
         backend: the path of its back end, which the part gets.
-        property: the property it gets it as.
+        property: the property it gets it as; "" when there is no back end.
         text: what it is called in messages.
         origin: where it was said; "" when it is only there because nothing else was said.
     """
@@ -53,6 +54,8 @@ def asked_for(config: MachineConfig) -> dict[tuple[str, int], Asked]:
             asked["serial", n] = Asked(f"/chardevs/{id}", "chardev", f"serial port {n}", origin_of(id))
     if (id := config.debugcon) is not None:
         asked["debugcon", 0] = Asked(f"/chardevs/{id}", "chardev", "debugcon", origin_of(id))
+    if config.vga not in (None, "none"):
+        asked["vga", 0] = Asked("", "", f"vga '{config.vga}'", config.origin_of("vga"))
     for drive in config.drives:
         if drive.interface == "ide" and drive.index is not None:
             what = "cdrom" if drive.media == "cdrom" else "drive"

@@ -22,7 +22,7 @@ import attrs
 from qom.board.expressions import Expression, ExpressionError
 from qom.board.parts import Board, BoardRegion, Part, Wire, parse_line, parse_use
 from qom.config.model import PartEntry, RegionEntry, WireEntry
-from qom.config.parts import REGION_KEYS_OF
+from qom.config.parts import REGION_KEYS_OF, SINGLE
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Taker, at, placed
 
@@ -152,7 +152,7 @@ def _new_part(entry: PartEntry, old: Part | None) -> Part:
     if use is not None:
         with placed(origin, "for"):
             what, n = parse_use(use)
-        use = what if what == "debugcon" else f"{what}[{n}]"
+        use = what if what in SINGLE else f"{what}[{n}]"
     for name in (*entry.props, *entry.links, *values):
         if (name in entry.props) + (name in entry.links) + (name in values) > 1:
             raise ConfigError(f"part '{entry.name}': '{name}' is given twice, as a property, a link or a value", origin)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import attrs
 
 from qom.board.expressions import Expression
-from qom.config.parts import USES
+from qom.config.parts import SINGLE, USES
 from qom.errors import ConfigError
 
 __all__ = ["ACCELERATOR", "Board", "BoardCpus", "BoardRegion", "Part", "Requirement", "Wire", "parse_line"]
@@ -53,7 +53,7 @@ class Part:
         values: properties set to what an expression over the board's values gives.
         when: the condition under which the part is there; None for always.
         use: what the configuration must ask for, for the part to be there: `serial[n]`, `drive[n]`, `cdrom[n]`,
-            `debugcon`.  It is then given the back end as its property `chardev` or `drive`.
+            `debugcon`, `vga`.  It is then given the back end, if there is one, as its property `chardev` or `drive`.
         origin: where it was written.
     """
 
@@ -228,6 +228,6 @@ def parse_use(text: str) -> tuple[str, int]:
         ConfigError: there is no such kind.
     """
     match = _USE.fullmatch(text)
-    if match is None or match["what"] not in USES or (match["what"] == "debugcon" and match["n"] is not None):
-        raise ConfigError(f"'for' cannot be {text!r}: expected serial[N], drive[N], cdrom[N] or debugcon")
+    if match is None or match["what"] not in USES or (match["what"] in SINGLE and match["n"] is not None):
+        raise ConfigError(f"'for' cannot be {text!r}: expected serial[N], drive[N], cdrom[N], debugcon or vga")
     return match["what"], int(match["n"] or 0)

@@ -18,11 +18,15 @@ import attrs
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
 from qom.config.ini import PLAIN_IN_MACHINE
+from qom.config.model import VGA_KINDS
 from qom.errors import ConfigError, NotModelled, did_you_mean
 from qom.options import Options, parse_options, split_options
 
 if TYPE_CHECKING:
     from qom.extensions import SystemOption
+
+OTHER_ADAPTERS = frozenset({"cg3", "cirrus", "qxl", "tcx", "virtio", "vmware", "xenfb"})
+"""What QEMU's `-vga` takes besides."""
 
 Handler = Callable[["CommandLine", str, str], None]
 
@@ -260,6 +264,12 @@ def _only_none(what: str) -> Handler:
     return handle
 
 
+def _vga(line: CommandLine, text: str, origin: str) -> None:
+    if text in OTHER_ADAPTERS:
+        raise NotModelled(f"the display adapter '{text}' is not modelled: expected {' or '.join(VGA_KINDS)}", origin)
+    line.builder.plain("vga", text, origin)
+
+
 def _snapshot(line: CommandLine, text: str, origin: str) -> None:
     line.builder.snapshot()
 
@@ -340,13 +350,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("enable-kvm", "", "the same as -accel kvm",
            lambda line, text, origin: line.builder.accel({"accel": "kvm"}, origin)),
     Option("display", "none", "accepted for compatibility", _only_none("a display")),
-    Option("vga", "none", "accepted for compatibility", _only_none("a display adapter")),
     Option("qmp", "BACKEND", "a QMP monitor on this back end: unix:FILE,server=on,wait=off, tcp:H:P, stdio, chardev:ID",
            _monitor("control")),
     Option("qmp-pretty", "BACKEND", "the same, over several lines", _monitor("control", pretty=True)),
     Option("monitor", "BACKEND", "a monitor for people on this back end; none: no monitor", _monitor("readline")),
     Option("mon", "[chardev=]ID[,mode=readline|control][,pretty=on]", "a monitor on a back end that is there",
            _section("monitor")),
+    Option("vga", "std|none", "display adapter of the board", _vga),
     Option("parallel", "none", "accepted for compatibility", _only_none("a parallel port")),
     Option("net", "none", "accepted for compatibility", _only_none("a network"), ("nic",)),
     Option("version", "", "print the version", _show("version")),

@@ -14,6 +14,7 @@ from typing import Any
 
 from qom.config.model import (
     LOG_CATEGORIES,
+    VGA_KINDS,
     AccelChoice,
     ChardevEntry,
     CpuChoice,
@@ -560,6 +561,9 @@ class ConfigBuilder:
         ):
             text = f"uuid cannot be {config.uuid!r}: expected 8-4-4-4-12 hexadecimal digits"
             self.report(ConfigError(text, config.origin_of("uuid")))
+        if config.vga not in (None, *VGA_KINDS):
+            text = f"vga cannot be {config.vga!r}: expected {' or '.join(VGA_KINDS)}{did_you_mean(str(config.vga), VGA_KINDS)}"
+            self.report(ConfigError(text, config.origin_of("vga")))
 
     def _give_irqchip(self) -> None:
         if self._irqchip is None:

@@ -38,6 +38,7 @@ _PLAIN = {
     "initrd": "initrd",
     "append": "append",
     "pidfile": "pidfile",
+    "vga": "vga",
 }
 _SWITCHES = {
     "paused": "paused",

@@ -34,6 +34,9 @@ LOG_CATEGORIES = {
 }
 """Names that `-d` takes, and what each logs."""
 
+VGA_KINDS = ("std", "none")
+"""Display adapters that a board may be asked for."""
+
 
 @attrs.define
 class Entry:
@@ -211,7 +214,7 @@ class PartEntry:
 
     bus: the place of its bus.  props: properties.  links: the parts, regions or accelerator it is handed, by property.
     values: properties whose value is an expression over the board's values.  when: the condition under which it is there.
-    use: what the configuration must ask for, for it to be there (`serial[0]`, `drive[1]`, `debugcon`).
+    use: what the configuration must ask for, for it to be there (`serial[0]`, `drive[1]`, `debugcon`, `vga`).
     remove: take the board's part of that name out.
     """
 
@@ -263,6 +266,7 @@ class MachineConfig:
     memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
     the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
     preconfig: wait for x-exit-preconfig before the board is built.
+    vga: the board's display adapter, one of `VGA_KINDS`; None when nothing is said.
     parts, wires, regions: what differs from the machine type's board.
     boot, rtc, action, msg: what is said of each, by key; smbios, fw_cfg, acpi_tables, option_roms, fds: likewise, each time.
     data_dirs: folders in which firmware is looked for first.  pidfile: a file that holds the process's number while it runs.
@@ -289,6 +293,7 @@ class MachineConfig:
     serials: list[str | None] = attrs.field(factory=list)
     debugcon: str | None = None
     monitors: list[MonitorEntry] = attrs.field(factory=list)
+    vga: str | None = None
     globals: list[GlobalEntry] = attrs.field(factory=list)
     parts: list[PartEntry] = attrs.field(factory=list)
     wires: list[WireEntry] = attrs.field(factory=list)

@@ -26,8 +26,9 @@ REGION_KEYS_OF: Final = {
 ROLES: Final = ("pic", "ioapic", "apic")
 """Chips of which an accelerator may have its own: as a part's type `{pic}` is the one that goes with it."""
 
-USES: Final = ("serial", "debugcon", "drive", "cdrom")
-"""What a configuration asks for that a board has a place for."""
+SINGLE: Final = ("debugcon", "vga")
+USES: Final = ("serial", "drive", "cdrom", *SINGLE)
+"""What a configuration asks for that a board has a place for; of some there is one at most, the others are numbered."""
 
 
 def parse_part(options: Options, origin: str, report: Report = raise_it) -> PartEntry:

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from qom.config.builder import TABLE_LISTS
-from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES
+from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES, VGA_KINDS
 from qom.config.schema_parts import entry_schemas
 from qom.config.schema_values import (
     DEFS,
@@ -396,6 +396,10 @@ class _Maker:
             "debugcon": {"$ref": "#/$defs/port", "description": "Back end of the debug port"},
             "qtest": {"$ref": "#/$defs/port", "description": "Back end on which a client of the qtest protocol is"},
             "qtest-log": {**path, "description": "File that what is said there is written to; none: nowhere"},
+            "vga": {
+                "anyOf": [{"enum": list(VGA_KINDS)}, {"$ref": "#/$defs/filled"}],
+                "description": "Display adapter of the board",
+            },
             **{name: {"$ref": "#/$defs/yes", "description": text} for name, text in switches.items()},
             "monitor": {**one_or_several(MONITOR), "description": "Monitors: QMP and the one for people"},
             "object": {**one_or_several(self._entry("object")), "description": "Objects under /objects"},

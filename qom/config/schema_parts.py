@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from qom.config.parts import REGION_KEYS_OF, ROLES, USES
+from qom.config.parts import REGION_KEYS_OF, ROLES, SINGLE, USES
 from qom.config.schema_values import (
     Schema,
     add_other_names,
@@ -43,7 +43,7 @@ _TOKEN: Final = "|".join(
     )
 )
 _LINE: Final = r"[^.\[\]:]+(\.[^\[\]:]+)?(\[[0-9]{1,4}\])?"
-_NUMBERED: Final = "|".join(use for use in USES if use != "debugcon")
+_NUMBERED: Final = "|".join(use for use in USES if use not in SINGLE)
 
 PART_DEFS: Final[dict[str, Schema]] = {
     "expression": {
@@ -162,8 +162,8 @@ def entry_schemas(registry: TypeRegistry, handed: Handed | None = None) -> tuple
         },
         "when": {**_CONDITION, "description": _WHEN},
         "for": {
-            "anyOf": [{"type": "string", "pattern": rf"^(debugcon|({_NUMBERED})(\[[0-9]{{1,3}}\])?)$"}, _FILLED],
-            "description": "What must be asked for, for it to be there: serial[N], drive[N], cdrom[N], debugcon",
+            "anyOf": [{"type": "string", "pattern": rf"^({'|'.join(SINGLE)}|({_NUMBERED})(\[[0-9]{{1,3}}\])?)$"}, _FILLED],
+            "description": "What must be asked for, for it to be there: serial[N], drive[N], cdrom[N], debugcon, vga",
         },
         **_REMOVE,
         **_REPEAT,

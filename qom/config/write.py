@@ -119,6 +119,7 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "echr": config.escape,
         "serial": serials,
         "debugcon": debugcon,
+        "vga": config.vga,
         "paused": config.paused or None,
         "preconfig": config.preconfig or None,
         "monitor": [

@@ -9,6 +9,7 @@ from qom.deprecated import names_of
 from qom.vm.block import SECTOR, BlockBackend, BlockError
 from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
 from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
+from qom.vm.display import DisplayConsole, DisplayError, Surface, screendump, write_image
 from qom.vm.image import ImageFile
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
@@ -19,7 +20,7 @@ from qom.vm.runstate import RunState
 from qom.vm.vcpu import init_vcpu
 from qom.vm.vm import VirtualMachine
 
-QOM_MODULES = ("chardev", "console", "block", "image", "cpu", "machine")
+QOM_MODULES = ("chardev", "console", "display", "block", "image", "cpu", "machine")
 
 __all__ = [
     "SECTOR",
@@ -31,6 +32,8 @@ __all__ = [
     "ChardevEvent",
     "Cpu",
     "CpuAccelerator",
+    "DisplayConsole",
+    "DisplayError",
     "FdChardev",
     "FdWatch",
     "ImageFile",
@@ -44,9 +47,12 @@ __all__ = [
     "ReloadReport",
     "RunState",
     "SourceWatch",
+    "Surface",
     "VirtualMachine",
     "init_vcpu",
+    "screendump",
     "this_cpu",
+    "write_image",
 ]
 
 __getattr__ = names_of(__name__)

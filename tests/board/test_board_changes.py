@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[str, str]] = {
         '[[part]]\nname = "pit"\nremove = true\n[[part]]\nname = "hpet0"\nremove = true',
         "part 'port61': link 'pit': the part 'pit' was taken out",
     ),
-    "not there": ('[[part]]\nname = "vga"\nremove = true', "vm.toml:4:1: there is no part 'vga' to remove"),
+    "not there": ('[[part]]\nname = "tpm"\nremove = true', "vm.toml:4:1: there is no part 'tpm' to remove"),
     "key": ('[[part]]\nname = "rtc"\nprop = {}', "vm.toml:6:1: part 'rtc': unknown option 'prop'; did you mean 'props'"),
     "wire": ('[[wire]]\nfrom = "pm.sci"\nto = "gsl[1]"', "vm.toml:6:1: wire pm.sci -> gsl[1]: there is no part 'gsl'; did you mean 'gsi'?"),
     "no wire": ('[[wire]]\nfrom = "pm.sci"\nto = "gsi[1]"\nremove = true', "vm.toml:4:1: there is no wire pm.sci -> gsi[1] to remove: pm.sci drives gsi.board[9]"),

@@ -320,6 +320,7 @@ def test_what_has_no_place_on_the_board(tmp_path: Path, words: tuple[str, ...], 
     [
         (("-serial", "null"), "-serial null: serial port 0: b-machine has no serial ports"),
         (("-debugcon", "null"), "-debugcon null: debugcon: b-machine has no debug port"),
+        (("-vga", "std"), "-vga std: vga 'std': b-machine has no display adapter"),
         (("-cpu", "max"), "-cpu max: b-machine has no processors: expected no processor model"),
         (("-bios", "x"), "-bios x: b-machine has no place for firmware"),
     ],

@@ -189,6 +189,10 @@ def ioapic(bench: PciBench, type_name: str, scratch: Path) -> Device:
     return bench.insert(made)  # type: ignore[no-any-return]
 
 
+def vga(bench: PciBench, type_name: str, scratch: Path) -> Device:
+    return bench.add(type_name, vgamem_mb=1)  # type: ignore[no-any-return]
+
+
 RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
     "isa-serial": with_chardev,
     "isa-debugcon": with_chardev,
@@ -201,6 +205,7 @@ RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
     "ioapic": ioapic,
     "i440FX": host_function,
     "a20-gate": a20_gate,
+    "VGA": vga,
 }
 
 

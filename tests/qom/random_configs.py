@@ -8,7 +8,7 @@ import attrs
 from hypothesis import strategies as st
 
 from qom.config import ConfigBuilder, MachineConfig
-from qom.config.model import LOG_CATEGORIES
+from qom.config.model import LOG_CATEGORIES, VGA_KINDS
 
 RESERVED = {"accel", "board", "bus", "driver", "id", "kernel-irqchip", "kernel_irqchip", "memory", "name", "qom-type"}
 RESERVED |= {"repeat", "type", "backend", "nowait", "noserver", "remove"}
@@ -61,6 +61,8 @@ def configs(draw: st.DrawFn) -> MachineConfig:
         for name in ("initrd", "append"):
             if draw(st.booleans()):
                 build.plain(name, draw(text), where)
+    if draw(st.booleans()):
+        build.plain("vga", draw(st.sampled_from(VGA_KINDS)), where)
     if draw(st.booleans()):
         build.plain("uuid", str(draw(st.uuids())), where)
     for name in ("paused", "nographic", "nodefaults"):

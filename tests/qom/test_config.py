@@ -217,6 +217,8 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-action", "restart=reset"], "-action restart=reset: action: unknown option 'restart'"),
         (["-watchdog-action", "rest"], "-watchdog-action rest: action: 'watchdog' cannot be 'rest': expected one of"
          " 'reset', 'shutdown', 'poweroff', 'pause', 'debug', 'none', 'inject-nmi'; did you mean 'reset'?"),
+        (["-vga", "qxl"], "-vga qxl: the display adapter 'qxl' is not modelled: expected std or none"),
+        (["-vga", "sdt"], "-vga sdt: vga cannot be 'sdt': expected std or none; did you mean 'std'?"),
         (["-display", "gtk"], "-display gtk: a display is not modelled: expected 'none'"),
         (["-machin", "pc"], "-machin: invalid option; did you mean 'machine' or 'action'?"),
         (["-readconfig", "/no/such"], "/no/such: cannot be read: No such file or directory"),

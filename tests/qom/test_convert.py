@@ -107,9 +107,9 @@ def test_one_string_is_a_command_line_too(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == 'nodefaults = true\n\n[machine]\ntype = "none"\n'
 
 
-WRONG = "-vga std -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -sandbox on"
+WRONG = "-vga cirrus -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -sandbox on"
 LEFT_OUT = [
-    "-vga std: a display adapter is not modelled: expected 'none'",
+    "-vga cirrus: the display adapter 'cirrus' is not modelled: expected std or none",
     "-usb: is not modelled",
     "-netdev user,id=n: is not modelled",
     "-frob x: unknown option",
