@@ -41,9 +41,9 @@ def main(argv: list[str]) -> int:
             if other.parent == t.name:
                 show(other, depth + 1)
 
-    for t in listed:
-        if t.parent is None or t.parent not in names:
-            show(t, 0)
+    roots = [t for t in listed if t.parent is None or t.parent not in names]
+    for t in sorted(roots, key=lambda t: t.name != "object"):  # interfaces, which have no parent, after the tree
+        show(t, 0)
     return 0
 
 
