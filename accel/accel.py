@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import attrs
-
 from accel import loop, x86_state
 from accel._kvmabi import lib
 from accel.handles import IA32_TSC, CpuidEntry, SystemHandle, VcpuHandle, VmHandle
 from accel.memory_slots import MemorySlots
-from qom import AccelError, Clock, ConfigError, Object, QomError, RunningClock, did_you_mean, type_init
+from qom import AccelError, Clock, ConfigError, Object, QomError, RunningClock, did_you_mean, records, type_init
 
 if TYPE_CHECKING:
     from qom import Cpu
@@ -33,7 +31,7 @@ ADDRESS_BITS_MAX, ADDRESS_BITS_OLD = 52, 36  # what the architecture allows; wha
 X2APIC, TSC_DEADLINE = 1 << 21, 1 << 24  # CPUID 1 ECX
 
 
-@attrs.define
+@records.define
 class AccelClass:
     """The class facts of an accelerator, filled by its class_init.
 
@@ -112,7 +110,7 @@ class Accel(Object):
         served = self.vm.serve_msrs([IA32_TSC_DEADLINE])
         add, remove = (TSC_DEADLINE, 0) if served else (0, X2APIC | TSC_DEADLINE)
         self._cpuid = [
-            attrs.evolve(leaf, ecx=leaf.ecx & ~remove | add) if leaf.function == 1 else leaf for leaf in self._cpuid
+            records.evolve(leaf, ecx=leaf.ecx & ~remove | add) if leaf.function == 1 else leaf for leaf in self._cpuid
         ]
 
     def address_bits(self) -> int:
@@ -224,7 +222,7 @@ class Accel(Object):
             self._tsc_stopped_at = 0  # guest time has not begun
         vcpu = self._parked.pop(number, None) or self.vm.create_vcpu(number)
         try:
-            table = [CpuidEntry(*row) for row in cpu.cpuid([attrs.astuple(entry) for entry in self._cpuid])]
+            table = [CpuidEntry(*row) for row in cpu.cpuid([records.astuple(entry) for entry in self._cpuid])]
             if table != self._given.get(number):  # a vCPU used before, and KVM wants no change after its first run
                 vcpu.set_cpuid(table)
                 self._given[number] = table

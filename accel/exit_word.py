@@ -5,10 +5,9 @@ The layout is kvmabi.h's.  The loop works on the bare word, with the masks below
 
 from typing import Final, Self
 
-import attrs
-
 from accel._kvmabi import lib
 from accel.handles import EXIT_NAMES
+from qom import records
 
 REASON: Final = lib.ABI_REASON_MASK
 MMIO: Final = lib.KVM_EXIT_MMIO
@@ -22,7 +21,7 @@ SIZE_MASK: Final = 0xF
 PORT_MASK: Final = 0xFFFF
 
 
-@attrs.frozen
+@records.frozen
 class ExitWord:
     """An exit, taken apart.
 

@@ -16,10 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-import attrs
-
 from accel._kvmabi import ffi, lib
 from accel.errors import HandleError, MissingExtension
+from qom import records
 
 PAGE_SIZE = 4096
 CData = Any  # a cffi object; cffi has no static types
@@ -40,7 +39,7 @@ SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt")  # of struct kvm_sr
 CONTROL_REGISTERS = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")
 
 
-@attrs.frozen
+@records.frozen
 class CpuidEntry:
     """One leaf of CPUID (struct kvm_cpuid_entry2)."""
 
@@ -522,7 +521,7 @@ class VcpuHandle(Handle):
     def set_cpuid(self, entries: Iterable[CpuidEntry]) -> None:
         """Say what CPUID answers the guest; before the first `run`."""
         self.need("KVM_SET_CPUID2", "KVM_CAP_EXT_CPUID")
-        rows = [attrs.asdict(entry) for entry in entries]
+        rows = [records.asdict(entry) for entry in entries]
         self.call("KVM_SET_CPUID2", ffi.new("struct kvm_cpuid2 *", {"nent": len(rows), "entries": rows}))
 
     # -- events

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from errno import ENOMEM
 
-import attrs
-
 from accel._kvmabi import lib
 from accel.errors import HandleError
 from accel.handles import PAGE_SIZE, VmHandle
-from qom import AccelError, MemoryListener, MemorySection, RamBlock, format_size
+from qom import AccelError, MemoryListener, MemorySection, RamBlock, format_size, records
 
 
-@attrs.define(eq=False)
+@records.define(eq=False)
 class Slot:
     """One memory slot."""
 

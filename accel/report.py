@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import attrs
-
 from accel._kvmabi import lib
 from accel.handles import EXIT_NAMES, VcpuHandle
-from qom import Cpu, QomError
+from qom import Cpu, QomError, records
 
 CR0_PE, CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA = 1 << 0, 1 << 31, 1 << 5, 1 << 4, 1 << 10
 PRESENT, LARGE = 1 << 0, 1 << 7
@@ -70,7 +68,7 @@ def exception_text(vector: int, values: dict[str, int]) -> str:
     return f"{name} at {values['cr2']:#x}" if vector == 14 else name
 
 
-@attrs.define
+@records.define
 class Repeats:
     """Which of many equal events to tell, so that one that comes in a loop is told by its count."""
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from accel import load_kernel_entry
 from machines import pc_firmware
 from plugins.firmware import loader
 from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, kernel_placed, open_kernel
+from qom import records
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
@@ -56,7 +55,7 @@ def loader_of(machine: PcMachine) -> DirectLoader | None:
     return found
 
 
-@attrs.frozen
+@records.frozen
 class DirectLoader:
     """Starts the kernel of a machine without firmware."""
 

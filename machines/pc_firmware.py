@@ -9,12 +9,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from machines import pc_chipset
 from plugins.firmware import acpi, bootrom, fw_cfg, loader, mptable, placing, smbios
 from plugins.firmware.kernel import Request, kernel_placed, open_kernel
-from qom import ConfigError, Device
+from qom import ConfigError, Device, records
 
 if TYPE_CHECKING:
     from machines.pc import PcMachine
@@ -161,7 +159,7 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
         machine.boot_roms.insert(0, bootrom.boot_order_entry(kernel.rom))
 
 
-@attrs.frozen
+@records.frozen
 class PlacedTables:
     """Where the tables of a machine without firmware are.
 

@@ -286,6 +286,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "records":  # a module, which the rest of this is made of
+        return importlib.import_module("qom.records")
     module = _LATER.get(name)
     if module is None:
         from qom.deprecated import names_of

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Literal
 
-import attrs
+from qom import records
 
 Kind = Literal["name", "type", "property", "hook"]
 KINDS: tuple[Kind, ...] = ("name", "type", "property", "hook")
@@ -31,7 +31,7 @@ class QomDeprecationWarning(DeprecationWarning):
     """Something that still works is used, and will go; the text names the distribution, and what to use instead."""
 
 
-@attrs.frozen
+@records.frozen
 class Deprecated:
     """One thing that will go.
 
@@ -55,7 +55,7 @@ TABLE: list[Deprecated] = []
 """What is deprecated in the plugin API itself."""
 
 
-@attrs.frozen
+@records.frozen
 class Use:
     """A deprecated thing and a distribution that uses it."""
 

@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from qom import records
 from qom.blame import passes, place_of, shown
 from qom.errors import ConfigError, PluginError, QomError, did_you_mean
 from qom.properties import Property, checked
@@ -37,7 +36,7 @@ RESERVED_OPTIONS = frozenset(_RESERVED.split())
 """Option names no plugin may take: QEMU's own, here already or not, and those for plugins, variables and exits."""
 
 
-@attrs.frozen
+@records.frozen
 class SystemOption:
     """A command-line option of a plugin's own, in `qom-system-x86_64` and every `qom` command that takes system options.
 
@@ -66,7 +65,7 @@ class SystemOption:
             raise ConfigError(text, origin) from error
 
 
-@attrs.frozen
+@records.frozen
 class MonitorCommand:
     """A command that a person or a program gives to a running machine.
 
@@ -81,7 +80,7 @@ class MonitorCommand:
     name: str
     help: str
     handler: Callable[[VirtualMachine, dict[str, Any]], Any]
-    arguments: Mapping[str, Property] = attrs.field(factory=dict)
+    arguments: Mapping[str, Property] = records.field(factory=dict)
     origin: str = ""
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,18 +123,18 @@ class MonitorCommand:
             raise QomError(text) from error
 
 
-@attrs.define
+@records.define
 class Extensions:
     """What the plugins loaded into a registry bring besides types; each by name, with the plugin it belongs to."""
 
-    options: dict[str, SystemOption] = attrs.field(factory=dict)
-    commands: dict[str, MonitorCommand] = attrs.field(factory=dict)
-    command_modules: dict[str, str] = attrs.field(factory=dict)
+    options: dict[str, SystemOption] = records.field(factory=dict)
+    commands: dict[str, MonitorCommand] = records.field(factory=dict)
+    command_modules: dict[str, str] = records.field(factory=dict)
     """Where the commands are that a plugin names in `QOM_COMMANDS`: the module of each, imported when it is needed."""
-    events: dict[str, Any] = attrs.field(factory=dict)
+    events: dict[str, Any] = records.field(factory=dict)
     """Events that plugins declare (`qom_monitor_events`), each a `qom.monitor.MonitorEvent`."""
-    _origins: dict[str, str] = attrs.field(factory=dict)
-    _owners: dict[tuple[str, str], str] = attrs.field(factory=dict)
+    _origins: dict[str, str] = records.field(factory=dict)
+    _owners: dict[tuple[str, str], str] = records.field(factory=dict)
 
     def add_options(self, made: Iterable[object], origin: str, owner: str) -> tuple[str, ...]:
         """Check and keep options.
@@ -151,7 +150,7 @@ class Extensions:
             if option.name in RESERVED_OPTIONS:
                 raise PluginError(f"option '-{option.name}' is a system option: expected another name")
             self._free("option", f"option '-{option.name}'", option.name, {**self.options, **found})
-            found[option.name] = attrs.evolve(option, origin=origin)
+            found[option.name] = records.evolve(option, origin=origin)
         return self._keep("option", self.options, found, owner)
 
     def add_commands(self, made: Iterable[object], origin: str, owner: str) -> tuple[str, ...]:
@@ -179,7 +178,7 @@ class Extensions:
                     )
                 declared.name = name
                 declared.bind(where)
-            found[command.name] = attrs.evolve(command, origin=origin)
+            found[command.name] = records.evolve(command, origin=origin)
         return self._keep("command", self.commands, found, owner)
 
     def add_command_modules(self, named: object, package: str, origin: str, owner: str) -> tuple[str, ...]:

@@ -21,14 +21,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import attrs
-
+from qom import records
 from qom.errors import ConfigError, PluginError
 
 SHAPES = "expected a .py file, a package (with __init__.py) or a project (with pyproject.toml)"
 
 
-@attrs.frozen
+@records.frozen
 class PathPlugin:
     """One plugin found at a path; `load` imports it and may raise anything.  where: the directory its module is in."""
 

@@ -19,9 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from qom import deprecated, hookspecs
+from qom import deprecated, hookspecs, records
 from qom.blame import plugin_place, shown, text_of
 from qom.deprecated import Deprecated
 from qom.entry_points import entry_points
@@ -63,7 +61,7 @@ BOARDS = "qom.board.types"
 """What reads the board files that a plugin names in `QOM_BOARDS`."""
 
 
-@attrs.frozen
+@records.frozen
 class PluginRow:
     """One plugin and what became of it.
 
@@ -95,7 +93,7 @@ class PluginRow:
         return f"{self.dist}:{self.name}"
 
 
-@attrs.define
+@records.define
 class _Candidate:
     """A plugin found and not yet judged."""
 
@@ -253,8 +251,8 @@ class PluginManager:
             with self.registry.transaction(row.dist):
                 types = [self.registry.expect(found, row.dist).name for found in known]
         except TypeRegistryError as error:
-            return attrs.evolve(row, status="broken", reason=_reason(error))
-        return attrs.evolve(row, types=tuple(types))
+            return records.evolve(row, status="broken", reason=_reason(error))
+        return records.evolve(row, types=tuple(types))
 
     def _unwanted(self, dist: str) -> str:
         if not self.load_external:
@@ -272,13 +270,13 @@ class PluginManager:
         plugin: Any = None
         try:
             if candidate.dist != "qom" and (said := written_for(candidate.module, candidate.where)) is not None:
-                row = attrs.evolve(row, api=said)
+                row = records.evolve(row, api=said)
                 self._check_version(candidate, said)  # before anything of it runs
             plugin = candidate.plugin = candidate.load()
             if candidate.where is not None and (same := self._same(plugin)) is not None:
-                return attrs.evolve(row, status="refused", reason=f"it is '{same.name}' of {same.source}, loaded already",
+                return records.evolve(row, status="refused", reason=f"it is '{same.name}' of {same.source}, loaded already",
                                     by_choice=True), []  # fmt: skip
-            row = attrs.evolve(row, api=self._check_version(candidate, _api_of(plugin) or candidate.api or None))
+            row = records.evolve(row, api=self._check_version(candidate, _api_of(plugin) or candidate.api or None))
             more = self._submodules(candidate, plugin, row.api)
             if _has_hooks(plugin):
                 for implementer in (plugin, *self._check_hooks(plugin)):
@@ -376,13 +374,13 @@ class PluginManager:
             named = extensions.add_command_modules(
                 getattr(plugin, "QOM_COMMANDS", {}), row.module, "" if row.dist == PROJECT else row.dist, row.owner
             )
-            row = attrs.evolve(row, commands=named)
+            row = records.evolve(row, commands=named)
             if implementers:
                 hook("qom_register_types")(registry=registry)
                 options = [o for batch in hook("qom_system_options")() for o in batch]
                 commands = [c for batch in hook("qom_monitor_commands")() for c in batch]
                 extensions.add_events([e for batch in hook("qom_monitor_events")() for e in batch], row.owner)
-                row = attrs.evolve(
+                row = records.evolve(
                     row,
                     options=extensions.add_options(options, row.dist, row.owner),
                     commands=(*named, *extensions.add_commands(commands, row.dist, row.owner)),
@@ -390,7 +388,7 @@ class PluginManager:
         registry.deprecate(old)
         own = _marked(plugin)
         types = [t for t in registry if (t.name not in before and not t.implied) or t.loaded_class in own]
-        return attrs.evolve(row, types=tuple(t.name for t in types))
+        return records.evolve(row, types=tuple(t.name for t in types))
 
     # Afterwards
 
@@ -413,7 +411,7 @@ class PluginManager:
                         again.append((at, candidate))  # another's board may bring it
                 else:
                     failed.pop(at, None)
-                    self.rows[at] = attrs.evolve(self.rows[at], types=(*self.rows[at].types, *made))
+                    self.rows[at] = records.evolve(self.rows[at], types=(*self.rows[at].types, *made))
             todo = again
         for at, reason in failed.items():
             self.rows[at] = self._taken_back(self.rows[at], reason)
@@ -442,7 +440,7 @@ class PluginManager:
         self._forget(row.types)
         self.registry.extensions.drop(row.owner)
         self._unplug(row.owner)
-        return attrs.evolve(row, status="broken", reason=_reason(error), types=(), options=(), commands=())
+        return records.evolve(row, status="broken", reason=_reason(error), types=(), options=(), commands=())
 
     def _unplug(self, owner: str) -> None:
         for name, plugin in self.pluggy.list_name_plugin() if self._hooked else ():

@@ -21,8 +21,7 @@ import types
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
-import attrs
-
+from qom import records
 from qom.blame import blame, passes, place_of, shown
 from qom.errors import (
     ObjectFault,
@@ -759,12 +758,10 @@ def save_value(value: Any, where: str) -> Any:
         return sorted(save_value(v, where) for v in value)
     if isinstance(value, dict):
         return {k: save_value(v, where) for k, v in value.items()}
-    if attrs.has(type(value)):
-        fields = attrs.fields(type(value))
+    if records.has(type(value)):
+        fields = records.fields(type(value))
         return {f.name: save_value(getattr(value, f.name), f"{where}.{f.name}") for f in fields}
-    raise StateError(
-        f"{where}: a {type(value).__name__} cannot be saved: expected plain data, an Enum or an attrs record"
-    )
+    raise StateError(f"{where}: a {type(value).__name__} cannot be saved: expected plain data, an Enum or a record")
 
 
 def load_value(current: Any, saved: Any, where: str) -> Any:
@@ -781,8 +778,8 @@ def load_value(current: Any, saved: Any, where: str) -> Any:
         if isinstance(current, list | tuple):
             padded = [*current, *([current[-1]] if current else [None]) * max(0, len(saved) - len(current))]
             return type(current)(load_value(c, s, where) for c, s in zip(padded, saved, strict=False))
-        if current is not None and attrs.has(type(current)):
-            fields = {f.name for f in attrs.fields(type(current))}
+        if current is not None and records.has(type(current)):
+            fields = {f.name for f in records.fields(type(current))}
             if set(saved) != fields:
                 raise ValueError(f"fields {sorted(saved)} instead of {sorted(fields)}")
             record = copy.copy(current)

@@ -16,8 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
-
+from qom import records
 from qom.blame import blame_type, passes, place_of, shown
 from qom.deprecated import TABLE, Deprecated, note
 from qom.errors import (
@@ -48,7 +47,7 @@ _IN_BOX = frozenset({"qom", "accel", "plugins", "machines"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
-@attrs.frozen
+@records.frozen
 class Mark:
     """What `type_init` notes on a class."""
 
@@ -58,7 +57,7 @@ class Mark:
     aliases: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class TypeInfo:
     """A type described by a record instead of a class, registered at run time.
 
@@ -79,7 +78,7 @@ class TypeInfo:
     instance_finalize: Callable[[Any], None] | None = None
     realize: Callable[[Any], None] | None = None
     unrealize: Callable[[Any], None] | None = None
-    attributes: dict[str, Any] = attrs.field(factory=dict)
+    attributes: dict[str, Any] = records.field(factory=dict)
     desc: str | None = None
 
 
@@ -118,7 +117,7 @@ def mark_of(cls: type) -> Mark | None:
     return mark if isinstance(mark, Mark) else None
 
 
-@attrs.frozen
+@records.frozen
 class GlobalProperty:
     """A default for every new object of a type, from `-global` or a machine version; `origin` is for errors.
 
@@ -134,7 +133,7 @@ class GlobalProperty:
     of_the_host: bool = False
 
 
-@attrs.define(eq=False, slots=True)
+@records.define(eq=False, slots=True)
 class Type:
     """One registered type.  `properties`, `cls` of a record, and class facts exist once the class is initialised."""
 
@@ -143,25 +142,25 @@ class Type:
     abstract: bool
     interfaces: tuple[str, ...]
     origin: str
-    registry: TypeRegistry = attrs.field(repr=False)
-    _info: TypeInfo | None = attrs.field(default=None, repr=False)
-    _cls: type | None = attrs.field(default=None, repr=False)
+    registry: TypeRegistry = records.field(repr=False)
+    _info: TypeInfo | None = records.field(default=None, repr=False)
+    _cls: type | None = records.field(default=None, repr=False)
     initialised: bool = False
     implied: bool = False  # registered only because a type derived from it was
-    _ancestry: frozenset[str] | None = attrs.field(default=None, repr=False)
+    _ancestry: frozenset[str] | None = records.field(default=None, repr=False)
     # The plan
-    _properties: dict[str, Property] = attrs.field(factory=dict, repr=False)
-    _states: dict[str, StateField] = attrs.field(factory=dict, repr=False)
-    template: dict[str, Any] = attrs.field(factory=dict, repr=False)
-    factories: tuple[tuple[str, Callable[[], Any]], ...] = attrs.field(default=(), repr=False)
-    children: tuple[Property, ...] = attrs.field(default=(), repr=False)
-    init_hooks: tuple[Callable[[Any], None], ...] = attrs.field(default=(), repr=False)
-    post_hooks: tuple[Callable[[Any], None], ...] = attrs.field(default=(), repr=False)
-    finalizers: tuple[Callable[[Any], None], ...] = attrs.field(default=(), repr=False)
-    required: tuple[Property, ...] = attrs.field(default=(), repr=False)
-    reset_values: dict[str, Any] = attrs.field(factory=dict, repr=False)
-    reset_factories: tuple[tuple[str, Callable[[], Any]], ...] = attrs.field(default=(), repr=False)
-    _indexed: Indexed | None = attrs.field(
+    _properties: dict[str, Property] = records.field(factory=dict, repr=False)
+    _states: dict[str, StateField] = records.field(factory=dict, repr=False)
+    template: dict[str, Any] = records.field(factory=dict, repr=False)
+    factories: tuple[tuple[str, Callable[[], Any]], ...] = records.field(default=(), repr=False)
+    children: tuple[Property, ...] = records.field(default=(), repr=False)
+    init_hooks: tuple[Callable[[Any], None], ...] = records.field(default=(), repr=False)
+    post_hooks: tuple[Callable[[Any], None], ...] = records.field(default=(), repr=False)
+    finalizers: tuple[Callable[[Any], None], ...] = records.field(default=(), repr=False)
+    required: tuple[Property, ...] = records.field(default=(), repr=False)
+    reset_values: dict[str, Any] = records.field(factory=dict, repr=False)
+    reset_factories: tuple[tuple[str, Callable[[], Any]], ...] = records.field(default=(), repr=False)
+    _indexed: Indexed | None = records.field(
         default=None, repr=False
     )  # how to come by its class or record, until that is here
 

@@ -16,10 +16,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import attrs
-
 from plugins.cpu.features import AMD_COPIES, FEATURES, Feature
 from plugins.cpu.models import AMD, CpuModel
+from qom import records
 
 __all__ = ["CpuidEntry", "Identity", "Topology", "build_cpuid", "offered_features", "with_tsc_frequency"]
 
@@ -30,7 +29,7 @@ PASSED_ON = (5, TSC_LEAF, 0x16)
 ANNOUNCED_BY_TOPOLOGY = frozenset(("ht", "cmp-legacy", "topoext"))
 
 
-@attrs.frozen(order=True)
+@records.frozen(order=True)
 class CpuidEntry:
     """One leaf, as `struct kvm_cpuid_entry2` has it."""
 
@@ -46,7 +45,7 @@ class CpuidEntry:
 Table = Mapping[tuple[int, int], CpuidEntry]
 
 
-@attrs.frozen
+@records.frozen
 class Topology:
     """Where a vCPU sits: APIC id and how many threads and cores share a package."""
 
@@ -70,7 +69,7 @@ class Topology:
         return self.thread_bits + (self.cores - 1).bit_length()
 
 
-@attrs.frozen
+@records.frozen
 class Identity:
     """What a processor says of itself beside its features; fields as `CpuModel` has them, phys_bits the address width."""
 
@@ -107,13 +106,13 @@ class Identity:
             "level": first.eax,
             "xlevel": table.get((0x80000000, 0), zero).eax,
             "brand": b"".join(
-                struct.pack("<4I", *attrs.astuple(table.get((0x80000002 + n, 0), zero))[3:]) for n in range(3)
+                struct.pack("<4I", *records.astuple(table.get((0x80000002 + n, 0), zero))[3:]) for n in range(3)
             ).decode("latin-1").rstrip("\0"),
             "phys_bits": (table.get((0x80000008, 0), zero).eax & 0xFF) or 36,
         }  # fmt: skip
         named = {
             name: value
-            for name, value in attrs.asdict(of).items()
+            for name, value in records.asdict(of).items()
             if name in theirs and value is not None and of.features is not None
         }
         leaves = {FEATURES[name].function for name in features}
@@ -154,8 +153,8 @@ def with_tsc_frequency(supported: Iterable[CpuidEntry], hertz: int) -> list[Cpui
             return entry
         ratio = Fraction(hertz, entry.ecx) if entry.ecx else None
         if ratio is None or max(ratio.numerator, ratio.denominator) >> 32:
-            return attrs.evolve(entry, eax=0, ebx=0, ecx=0, edx=0)
-        return attrs.evolve(entry, eax=ratio.denominator, ebx=ratio.numerator)
+            return records.evolve(entry, eax=0, ebx=0, ecx=0, edx=0)
+        return records.evolve(entry, eax=ratio.denominator, ebx=ratio.numerator)
 
     return [changed(entry) for entry in supported]
 
@@ -177,7 +176,7 @@ def build_cpuid(
     return _Builder(identity, features, supported, topology).build()
 
 
-@attrs.frozen
+@records.frozen
 class _Cache:
     level: int
     kind: int  # 1 data, 2 instructions, 3 both
@@ -222,7 +221,7 @@ class _Builder:
         if self.amd:
             for name in AMD_COPIES:
                 if name in features:
-                    self._announce(attrs.evolve(FEATURES[name], function=0x80000001))
+                    self._announce(records.evolve(FEATURES[name], function=0x80000001))
         self.leaves: list[CpuidEntry] = []
 
     def _announce(self, feature: Feature) -> None:

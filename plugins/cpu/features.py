@@ -10,12 +10,12 @@ Not named: what needs an SGX, MPX, AMX or performance-monitoring unit, and featu
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-import attrs
+from qom import records
 
 __all__ = ["ALIASES", "AMD_COPIES", "FEATURES", "NEEDS", "Feature", "unmet"]
 
 
-@attrs.frozen
+@records.frozen
 class Feature:
     """One feature: leaf, sub-leaf, register ("eax" .. "edx") and bit of CPUID, and what the bit says."""
 

@@ -11,14 +11,14 @@ Not modelled: caches and TLBs of the models, which all have those of plugins/cpu
 from collections.abc import Mapping
 from typing import Final
 
-import attrs
+from qom import records
 
 __all__ = ["MODELS", "CpuModel"]
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class CpuModel:
     """A processor model.
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-import attrs
-
 from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features, with_tsc_frequency
 from plugins.cpu.features import ALIASES, FEATURES, unmet
 from plugins.cpu.models import MODELS, CpuModel
@@ -30,6 +28,7 @@ from qom import (
     alias,
     hookimpl,
     prop,
+    records,
     type_init,
 )
 from qom.vm import init_vcpu
@@ -196,7 +195,7 @@ class X86Cpu(Cpu):
         topology = Topology(self.apic_id, self.cores, self.threads)
         if self.apic is not None:
             self.apic.read_tsc = self._read_tsc if "tsc-deadline" in given else None
-        return [attrs.astuple(leaf) for leaf in build_cpuid(identity, given, entries, topology)]
+        return [records.astuple(leaf) for leaf in build_cpuid(identity, given, entries, topology)]
 
     def _read_tsc(self) -> tuple[int, int]:
         """The TSC now and its frequency in kHz, for the local APIC's timer."""

@@ -15,10 +15,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-import attrs
-
 from plugins.firmware import aml
 from plugins.firmware.fw_cfg import FwCfgIo
+from qom import records
 
 TABLES_FILE, RSDP_FILE, LOADER_FILE = "etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader"
 
@@ -54,7 +53,7 @@ FW_CFG_PORTS = 12
 HPET_SIZE = 0x400
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class NumaNode:
     """One NUMA node: its processors' APIC ids and its ranges of memory, (base, length) each."""
 
@@ -62,7 +61,7 @@ class NumaNode:
     memory: Sequence[tuple[int, int]] = ()
 
 
-@attrs.frozen
+@records.frozen
 class HpetFacts:
     """An HPET: physical address, and the lower half of its capabilities."""
 
@@ -70,7 +69,7 @@ class HpetFacts:
     block_id: int
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class AcpiConfig:
     """What the tables describe; addresses and lines are those the board wired.
 
@@ -106,7 +105,7 @@ class AcpiConfig:
     oem_table_id: str = "QOMPC"
 
 
-@attrs.frozen
+@records.frozen
 class AcpiFiles:
     """The three files; `table` finds one table in them for tests and tools."""
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import struct
 
-import attrs
-
 from plugins.firmware import fw_cfg as keys
 from plugins.firmware.boot_area import BootArea
 from plugins.firmware.kernel import FIRMWARE_RESERVED, MIB, Chunk, DirectStart, Kernel, Memory, Request, read_image
-from qom import format_size
+from qom import format_size, records
 
 __all__ = ["BzImage"]
 
@@ -162,7 +160,7 @@ class BzImage(Kernel):
         return setup
 
 
-@attrs.frozen
+@records.frozen
 class _Fitted:
     """What was asked for, with its places."""
 

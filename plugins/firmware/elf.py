@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-import attrs
+from qom import records
 
 __all__ = ["Elf", "ElfError", "Segment"]
 
@@ -23,7 +23,7 @@ LOAD, NOTE = 1, 4  # segment types
 NOTE_HEADER = struct.Struct("<III")  # size of the name, of the description, type
 
 
-@attrs.frozen
+@records.frozen
 class _Form:
     """Where 32- and 64-bit files differ: the header after e_ident, and a program header."""
 
@@ -50,7 +50,7 @@ class ElfError(Exception):
     """A file that is damaged or for something else; the text goes on after the file's name."""
 
 
-@attrs.frozen
+@records.frozen
 class Segment:
     """A piece to be loaded: `data` and then zeros up to `size` bytes at the physical address `physical`."""
 
@@ -65,7 +65,7 @@ class Segment:
         return self.physical + self.size
 
 
-@attrs.frozen
+@records.frozen
 class Elf:
     """An executable.
 

@@ -11,8 +11,6 @@ import struct
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import attrs
-
 from plugins.firmware import fw_cfg as keys
 from plugins.firmware.boot_area import BootArea
 from plugins.firmware.elf import Segment
@@ -27,7 +25,7 @@ from plugins.firmware.kernel import (
     Request,
     read_image,
 )
-from qom import format_size
+from qom import format_size, records
 
 __all__ = ["FlatKernel", "Module", "Start"]
 
@@ -37,7 +35,7 @@ TEXT_MAX = 16 << 10  # characters of the command line
 MapEntry = tuple[int, int, int]  # start, size, type
 
 
-@attrs.frozen
+@records.frozen
 class Module:
     """A file that the kernel finds in memory: its place, and what was said of it."""
 
@@ -46,7 +44,7 @@ class Module:
     text: str
 
 
-@attrs.frozen
+@records.frozen
 class Start:
     """Everything the block of information says.  memory_map is None where the boot ROM fills it in."""
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-import attrs
-
-from qom import IsaDevice, QomError, Region, prop, state, type_init
+from qom import IsaDevice, QomError, Region, prop, records, state, type_init
 
 SELECTOR, DATA = 0, 1  # offsets from iobase
 DMA_PORTS = 4  # offset of the DMA address register: high half, then low half
@@ -51,7 +49,7 @@ class FwCfgError(QomError):
     """An item added twice, or with a name that does not fit."""
 
 
-@attrs.define
+@records.define
 class Item:
     """What one key holds."""
 

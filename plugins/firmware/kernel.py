@@ -15,12 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
-import attrs
-
 from plugins.firmware import bootrom
 from plugins.firmware.fw_cfg import E820_RAM, FwCfgIo
 from plugins.firmware.loader import ImageError
-from qom import placed
+from qom import placed, records
 
 __all__ = ["Chunk", "DirectStart", "Kernel", "Memory", "Request", "kernel_placed", "open_kernel", "read_image"]
 
@@ -29,7 +27,7 @@ PAGE: Final = 4096
 FIRMWARE_RESERVED: Final = MIB  # SeaBIOS keeps its tables at the top of low memory, and no initrd may lie there
 
 
-@attrs.frozen
+@records.frozen
 class Chunk:
     """Bytes that lie at a guest-physical address before the guest starts; `what` is for messages."""
 
@@ -43,7 +41,7 @@ class Chunk:
         return self.address + len(self.data)
 
 
-@attrs.frozen
+@records.frozen
 class DirectStart:
     """How a kernel starts without firmware.
 
@@ -60,7 +58,7 @@ class DirectStart:
     cr3: int = 0
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Memory:
     """The memory of a machine without firmware.
 
@@ -86,7 +84,7 @@ def _read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Request:
     """What is asked for beside the kernel: `-initrd` and `-append`; `read` reads a file by its name."""
 

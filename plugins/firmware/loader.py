@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import attrs
-
 from plugins.firmware import FDSETS, default_firmware, find_firmware
-from qom import QomError, format_size
+from qom import QomError, format_size, records
 
 FIRMWARE_GRANULE = 64 << 10  # bytes: images are a multiple of this
 FIRMWARE_MAX = 16 << 20  # bytes below 4 GiB kept free for firmware
@@ -31,7 +29,7 @@ class ImageError(QomError):
         self.about = about
 
 
-@attrs.frozen
+@records.frozen
 class Firmware:
     """A BIOS image, to be mapped so that it ends at 4 GiB."""
 

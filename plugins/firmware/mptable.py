@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-import attrs
+from qom import records
 
 __all__ = ["POINTER_CHECKSUM", "MpConfig", "MpTable", "build"]
 
@@ -29,7 +29,7 @@ ALL_APICS = 0xFF
 CASCADE, TIMER_PIN = 2, 2
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class MpConfig:
     """What the table says.
 
@@ -49,7 +49,7 @@ class MpConfig:
     product_id: str = "PC"
 
 
-@attrs.frozen
+@records.frozen
 class MpTable:
     """Floating pointer, with the table's address 0 and no checksum yet, and the table."""
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-import attrs
-
 from plugins.firmware import acpi, mptable, smbios
-from qom import QomError
+from qom import QomError, records
 
 __all__ = ["FIRST", "LAST", "Placed", "PlacingError", "place"]
 
@@ -30,7 +28,7 @@ class PlacingError(QomError):
     """Tables that have no room, or a script that cannot be carried out."""
 
 
-@attrs.frozen
+@records.frozen
 class Placed:
     """What is where.
 

@@ -16,10 +16,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from plugins.firmware.fw_cfg import FwCfgIo
-from qom import QomError
+from qom import QomError, records
 
 ANCHOR_FILE, TABLES_FILE = "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"
 
@@ -54,7 +52,7 @@ class SmbiosError(QomError):
     """A machine that the tables cannot describe."""
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class SmbiosConfig:
     """What the tables say. `memory`: the ranges of RAM, (base, length) each; `signature`, `features`: CPUID 1 EAX, EDX.
 
@@ -70,13 +68,13 @@ class SmbiosConfig:
     product: str = "Standard PC (i440FX + PIIX)"
     version: str = "pc-i440fx"
     serial: str = ""
-    system_uuid: uuid.UUID = attrs.field(factory=lambda: uuid.UUID(int=0))
+    system_uuid: uuid.UUID = records.field(factory=lambda: uuid.UUID(int=0))
     bios_vendor: str = "QOM"
     bios_version: str = "0.1"
     bios_date: str = "01/01/2025"
     signature: int = 0
     features: int = 0
-    fields: Mapping[int, Mapping[str, Any]] = attrs.field(factory=dict)
+    fields: Mapping[int, Mapping[str, Any]] = records.field(factory=dict)
     texts: Sequence[str] = ()
     ports: Sequence[Mapping[str, Any]] = ()
     whole: Sequence[bytes] = ()
@@ -86,7 +84,7 @@ class SmbiosConfig:
         return self.fields.get(kind, {}).get(name, default)
 
 
-@attrs.frozen
+@records.frozen
 class SmbiosFiles:
     """The two files."""
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
-from qom import state, type_init
+from qom import records, state, type_init
 from qom.hw import AddressSpace, IsaDevice, Region
 
 STATUS_COMMAND, REQUEST, MASK_ONE, MODE, CLEAR_FLIP_FLOP, MASTER_CLEAR, CLEAR_MASK, MASK_ALL = range(8, 16)
@@ -31,7 +29,7 @@ PAGE_OF = {0x7: 0, 0x3: 1, 0x1: 2, 0x2: 3, 0xB: 5, 0x9: 6, 0xA: 7}  # page regis
 PAGES = 0x80
 
 
-@attrs.define
+@records.define
 class Registers:
     """One channel's registers."""
 
@@ -42,11 +40,11 @@ class Registers:
     mode: int = 0
 
 
-@attrs.define
+@records.define
 class Controller:
     """One 8237A."""
 
-    channels: list[Registers] = attrs.field(factory=lambda: [Registers() for _ in range(4)])
+    channels: list[Registers] = records.field(factory=lambda: [Registers() for _ in range(4)])
     high: bool = False  # flip-flop: the next byte is the high one
     command: int = 0
     mask: int = 0xF

@@ -16,10 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
 from plugins.timer.i8254 import I8254
-from qom import Region, SysBusDevice, link, prop, state, type_init
+from qom import Region, SysBusDevice, link, prop, records, state, type_init
 
 if TYPE_CHECKING:
     from qom import Pin
@@ -46,7 +44,7 @@ BITS_32, BITS_64 = (1 << 32) - 1, (1 << 64) - 1
 FAR: Final = 1 << 52  # ticks, more than a year: nobody waits for that
 
 
-@attrs.define
+@records.define
 class Comparator:
     """One comparator.  `value` is what it waits for from `seen` on; `period` is added to it each time it comes."""
 

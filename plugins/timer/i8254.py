@@ -12,9 +12,7 @@ Sections: "8254 Programmable Interval Timer", Intel 231164-005.
 
 from __future__ import annotations
 
-import attrs
-
-from qom import prop, state, type_init
+from qom import prop, records, state, type_init
 from qom.hw import NS_PER_SECOND, IsaDevice, Region
 
 CLK_HZ = 1_193_182
@@ -33,7 +31,7 @@ TRIGGERED = (ONE_SHOT, HARDWARE_STROBE)  # start with a rising gate
 PERIODIC = (RATE, SQUARE)
 
 
-@attrs.define
+@records.define
 class Counter:
     """One counter.  Counting began at tick `start` (elapsed 0); while the gate holds it, `held` is what had elapsed."""
 
@@ -51,7 +49,7 @@ class Counter:
     next_low: bool = False  # mode 3: at `next_at` the low half begins
     low_written: int | None = None  # first half of a two-byte count
     high_next: bool = False  # the second half is read next
-    latched: list[int] = attrs.field(factory=list)  # bytes of a latched count
+    latched: list[int] = records.field(factory=list)  # bytes of a latched count
     status: int | None = None  # latched status
 
     def modulus(self) -> int:

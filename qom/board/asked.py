@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
+from qom import records
 from qom.board.parts import Board, parse_use
 from qom.errors import ConfigError
 
@@ -23,7 +22,7 @@ CALLED: Final = {
 }
 
 
-@attrs.frozen
+@records.frozen
 class Asked:
     """Something a configuration asks for.
 

@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import attrs
-
+from qom import records
 from qom.board.expressions import Expression, ExpressionError
 from qom.board.parts import Board, BoardRegion, Part, Wire, parse_line, parse_use
 from qom.config.model import PartEntry, RegionEntry, WireEntry
@@ -83,7 +82,7 @@ def change(
     gone = {entry.name for entry in parts if entry.remove}
     new_parts = _over(board.parts, parts, "part", _new_part, problems)
     kept = gone - {part.name for part in new_parts}
-    return attrs.evolve(
+    return records.evolve(
         board,
         parts=new_parts,
         wires=_wires(board.wires, wires, problems),
@@ -156,7 +155,7 @@ def _new_part(entry: PartEntry, old: Part | None) -> Part:
     for name in (*entry.props, *entry.links, *values):
         if (name in entry.props) + (name in entry.links) + (name in values) > 1:
             raise ConfigError(f"part '{entry.name}': '{name}' is given twice, as a property, a link or a value", origin)
-    return attrs.evolve(
+    return records.evolve(
         base,
         type=entry.type or base.type,
         bus=entry.bus or base.bus,
@@ -193,7 +192,7 @@ def _new_region(entry: RegionEntry, old: BoardRegion | None) -> BoardRegion:
         found["readonly"] = take.switch("readonly")
     if (file := take.text("file")) is not None:
         found["file"] = beside(file, at(origin, "file"))
-    region: BoardRegion = attrs.evolve(base, **found)
+    region: BoardRegion = records.evolve(base, **found)
     for key in NEEDED[kind]:
         if getattr(region, key) is None:
             raise take.error(f"'{key}' is required of a region of kind '{kind}'")

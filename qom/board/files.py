@@ -32,8 +32,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
+from qom import records
 from qom.board.changes import Problems, change
 from qom.board.expressions import Expression, ExpressionError
 from qom.board.parts import Board, BoardCpus, Requirement
@@ -51,7 +50,7 @@ PROPERTY_TYPES: Final = ("bool", "size", "str", *INT_RANGES)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
-@attrs.frozen
+@records.frozen
 class BoardProperty:
     """A property that the board's machine type has of its own."""
 
@@ -64,19 +63,19 @@ class BoardProperty:
     min: int | None = None
     max: int | None = None
     among: tuple[Any, ...] | None = None
-    origin: str = attrs.field(default="", eq=False)
+    origin: str = records.field(default="", eq=False)
 
 
-@attrs.frozen
+@records.frozen
 class Version:
     """One version of a board: `changes` is (driver, property, value, origin) against the next newer one."""
 
     name: str
     changes: tuple[tuple[str, str, Any, str], ...] = ()
-    origin: str = attrs.field(default="", eq=False)
+    origin: str = records.field(default="", eq=False)
 
 
-@attrs.frozen
+@records.frozen
 class BoardFile:
     """What one board file says.
 
@@ -103,15 +102,15 @@ class BoardFile:
     max_cpus: int | None = None
     properties: tuple[BoardProperty, ...] = ()
     versions: tuple[Version, ...] = ()
-    values: Mapping[str, Expression] = attrs.field(factory=dict)
-    origins: Mapping[str, str] = attrs.field(factory=dict)
+    values: Mapping[str, Expression] = records.field(factory=dict)
+    origins: Mapping[str, str] = records.field(factory=dict)
     requirements: tuple[Requirement, ...] = ()
     cpus: Options | None = None
     parts: tuple[PartEntry, ...] = ()
     wires: tuple[WireEntry, ...] = ()
     regions: tuple[RegionEntry, ...] = ()
     origin: str = ""
-    _made: list[tuple[Board, Board]] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    _made: list[tuple[Board, Board]] = records.field(factory=list, init=False, eq=False, repr=False)
 
     def over(self, board: Board, problems: Problems | None = None) -> Board:
         """The board this file describes; `board` is what it extends.
@@ -133,8 +132,8 @@ class BoardFile:
         cpus = board.cpus
         if self.cpus is not None:
             fields = {key.replace("-", "_"): value for key, value in self.cpus.items()}
-            cpus = attrs.evolve(cpus if cpus is not None else BoardCpus(), **fields)
-        board = attrs.evolve(
+            cpus = records.evolve(cpus if cpus is not None else BoardCpus(), **fields)
+        board = records.evolve(
             board,
             values={**board.values, **self.values},
             origins={**board.origins, **self.origins},

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
+from qom import records
 from qom.board.expressions import Expression
 from qom.config.parts import SINGLE, USES
 from qom.errors import ConfigError
@@ -39,7 +38,7 @@ def _expressions(values: Mapping[str, Expression | str]) -> dict[str, Expression
     return {name: Expression(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-@attrs.frozen
+@records.frozen
 class Part:
     """One part of a board.
 
@@ -60,15 +59,15 @@ class Part:
     name: str
     type: str
     bus: str = "system"
-    props: Mapping[str, Any] = attrs.field(factory=dict)
-    links: Mapping[str, str] = attrs.field(factory=dict)
-    values: Mapping[str, Expression] = attrs.field(factory=dict, converter=_expressions)
-    when: Expression | None = attrs.field(default=None, converter=_expression)
+    props: Mapping[str, Any] = records.field(factory=dict)
+    links: Mapping[str, str] = records.field(factory=dict)
+    values: Mapping[str, Expression] = records.field(factory=dict, converter=_expressions)
+    when: Expression | None = records.field(default=None, converter=_expression)
     use: str | None = None
-    origin: str = attrs.field(default="", eq=False)
+    origin: str = records.field(default="", eq=False)
 
 
-@attrs.frozen
+@records.frozen
 class LinePlace:
     """One end of a wire: `part`, its line's name (None: unnamed), number; `bus` for an interrupt line of a bus."""
 
@@ -101,7 +100,7 @@ def parse_line(text: str, *, source: bool = False) -> LinePlace:
     return LinePlace(match["part"], match["line"], int(match["n"] or 0))
 
 
-@attrs.frozen
+@records.frozen
 class Wire:
     """A connection from an output line to an input line, there while its condition holds.
 
@@ -111,21 +110,16 @@ class Wire:
 
     source: str
     target: str
-    when: Expression | None = attrs.field(default=None, converter=_expression)
-    origin: str = attrs.field(default="", eq=False)
-    start: LinePlace = attrs.field(init=False, repr=False)
-    end: LinePlace = attrs.field(init=False, repr=False)
+    when: Expression | None = records.field(default=None, converter=_expression)
+    origin: str = records.field(default="", eq=False)
+    start: LinePlace = records.field(init=False, repr=False)
+    end: LinePlace = records.field(init=False, repr=False)
 
-    @start.default
-    def _start(self) -> LinePlace:
-        return parse_line(self.source, source=True)
-
-    @end.default
-    def _end(self) -> LinePlace:
-        return parse_line(self.target)
+    def __attrs_post_init__(self) -> None:
+        vars(self).update(start=parse_line(self.source, source=True), end=parse_line(self.target))
 
 
-@attrs.frozen
+@records.frozen
 class BoardRegion:
     """A piece of the memory map.
 
@@ -150,21 +144,21 @@ class BoardRegion:
     name: str
     kind: str
     inside: str = "memory"
-    at: Expression | None = attrs.field(default=None, converter=_expression)
-    size: Expression | None = attrs.field(default=None, converter=_expression)
+    at: Expression | None = records.field(default=None, converter=_expression)
+    size: Expression | None = records.field(default=None, converter=_expression)
     of: str | None = None
-    offset: Expression | None = attrs.field(default=None, converter=_expression)
+    offset: Expression | None = records.field(default=None, converter=_expression)
     priority: int = 0
     readonly: bool = False
     file: Path | None = None
     property: str | None = None
     sha256: str | None = None
-    granule: Expression | None = attrs.field(default=None, converter=_expression)
-    when: Expression | None = attrs.field(default=None, converter=_expression)
-    origin: str = attrs.field(default="", eq=False)
+    granule: Expression | None = records.field(default=None, converter=_expression)
+    when: Expression | None = records.field(default=None, converter=_expression)
+    origin: str = records.field(default="", eq=False)
 
 
-@attrs.frozen
+@records.frozen
 class BoardCpus:
     """How processors are made.
 
@@ -180,19 +174,19 @@ class BoardCpus:
     name: str = "cpu{index}"
     apic_bus: str | None = None
     fixed: bool = False
-    origin: str = attrs.field(default="", eq=False)
+    origin: str = records.field(default="", eq=False)
 
 
-@attrs.frozen
+@records.frozen
 class Requirement:
     """A condition that must hold, and what to say when it does not."""
 
     that: Expression
     text: str
-    origin: str = attrs.field(default="", eq=False)
+    origin: str = records.field(default="", eq=False)
 
 
-@attrs.frozen
+@records.frozen
 class Board:
     """A whole board.
 
@@ -210,11 +204,11 @@ class Board:
     parts: tuple[Part, ...] = ()
     wires: tuple[Wire, ...] = ()
     regions: tuple[BoardRegion, ...] = ()
-    values: Mapping[str, Expression] = attrs.field(factory=dict, converter=_expressions)
+    values: Mapping[str, Expression] = records.field(factory=dict, converter=_expressions)
     requirements: tuple[Requirement, ...] = ()
     cpus: BoardCpus | None = None
     removed: frozenset[str] = frozenset()
-    origins: Mapping[str, str] = attrs.field(factory=dict, eq=False)
+    origins: Mapping[str, str] = records.field(factory=dict, eq=False)
 
 
 EMPTY: Final = Board()

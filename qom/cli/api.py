@@ -20,9 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qom import hookspecs
+from qom import hookspecs, records
 
-MODULES = ("qom", "qom.hw", "qom.vm", "qom.monitor", "qom.board", "qom.testing", "accel")
+MODULES = ("qom", "qom.hw", "qom.vm", "qom.monitor", "qom.board", "qom.testing", "qom.records", "accel")
 ROOT = Path(__file__).parents[2]
 LONGEST = 60  # characters of a default or a constant that are shown
 LIFE = frozenset({"class_init", "instance_init", "instance_post_init", "finalize"})
@@ -90,12 +90,12 @@ def _constructor(cls: type) -> str:
     init = cls.__dict__.get("__init__")
     if init is None or issubclass(cls, BaseException) or getattr(cls, "_is_protocol", False):
         return ""
-    return _signature(init, bound=True)
+    return _signature(records.constructor(cls) if records.has(cls) else init, bound=True)
 
 
 def _members(path: str, cls: type, exported: set[int]) -> Iterator[str]:
     """What a class has of its own; what it inherits from a class that is not exported counts as its own."""
-    done: set[str] = set()
+    done = {field.name for field in records.fields(cls)} if records.has(cls) else set()  # its constructor tells them
     for base in cls.__mro__:
         if base is not cls and (id(base) in exported or not base.__module__.startswith(("qom", "accel"))):
             continue

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import attrs
-
+from qom import records
 from qom.cli.options import WITH_ARGUMENT
 from qom.errors import ConfigError
 
@@ -22,7 +21,7 @@ EXIT_OPTIONS = {
 """The two, with their argument, and what they do."""
 
 
-@attrs.frozen
+@records.frozen
 class ExitsAsked:
     """table: show the exits while the machine runs.  picture: the file for them as an SVG at the end, or None."""
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-
+from qom import records
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
 from qom.config.ini import PLAIN_IN_MACHINE
@@ -34,7 +33,7 @@ _DEVICE_TREE = ("dtb", "dumpdtb", "phandle_start", "phandle-start", "dt_compatib
 """Options of QEMU's machines that are about a device tree."""
 
 
-@attrs.frozen
+@records.frozen
 class Option:
     """One option: its argument as shown in the help ("" for none), what it does, who handles it."""
 
@@ -45,16 +44,16 @@ class Option:
     aliases: tuple[str, ...] = ()
 
 
-@attrs.define
+@records.define
 class CommandLine:
     """What a command line says: the configuration under construction, and what it asks to be told instead."""
 
-    builder: ConfigBuilder = attrs.field(factory=ConfigBuilder)
+    builder: ConfigBuilder = records.field(factory=ConfigBuilder)
     help_for: tuple[str, str] | None = None  # ("device", "") lists them, ("device", "isa-serial") describes one
     show: str = ""  # "help" or "version"
 
     file: str | None = None  # a configuration file to read before anything else
-    variables: dict[str, str] = attrs.field(factory=dict)  # values for what the files declare
+    variables: dict[str, str] = records.field(factory=dict)  # values for what the files declare
 
     def parse(self, argv: Sequence[str]) -> CommandLine:
         """Take in all arguments, the files of `-readconfig` first; a bare one is a disk image.  Raises ConfigError."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
-from qom import hookspecs
+from qom import hookspecs, records
 from qom.cli.commands import COMMANDS
 from qom.cli.exit_options import EXIT_OPTIONS
 from qom.cli.options import OPTIONS
@@ -237,7 +237,7 @@ def _constructor(cls: type) -> list[str]:
     init = cls.__dict__.get("__init__")
     if not inspect.isfunction(init) or Protocol in cls.__bases__:
         return []
-    signature = _signature(init).removesuffix(" -> None")
+    signature = _signature(records.constructor(cls) if records.has(cls) else init).removesuffix(" -> None")
     return [_laid_out(f"{cls.__name__}{signature}")] if signature != "()" else []
 
 

@@ -11,15 +11,14 @@ import contextvars
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
-
+from qom import records
 from qom.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from qom.registry import TypeRegistry
 
 
-@attrs.frozen
+@records.frozen
 class Choice:
     """An option that chooses plugins, for the help."""
 
@@ -34,7 +33,7 @@ PLUGIN_CHOICE = {
 }
 
 
-@attrs.define
+@records.define
 class Session:
     """What the command line says about plugins.
 

@@ -19,8 +19,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
+from qom import records
 from qom.config.builder import ConfigBuilder
 from qom.config.document import SUFFIXES, parse_file
 from qom.config.files import read_file
@@ -48,7 +47,7 @@ CPU_PARENT = "x86_64-cpu"
 CPU_SUFFIX = "-x86_64-cpu"
 
 
-@attrs.frozen(order=True)
+@records.frozen(order=True)
 class Problem:
     """One thing that is wrong.
 

@@ -17,8 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
+from qom import records
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Origin
 
@@ -32,7 +31,7 @@ SUFFIXES = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 """The formats that say the same in different spellings, by the suffix of a file's name."""
 
 
-@attrs.frozen(eq=False)
+@records.frozen(eq=False)
 class Node:
     """One value of a file, and where it was written.
 
@@ -74,7 +73,7 @@ class Node:
         return ConfigError(message, self.origin)
 
 
-@attrs.frozen(eq=False)
+@records.frozen(eq=False)
 class Document:
     """What a file says.  `root` is a dict node; `complete`: every file that it includes could be read."""
 

@@ -24,8 +24,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
-
+from qom import records
 from qom.config.document import Document, Node
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Report, Reported, Taker, raise_it
@@ -44,7 +43,7 @@ _USE = re.compile(r"(\$+)\{([^{}]*)(\}?)")
 _IN_LOOP = re.compile(r"(?P<dollars>\$+)\{(?P<name>[^{}]*)(?P<end>\}?)|\{\{|\}\}|\{(?P<term>[^{}]*)(?P<close>\}?)|\}")
 
 
-@attrs.define
+@records.define
 class _Variable:
     """A variable that a file declares: its default (none: required) and what it is for."""
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from qom import records
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Options, at
 
@@ -38,35 +37,35 @@ VGA_KINDS = ("std", "none")
 """Display adapters that a board may be asked for."""
 
 
-@attrs.define
+@records.define
 class Entry:
     """The machine type and its properties; `board` is the path of a board file that is the type instead."""
 
     type: str
-    props: Options = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
     origin: str = ""
     board: str | None = None
 
 
-@attrs.define
+@records.define
 class AccelChoice:
     """One accelerator to try, with its options."""
 
     name: str
-    options: Options = attrs.field(factory=dict)
+    options: Options = records.field(factory=dict)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class CpuChoice:
     """A processor model and the features switched on or off (or set to a value) on top of it."""
 
     model: str
-    features: dict[str, bool | int | str] = attrs.field(factory=dict)
+    features: dict[str, bool | int | str] = records.field(factory=dict)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class Smp:
     """Processors at start and the topology of all that there may be: sockets * cores * threads = maxcpus."""
 
@@ -78,17 +77,17 @@ class Smp:
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class NumaNode:
     """One NUMA node: its processors by index and its memory in bytes (None: an equal share)."""
 
     nodeid: int
-    cpus: list[int] = attrs.field(factory=list)
+    cpus: list[int] = records.field(factory=list)
     mem: int | None = None
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class NumaDistance:
     """How far node `dst` is from node `src`; 10 is a node from itself."""
 
@@ -98,38 +97,38 @@ class NumaDistance:
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class DeviceEntry:
     """A device to add: `bus` is a bus's name or path, None for the first that fits."""
 
     driver: str
     id: str | None = None
     bus: str | None = None
-    props: Options = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class ObjectEntry:
     """A user object to add under /objects."""
 
     driver: str
     id: str
-    props: Options = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class ChardevEntry:
     """A character back end to add under /chardevs, of type `chardev-<backend>`."""
 
     backend: str
     id: str
-    props: Options = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class MonitorEntry:
     """A monitor on the character back end `chardev`: mode "control" speaks QMP, "readline" is for people.
 
@@ -142,7 +141,7 @@ class MonitorEntry:
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class DriveEntry:
     """A disk image, of type `block-<format>`.
 
@@ -161,7 +160,7 @@ class DriveEntry:
     readonly: bool = False
     snapshot: bool = False
     origin: str = ""
-    props: Options = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
 
     def format_type(self, registry: TypeRegistry) -> Type:
         """The type of its format.
@@ -189,7 +188,7 @@ class DriveEntry:
         return {"file": self.file, **{name: True for name, on in switches.items() if on}, **self.props}
 
 
-@attrs.define
+@records.define
 class GlobalEntry:
     """A default for a property of every object of a type."""
 
@@ -199,16 +198,16 @@ class GlobalEntry:
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class Log:
     """What to log (`LOG_CATEGORIES`) and where; no file: standard error."""
 
     file: str | None = None
-    categories: list[str] = attrs.field(factory=list)
+    categories: list[str] = records.field(factory=list)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class PartEntry:
     """A part of a board, or what a file changes of one; what is None is not said.
 
@@ -221,16 +220,16 @@ class PartEntry:
     name: str
     type: str | None = None
     bus: str | None = None
-    props: Options = attrs.field(factory=dict)
-    links: dict[str, str] = attrs.field(factory=dict)
-    values: dict[str, str] = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
+    links: dict[str, str] = records.field(factory=dict)
+    values: dict[str, str] = records.field(factory=dict)
     when: str | None = None
     use: str | None = None
     remove: bool = False
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class WireEntry:
     """A wire from an output to an input of a board, or (remove) one to take out."""
 
@@ -241,25 +240,25 @@ class WireEntry:
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class RegionEntry:
     """A piece of a board's memory map, or what a file changes of one; `props` is what is said of it, by name."""
 
     name: str
-    props: Options = attrs.field(factory=dict)
+    props: Options = records.field(factory=dict)
     remove: bool = False
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class TableEntry:
     """An entry of a list of tables of plain facts (`smbios`, `add-fd`): what is said, by key (qom/config/tables.py)."""
 
-    said: Options = attrs.field(factory=dict)
+    said: Options = records.field(factory=dict)
     origin: str = ""
 
 
-@attrs.define
+@records.define
 class MachineConfig:
     """Everything that can be said about a machine before it is built.
 
@@ -275,52 +274,52 @@ class MachineConfig:
     origins: where the plain values above were said, by name.
     """
 
-    machine: Entry = attrs.field(factory=lambda: Entry("pc-i440fx"))
-    accelerators: list[AccelChoice] = attrs.field(factory=list)
+    machine: Entry = records.field(factory=lambda: Entry("pc-i440fx"))
+    accelerators: list[AccelChoice] = records.field(factory=list)
     cpu: CpuChoice | None = None
-    smp: Smp = attrs.field(factory=Smp)
+    smp: Smp = records.field(factory=Smp)
     memory: int | None = None
-    numa: list[NumaNode] = attrs.field(factory=list)
-    numa_distances: list[NumaDistance] = attrs.field(factory=list)
+    numa: list[NumaNode] = records.field(factory=list)
+    numa_distances: list[NumaDistance] = records.field(factory=list)
     firmware: str | None = None
     kernel: str | None = None
     initrd: str | None = None
     append: str | None = None
-    devices: list[DeviceEntry] = attrs.field(factory=list)
-    objects: list[ObjectEntry] = attrs.field(factory=list)
-    chardevs: list[ChardevEntry] = attrs.field(factory=list)
-    drives: list[DriveEntry] = attrs.field(factory=list)
-    serials: list[str | None] = attrs.field(factory=list)
+    devices: list[DeviceEntry] = records.field(factory=list)
+    objects: list[ObjectEntry] = records.field(factory=list)
+    chardevs: list[ChardevEntry] = records.field(factory=list)
+    drives: list[DriveEntry] = records.field(factory=list)
+    serials: list[str | None] = records.field(factory=list)
     debugcon: str | None = None
-    monitors: list[MonitorEntry] = attrs.field(factory=list)
+    monitors: list[MonitorEntry] = records.field(factory=list)
     vga: str | None = None
-    globals: list[GlobalEntry] = attrs.field(factory=list)
-    parts: list[PartEntry] = attrs.field(factory=list)
-    wires: list[WireEntry] = attrs.field(factory=list)
-    regions: list[RegionEntry] = attrs.field(factory=list)
-    boot: Options = attrs.field(factory=dict)
+    globals: list[GlobalEntry] = records.field(factory=list)
+    parts: list[PartEntry] = records.field(factory=list)
+    wires: list[WireEntry] = records.field(factory=list)
+    regions: list[RegionEntry] = records.field(factory=list)
+    boot: Options = records.field(factory=dict)
     paused: bool = False
     preconfig: bool = False
     nographic: bool = False
     nodefaults: bool = False
-    log: Log = attrs.field(factory=Log)
+    log: Log = records.field(factory=Log)
     name: str | None = None
     uuid: str | None = None
-    rtc: Options = attrs.field(factory=dict)
-    smbios: list[TableEntry] = attrs.field(factory=list)
-    fw_cfg: list[TableEntry] = attrs.field(factory=list)
-    acpi_tables: list[TableEntry] = attrs.field(factory=list)
-    option_roms: list[TableEntry] = attrs.field(factory=list)
-    fds: list[TableEntry] = attrs.field(factory=list)
-    action: Options = attrs.field(factory=dict)
-    msg: Options = attrs.field(factory=dict)
-    data_dirs: list[str] = attrs.field(factory=list)
+    rtc: Options = records.field(factory=dict)
+    smbios: list[TableEntry] = records.field(factory=list)
+    fw_cfg: list[TableEntry] = records.field(factory=list)
+    acpi_tables: list[TableEntry] = records.field(factory=list)
+    option_roms: list[TableEntry] = records.field(factory=list)
+    fds: list[TableEntry] = records.field(factory=list)
+    action: Options = records.field(factory=dict)
+    msg: Options = records.field(factory=dict)
+    data_dirs: list[str] = records.field(factory=list)
     pidfile: str | None = None
     daemonize: bool = False
     process: str | None = None
     debug_threads: bool = False
     escape: int | None = None
-    origins: dict[str, str] = attrs.field(factory=dict)
+    origins: dict[str, str] = records.field(factory=dict)
 
     def origin_of(self, name: str) -> str:
         """Where the plain value `name` ("memory", "firmware") was said; "" when nowhere."""

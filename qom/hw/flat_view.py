@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-import attrs
-
+from qom import records
 from qom.hw.listener import FlatRange
 from qom.hw.memory import Region
 
@@ -82,7 +81,7 @@ def render(root: Region, first: int = 0, last: int = WHOLE) -> list[FlatRange]:
                 and before.readonly == readonly
                 and before.start - before.offset == base
             ):
-                view[-1] = attrs.evolve(before, size=end - before.start, reach=max(reach, before.reach))
+                view[-1] = records.evolve(before, size=end - before.start, reach=max(reach, before.reach))
                 continue
         block = region.ram_block
         logged = block is not None and block.logging

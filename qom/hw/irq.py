@@ -14,8 +14,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-import attrs
-
+from qom import records
 from qom.blame import passes
 from qom.hw.fault import DeviceFault, Fault
 
@@ -212,7 +211,7 @@ class SharedLine:
             output.set(1 if level else 0)
 
 
-@attrs.frozen
+@records.frozen
 class Route:
     """How a device passes on what it receives, where no wire shows it: for those who look at the wiring.
 

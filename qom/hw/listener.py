@@ -16,15 +16,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
+from qom import records
 from qom.hw.memory import Region
 
 if TYPE_CHECKING:
     from qom.hw.address_space import AddressSpace
 
 
-@attrs.frozen(slots=True)
+@records.frozen(slots=True)
 class FlatRange:
     """One piece of a flat view: addresses [start, start + size) are bytes `offset` and up of `region`."""
 
@@ -33,8 +32,8 @@ class FlatRange:
     region: Region
     offset: int
     readonly: bool
-    dirty_log: bool = attrs.field(default=False, eq=False)
-    reach: int = attrs.field(default=0, eq=False)
+    dirty_log: bool = records.field(default=False, eq=False)
+    reach: int = records.field(default=0, eq=False)
     """Where the region's window ends, whatever of it lies hidden behind others; an access to it may go that far."""
 
     @property
@@ -43,7 +42,7 @@ class FlatRange:
         return self.start + self.size
 
 
-@attrs.frozen(slots=True)
+@records.frozen(slots=True)
 class MemorySection:
     """What a listener is told about: a flat range and the space it is in."""
 

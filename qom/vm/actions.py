@@ -20,8 +20,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
+from qom import records
 from qom.config.tables import TABLES
 from qom.errors import ConfigError, LifecycleError, did_you_mean
 from qom.vm.runstate import RunState
@@ -35,7 +34,7 @@ GUEST_PANIC: Final = "guest-panic"
 """Why a machine ends that is switched off by a panic (`VirtualMachine.shutdown_reason`)."""
 
 
-@attrs.define
+@records.define
 class Actions:
     """What a machine does; the words of each are those of the table `action` (qom/config/tables.py)."""
 
@@ -46,7 +45,7 @@ class Actions:
 
     def said(self) -> dict[str, str]:
         """Those that are not as they are without being said."""
-        return {name: value for name, value in attrs.asdict(self).items() if value != getattr(Actions(), name)}
+        return {name: value for name, value in records.asdict(self).items() if value != getattr(Actions(), name)}
 
 
 def set_action(vm: VirtualMachine, chosen: Mapping[str, str]) -> None:

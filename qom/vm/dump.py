@@ -15,8 +15,7 @@ import copy
 import enum
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
+from qom import records
 from qom.config.model import (
     FORMAT_PREFIX,
     AccelChoice,
@@ -78,7 +77,7 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             props["cpu-type"] = machine.cpu_type
         memory = machine.ram_size if machine.ram_size != type(machine).default_ram_size else None
         sockets, cores, threads = machine.smp_sockets, machine.smp_cores, machine.smp_threads
-        return attrs.evolve(
+        return records.evolve(
             was,
             machine=Entry(_type(vm), props, board=was.machine.board),
             accelerators=_accelerators(vm),
@@ -86,9 +85,9 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             smp=Smp(machine.smp_cpus, sockets, cores, threads, sockets * cores * threads),
             memory=memory,
             firmware=machine.firmware or None,
-            numa=[attrs.evolve(n, origin="") for n in was.numa],
-            numa_distances=[attrs.evolve(d, origin="") for d in was.numa_distances],
-            globals=[attrs.evolve(g, origin="") for g in was.globals],
+            numa=[records.evolve(n, origin="") for n in was.numa],
+            numa_distances=[records.evolve(d, origin="") for d in was.numa_distances],
+            globals=[records.evolve(g, origin="") for g in was.globals],
             chardevs=[
                 ChardevEntry(c.type_name.removeprefix("chardev-"), id, said(vm, c))
                 for id, c in _held(vm, "/chardevs").items()
@@ -97,17 +96,17 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             objects=[ObjectEntry(o.type_name, id, said(vm, o)) for id, o in _held(vm, "/objects").items()],
             devices=[_device(vm, device) for device in vm.added() if device.realized],
             parts=_parts(vm, as_built),
-            wires=[attrs.evolve(w, origin="") for w in was.wires],
-            regions=[attrs.evolve(r, origin="") for r in was.regions],
+            wires=[records.evolve(w, origin="") for w in was.wires],
+            regions=[records.evolve(r, origin="") for r in was.regions],
             boot=dict(was.boot),
             action=vm.actions.said(),
             serials=_serials(vm),
-            log=attrs.evolve(was.log, origin=""),
-            smbios=[attrs.evolve(e, origin="") for e in was.smbios],
-            fw_cfg=[attrs.evolve(e, origin="") for e in was.fw_cfg],
-            acpi_tables=[attrs.evolve(e, origin="") for e in was.acpi_tables],
-            option_roms=[attrs.evolve(e, origin="") for e in was.option_roms],
-            fds=[attrs.evolve(e, origin="") for e in was.fds],
+            log=records.evolve(was.log, origin=""),
+            smbios=[records.evolve(e, origin="") for e in was.smbios],
+            fw_cfg=[records.evolve(e, origin="") for e in was.fw_cfg],
+            acpi_tables=[records.evolve(e, origin="") for e in was.acpi_tables],
+            option_roms=[records.evolve(e, origin="") for e in was.option_roms],
+            fds=[records.evolve(e, origin="") for e in was.fds],
             origins={},
         )
 
@@ -136,7 +135,7 @@ def _comparable(value: Any) -> Any:
 
 def _parts(vm: VirtualMachine, as_built: Mutable) -> list[PartEntry]:
     """What the configuration changed of the board, and what was set of its parts since."""
-    out = [attrs.evolve(p, origin="", props=dict(p.props), values=dict(p.values)) for p in vm.config.parts]
+    out = [records.evolve(p, origin="", props=dict(p.props), values=dict(p.values)) for p in vm.config.parts]
     for (name, prop), value in mutable_properties(vm.machine).items():
         if value == as_built.get((name, prop)):
             continue
@@ -178,7 +177,7 @@ def _drive(vm: VirtualMachine, id: str, drive: Object) -> DriveEntry:
     entry = DriveEntry(id, "", interface="none") if was is None else was
     props = said(vm, drive)
     now = {name: props.pop(name, default) for name, default in (("file", ""), ("readonly", False), ("snapshot", False))}
-    return attrs.evolve(entry, **now, format=drive.type_name.removeprefix(FORMAT_PREFIX), props=props, origin="")
+    return records.evolve(entry, **now, format=drive.type_name.removeprefix(FORMAT_PREFIX), props=props, origin="")
 
 
 # Devices

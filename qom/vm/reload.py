@@ -36,8 +36,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from qom import records
 from qom.blame import FRAMEWORK, passes, place_of, shown
 from qom.errors import QomError, did_you_mean
 from qom.hw.bus import Bus
@@ -71,7 +70,7 @@ class _Misfit(QomError):
     """The new code does not fit what the machine has of the old one."""
 
 
-@attrs.frozen
+@records.frozen
 class ReloadReport:
     """What a reload did: source files, types, paths of the devices, and "type.field" for state that came and went."""
 

@@ -25,8 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from weakref import WeakKeyDictionary
 
-import attrs
-
+from qom import records
 from qom.blame import passes, place_of, shown
 from qom.config import DeviceEntry, DriveEntry, MachineConfig, MonitorEntry, ObjectEntry
 from qom.config.model import FDSETS, TableEntry
@@ -71,7 +70,7 @@ RESET_FROM_OUTSIDE: Final = "host-qmp-system-reset"
 """The reason of a reset that a user asked for."""
 
 
-@attrs.frozen
+@records.frozen
 class _Ending:
     """Why the machine ends.
 
