@@ -181,7 +181,7 @@ def loads(text: bytes) -> Any:
     """
     if b"\\u" not in text and b"'" not in text:
         try:
-            return json.loads(text.decode(), parse_constant=_no_constant, object_pairs_hook=_once)
+            return json.loads(text.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once)
         except ValueError:
             pass
     return _Strict(text).whole()
@@ -195,6 +195,13 @@ def dumps(value: Any, *, pretty: bool = False) -> bytes:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

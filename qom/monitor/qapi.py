@@ -295,7 +295,8 @@ def _variants(mark: Variants) -> Struct:
 
 def _members(annotation: Any) -> dict[str, Member]:
     hints = typing.get_type_hints(annotation, include_extras=True)
-    return {name: Member(of(hint), name not in annotation.__required_keys__) for name, hint in hints.items()}
+    needed = annotation.__required_keys__  # which does not know of NotRequired in annotations that are texts
+    return {name: Member(of(h), name not in needed or get_origin(h) is NotRequired) for name, h in hints.items()}
 
 
 def of_members(members: Mapping[str, tuple[Any, bool]], *, open: bool = False) -> Struct:

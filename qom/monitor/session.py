@@ -62,7 +62,7 @@ class QmpSession:
         self.fds: dict[str, int] = {}  # passed by the client (getfd), by name
         self.subscriptions: dict[int, Callable[[], None]] = {}  # what ends each; see plugins/monitor/watching.py
         self._stream = JsonStream()
-        self._requests: deque[tuple[dict[str, Any], int]] = deque()
+        self._requests: deque[tuple[Any, int]] = deque()
         self._running = False
         self._client = 0  # counts them, so that no answer reaches the next one
         self._out = bytearray()
@@ -114,20 +114,12 @@ class QmpSession:
         for found in self._stream.feed(data):
             if client != self._client:
                 return
-            if isinstance(found, JsonError):
-                self._send(_error("GenericError", str(found)))
+            request = found if isinstance(found, JsonError) else found.value
+            if self.oob and isinstance(request, dict) and "exec-oob" in request and "execute" not in request:
+                self._answer(request, client, oob=True)
             else:
-                self._take(found.value)
-
-    def _take(self, request: Any) -> None:
-        if not isinstance(request, dict):
-            self._send(_error("GenericError", f"QMP input must be a JSON object, got {shown(request)}"))
-            return
-        if self.oob and "exec-oob" in request and "execute" not in request:
-            self._answer(request, self._client, oob=True)
-            return
-        self._requests.append((request, self._client))
-        self._next()
+                self._requests.append((request, client))
+                self._next()
 
     def _next(self) -> None:
         """Have the next request carried out, if none is."""
@@ -157,9 +149,13 @@ class QmpSession:
 
     # -- a request ----------------------------------------------------------------------------------------------------
 
-    def _answer(self, request: dict[str, Any], client: int, *, oob: bool = False) -> None:
+    def _answer(self, request: Any, client: int, *, oob: bool = False) -> None:
         answer: dict[str, Any]
         try:
+            if isinstance(request, JsonError):
+                raise CommandError(str(request))
+            if not isinstance(request, dict):
+                raise CommandError(f"QMP input must be a JSON object, got {shown(request)}")
             answer = {"return": self._execute(request, oob=oob)}
         except CommandError as error:
             answer = _error(error.error_class, str(error))
@@ -170,7 +166,7 @@ class QmpSession:
                 raise
             answer = _error("GenericError", f"internal error: {described(error)}, at {place_of(error)}")
             self.vm.complain(f"a monitor's request {shown(request)} raised {described(error)}, at {place_of(error)}")
-        if "id" in request:
+        if isinstance(request, dict) and "id" in request:
             answer["id"] = request["id"]
         try:
             data = self._line(answer)

@@ -13,6 +13,7 @@ QOM_COMMANDS = {
         "query-uuid",
         "x-exit-preconfig",
     ),
+    "yank": ("query-yank", "yank"),
     "tree": ("qom-list", "qom-get", "qom-set"),
 }
 """By file, the commands in it."""
