@@ -7,6 +7,7 @@ Guest view: index and data at `iobase`, the second bank's at `iobase` + 2; ISA l
 
 No host date is read: `base` is the date at guest time 0.  Nothing ticks: the time follows from the clock, and flags are
 worked out when register C is read or an enabled interrupt is due.  Battery-backed state survives every reset.
+When the guest sets the time, the event RTC_CHANGE tells by how many seconds it now differs from that of an untouched clock.
 
 Sections: MC146818A data sheet, Motorola 1984.  Century byte: the PC's convention.
 """
@@ -68,6 +69,7 @@ class Mc146818(IsaDevice):
     index: int = state()
     index2: int = state()
     epoch: int = state(0, keep=True, desc="Nanoseconds from 1970 to guest time 0, by this clock")
+    first_epoch: int = state(0, keep=True, desc="The same, had the guest never set the clock")
     weekday_shift: int = state(0, keep=True, desc="What the guest's day of the week is ahead of the calendar's")
     flags: int = state(desc="Register C")
     seen: int = state(0, keep=True, desc="Guest time up to which events are in `flags`")
@@ -81,7 +83,7 @@ class Mc146818(IsaDevice):
         """Set the date; take the ports and the line."""
         self._line = self.isa.irq(self.irq)
         self._timer = self.clock.timer(self._event)
-        self.epoch = _seconds(self.base) * NS_PER_SECOND - self.clock.now()
+        self.epoch = self.first_epoch = _seconds(self.base) * NS_PER_SECOND - self.clock.now()
         self.seen = self.clock.now()
         self.cmos[REG_A], self.cmos[REG_B], self.cmos[REG_D] = 0x26, HOURS_24, VRT
         size = 4 if self.extended else 2
@@ -115,6 +117,7 @@ class Mc146818(IsaDevice):
         """Let time jump by so many nanoseconds, also back; alarms that it jumps over do not come."""
         self._collect()
         self.epoch += ns
+        self.first_epoch += ns
         self._arm()
 
     # -- ports
@@ -224,6 +227,8 @@ class Mc146818(IsaDevice):
         self.epoch = seconds * NS_PER_SECOND + fraction - now
         weekday = (time.gmtime(seconds).tm_wday + 1) % 7
         self.weekday_shift = (value(cmos[WEEKDAY]) - 1 - weekday) % 7
+        offset = seconds - (self.first_epoch + now) // NS_PER_SECOND
+        self.system.emit("RTC_CHANGE", **{"offset": offset, "qom-path": self.path})
 
     def _encode(self, value: int) -> int:
         return value if self.cmos[REG_B] & BINARY else value // 10 << 4 | value % 10

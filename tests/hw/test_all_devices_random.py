@@ -51,6 +51,7 @@ RANGES = {  # of state that is not a 64-bit number, by attribute
         -(10**23),
         10**23,
     ),  # nanoseconds from 1970 to any date that fits the clock's registers, year 9999 included
+    "first_epoch": (-(10**23), 10**23),
     "isr": (0, (1 << 256) - 1),  # local APIC: one bit for each of 256 vectors
     "irr": (0, (1 << 256) - 1),
     "tmr": (0, (1 << 256) - 1),

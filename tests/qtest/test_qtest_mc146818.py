@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from qom.testing import QTest
@@ -222,3 +224,56 @@ def test_the_second_bank_is_there_when_asked_for() -> None:
         q.outb(0x73, 0x99)
         assert q.inb(0x73) == 0x99
         assert q.inb(0x72) == 0xFF
+
+
+def changes(q: QTest) -> list[int]:
+    """The offsets of RTC_CHANGE events that the machine tells from now on."""
+    told: list[int] = []
+
+    def hear(name: str, data: dict[str, Any]) -> None:
+        if name == "RTC_CHANGE":
+            assert data["qom-path"] == "/machine/rtc"
+            told.append(data["offset"])
+
+    q.vm.events.append(hear)
+    return told
+
+
+def test_the_machine_tells_when_the_guest_sets_the_time() -> None:
+    """The seconds are those of the new time beyond the time that the clock would have had; QEMU tells at the same accesses."""
+    with QTest("-M pc,rtc-base=2020-01-02T03:04:05") as q:
+        told = changes(q)
+        put(q, 0, 0x11)
+        assert told == [6]
+        put(q, REG_B, SET | HOURS_24)
+        put(q, 0, 0x30)
+        put(q, 4, 0x10)
+        assert told == [6]  # not before the time runs on
+        put(q, REG_B, HOURS_24)
+        assert told.pop() == 7 * 3600 + 25
+        q.clock_step(10 * SECOND)
+        put(q, 7, 0x03)
+        assert told.pop() == 86400 + 7 * 3600 + 25
+        for index in (1, 3, 5, 0x40, REG_C, REG_D):
+            put(q, index, 0)
+        put(q, REG_A, 0x76)  # the divider is held, and the time with it
+        put(q, 2, 0x11)
+        assert told == [6]
+        put(q, REG_A, 0x26)
+        assert told.pop() == 86400 + 7 * 3600 + 25 + 7 * 60
+        put(q, 0x32, 0x19)  # a hundred years back, of which 25 are leap years
+        assert told.pop() == 86400 + 7 * 3600 + 25 + 7 * 60 - 36525 * 86400
+        q.system_reset()
+        assert told == [6]
+
+
+def test_what_the_clock_was_set_to_goes_with_its_state() -> None:
+    with QTest("-M pc,rtc-base=2020-01-02T03:04:05") as q:
+        rtc: Any = q.vm.root.resolve("/machine/rtc")
+        put(q, 2, 0x05)
+        saved = rtc.save_state()
+        q.clock_step(SECOND)
+        told = changes(q)
+        rtc.load_state(saved)
+        put(q, 2, 0x06)
+        assert told == [120]
