@@ -199,6 +199,8 @@ class Ps2Mouse(Ps2Device):
 
     def obey(self, command: int, value: int) -> None:
         """See `Ps2Device`."""
+        if command == 0 and value not in (RESEND_LAST, READ_DATA):
+            self.dx = self.dy = self.dz = 0  # every other command starts the counting anew
         if command == SET_RATE:
             self._set_rate(value)
         elif command == SET_RESOLUTION:

@@ -28,7 +28,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from qom.errors import QomError
 from qom.hw.clock import SteppedClock
@@ -517,7 +517,7 @@ class _Program:
             if self.name != OWN:
                 peer = steps.enter_context(self._accept(monitor_listener))
                 try:
-                    self._monitor = _Monitor(peer)
+                    self._monitor = _Monitor(peer, steps.enter_context(peer.makefile("r", encoding="utf-8")))
                 except OSError:
                     raise self._ended("at its start") from None
             self._socket = steps.enter_context(self._accept(listener))
@@ -607,15 +607,15 @@ class _Program:
 class _Monitor:
     """As much of QMP as a test of devices needs."""
 
-    def __init__(self, peer: socket.socket) -> None:
+    def __init__(self, peer: socket.socket, lines: TextIO) -> None:
         self._peer = peer
-        self._file = peer.makefile("r", encoding="utf-8")
+        self._lines = lines
         self._events: list[str] = []
         self._message()  # the greeting
         self.execute("qmp_capabilities")
 
     def _message(self) -> dict[str, Any]:
-        text = self._file.readline()
+        text = self._lines.readline()
         if not text:
             raise ConnectionResetError
         message: dict[str, Any] = json.loads(text)
