@@ -85,7 +85,8 @@ class Dispi:
         elif index == ENABLE:
             self._write_enable(value)
         elif index == BANK:
-            regs[BANK] = min(value, self.memory_size // BANK_SIZE - 1)
+            banks = self.memory_size // BANK_SIZE
+            regs[BANK] = value & (banks // 4 if regs[BPP] == 4 else banks) - 1
             self.dispi_switched(0)
         elif index < REGISTERS and index != VIRT_HEIGHT:
             regs[index] = value

@@ -37,17 +37,20 @@ CURSOR_OFF: Final = 0x20
 
 def picture(card: Planes) -> Surface:
     """What the screen shows now."""
-    if card.dispi_on:
-        return _dispi(card)
     if not card.attribute_index & vga.PALETTE_SOURCE or card.sequencer[vga.CLOCKING] & vga.SCREEN_OFF:
         return _blank(card)
+    if card.dispi_on:
+        return _dispi(card)
     if card.graphics[vga.MISC] & vga.GRAPHICS:
         return _graphics(card)
     return _text(card)
 
 
 def _blank(card: Planes) -> Surface:
-    width, height = _characters(card) * _character_width(card), card.lines_shown
+    if card.dispi_on:
+        width, height = card.dispi[XRES], card.dispi[YRES]
+    else:
+        width, height = _characters(card) * _character_width(card), card.lines_shown
     if width < 16 or height < 16:
         width, height = NOTHING
     return Surface(width, height, bytes(width * height * 3))

@@ -89,6 +89,7 @@ class VgaRegisters:
     dac_index: int = state(desc="Next colour read or written")
     dac_component: int = state(desc="Next component of it")
     dac_write_index: int = state(desc="What port 3C8h reads")
+    dac_input: bytearray = state(factory=lambda: bytearray(3), desc="Components of the colour that is being written")
 
     clock: Clock
 
@@ -177,7 +178,9 @@ class VgaRegisters:
             self.dac_state, self.dac_index, self.dac_component = WRITING, value, 0
             self.dac_write_index = value
         elif offset == DAC_DATA:
-            self.dac[self.dac_index * 3 + self.dac_component] = value & (1 << self.dac_bits) - 1
+            self.dac_input[self.dac_component] = value & (1 << self.dac_bits) - 1
+            if self.dac_component == 2:  # a colour changes as a whole
+                self.dac[self.dac_index * 3 : self.dac_index * 3 + 3] = self.dac_input
             self._next_component()
         elif offset == GRAPHICS_INDEX:
             self.graphics_index = value & 0x0F

@@ -51,6 +51,8 @@ class Card:
         for name, value in values.items():
             self.ports.write(0x1CE, names[name], 2)
             self.ports.write(0x1CF, value, 2)
+        self.ports.read(0x3BA, 1)
+        self.ports.write(0x3C0, 0x20, 1)  # screen on
 
     def dispi_read(self, index: int) -> int:
         self.ports.write(0x1CE, index, 2)
@@ -409,8 +411,8 @@ def test_bochs_banks_and_clearing(card: Card) -> None:
     assert card.memory.read(A0000, 1) == 0x55
     card.memory.write(A0000 + 2, 0x66, 1)
     assert card.memory.read(LFB + 0x10002, 1) == 0x66
-    card.dispi(bank=99)
-    assert card.dispi_read(5) == 15
+    card.dispi(bank=0x25)
+    assert card.dispi_read(5) == 5
     card.dispi(enable=0)
     card.dispi(enable=1)
     assert card.memory.read(LFB + 0x10000, 4) == 0
