@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -136,6 +135,8 @@ class AccelError(QomError):
 def near_misses(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """The known names closest to `name`, best first."""
     pool = {k.lower(): k for k in sorted(known)}
+    import difflib  # only what is wrong needs it
+
     return [pool[m] for m in difflib.get_close_matches(name.lower(), list(pool), n=limit, cutoff=0.6)]
 
 

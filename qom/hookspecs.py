@@ -26,12 +26,12 @@ a plain text in its source), and everything else goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
 if TYPE_CHECKING:
+    import pluggy
+
     from qom.extensions import MonitorCommand, SystemOption
     from qom.monitor.declare import MonitorEvent
     from qom.registry import TypeInfo, TypeRegistry
@@ -43,8 +43,35 @@ API_VERSION = (1, 0)
 FIRST_API = (1, 0)
 """What a plugin without `QOM_API` counts as written for."""
 
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+if TYPE_CHECKING:
+    hookspec = pluggy.HookspecMarker(PROJECT)
+    hookimpl = pluggy.HookimplMarker(PROJECT)
+else:
+    # pluggy's markers only note options on a function; importing pluggy for that would take longer than a start may.
+
+    def hookspec(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Mark a hook's specification."""
+        function.qom_spec = {"firstresult": False, "historic": False, "warn_on_impl": None, "warn_on_impl_args": None}
+        return function
+
+    def hookimpl(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+        """Mark a function as the plugin's implementation of the hook of that name.
+
+        options: pluggy's: tryfirst, trylast, wrapper, hookwrapper, optionalhook (False each), specname (None).
+        """
+        known = {
+            "wrapper": False, "hookwrapper": False, "optionalhook": False,
+            "tryfirst": False, "trylast": False, "specname": None,
+        }  # fmt: skip
+        for name in options.keys() - known.keys():
+            raise TypeError(f"hookimpl() got an unexpected keyword argument '{name}'")
+        known.update(options)
+
+        def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+            function.qom_impl = dict(known)
+            return function
+
+        return mark if function is None else mark(function)
 
 
 @hookspec

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from qom import records
 from qom.blame import passes, place_of, shown
 from qom.errors import QomError, TypeRegistryError
 
@@ -27,7 +26,8 @@ BOARDS = "qom.board.types"
 """What reads board files."""
 
 
-class Indexed(NamedTuple):
+@records.frozen
+class Indexed:
     """A type as the index knows it.
 
     module: what to import for it.  made_by: the class in that module; "" when its hook `qom_types` makes the record; the name
@@ -58,6 +58,8 @@ class Indexed(NamedTuple):
             if not self.made_by:
                 made = _records(self.module).get(self.name)
             elif self.is_record:
+                from pathlib import Path
+
                 home = importlib.import_module(self.module).__file__ or ""
                 made = importlib.import_module(BOARDS).board_record(
                     Path(home).with_name(self.made_by), self.name, registry
@@ -90,6 +92,9 @@ def stale() -> str:
 
 def hint_for(name: str) -> str:
     """`"; ... marks it, ..."` when a source file of the box marks the type `name` (which its index does not have), else ""."""
+    import importlib.util
+    from pathlib import Path
+
     from qom.in_box import IN_BOX
 
     mark = re.compile(rf"@type_init\(\s*\"{re.escape(name)}\"")

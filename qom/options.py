@@ -6,7 +6,6 @@ A comma inside a value is written twice.  `key` alone is `key=on`.
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
 
@@ -264,6 +263,8 @@ class Taker:
 
 def shown(value: Any) -> str:
     """A wrong value as an error shows it: dates as they are written, long ones cut."""
+    import datetime
+
     text = value.isoformat() if isinstance(value, datetime.date | datetime.time) else _repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -11,11 +11,9 @@ the box) and paths the caller names.  No environment variable and no configurati
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +24,11 @@ from qom.entry_points import entry_points
 from qom.errors import ConfigError, PluginError, TypeRegistryError, UnknownParent, did_you_mean
 from qom.hookspecs import FIRST_API, PROJECT
 from qom.indexed import Indexed
-from qom.plugin_path import at_path, written_for
 from qom.registry import TypeInfo, TypeRegistry, mark_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pluggy import PluginManager as Hooks
 
 IMPL_MARK = f"{PROJECT}_impl"  # what pluggy's marker leaves on a function
@@ -218,12 +217,19 @@ class PluginManager:
             if name not in there | {"qom"}:
                 near = did_you_mean(name, there) or (f": expected one of {', '.join(sorted(there))}" if there else "")
                 raise PluginError(f"no installed distribution '{given}' has plugins{near}")
-        named = [
+        return [*self._box(), *sorted(outside, key=lambda c: (_canonical(c.dist), c.name)), *self._named()]
+
+    def _named(self) -> list[_Candidate]:
+        """What is at the paths."""
+        if not self.paths:
+            return []
+        from qom.plugin_path import at_path
+
+        return [
             _Candidate(found.name, found.dist, found.version, found.module, found.load, where=found.where)
             for path in self.paths
             for found in at_path(path, GROUP)
         ]
-        return [*self._box(), *sorted(outside, key=lambda c: (_canonical(c.dist), c.name)), *named]
 
     def _box(self) -> list[_Candidate]:
         """What is in the box: from the index, and where that does not have a package, by importing it."""
@@ -269,9 +275,12 @@ class PluginManager:
         registered: list[Any] = []
         plugin: Any = None
         try:
-            if candidate.dist != "qom" and (said := written_for(candidate.module, candidate.where)) is not None:
-                row = records.evolve(row, api=said)
-                self._check_version(candidate, said)  # before anything of it runs
+            if candidate.dist != "qom":
+                from qom.plugin_path import written_for  # it reads sources, which the box needs not
+
+                if (said := written_for(candidate.module, candidate.where)) is not None:
+                    row = records.evolve(row, api=said)
+                    self._check_version(candidate, said)  # before anything of it runs
             plugin = candidate.plugin = candidate.load()
             if candidate.where is not None and (same := self._same(plugin)) is not None:
                 return records.evolve(row, status="refused", reason=f"it is '{same.name}' of {same.source}, loaded already",
@@ -477,7 +486,7 @@ def _marked(plugin: Any) -> list[type]:
     return [
         v
         for v in vars(plugin).values()
-        if inspect.isclass(v)
+        if isinstance(v, type)
         and mark_of(v)
         and (v.__module__ == own or (below is not None and v.__module__.startswith(below)))
     ]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import enum
-import json
 import re
 import sys
 import types
@@ -513,6 +512,8 @@ def to_text(prop: Property, value: Any) -> str:
     if prop.kind in INT_RANGES and (prop.base == 16 or (prop.kind == "uint64" and value > 0xFFFF)):
         return hex(value)
     if prop.kind in ("list", "dict"):
+        import json
+
         return json.dumps(value, default=str)
     return str(getattr(value, "path", value))
 
@@ -598,17 +599,23 @@ def _item_value(item: str | None, value: Any) -> Any:
 def _list_value(prop: Property, value: Any) -> list[Any]:
     if isinstance(value, str):
         text = value.strip()
-        value = json.loads(text) if text.startswith("[") else [v.strip() for v in text.split(",")] if text else []
+        value = _json(text) if text.startswith("[") else [v.strip() for v in text.split(",")] if text else []
     if not isinstance(value, list | tuple):
         raise ValueError
     return [_item_value(prop.item, v) for v in value]
+
+
+def _json(text: str) -> Any:
+    import json  # few properties are written so
+
+    return json.loads(text)
 
 
 def _dict_value(prop: Property, value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         text = value.strip()
         if text.startswith("{"):
-            value = json.loads(text)
+            value = _json(text)
         else:
             pairs = [v.partition("=") for v in text.split(",")] if text else []
             if not all(eq for _, eq, _ in pairs):

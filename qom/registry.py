@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import inspect
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qom import records
@@ -729,7 +729,7 @@ def _declared(cls: type) -> dict[str, Property | StateField]:
     if kept is not None:
         return dict(kept)
     out: dict[str, Property | StateField] = {}
-    annotations = inspect.get_annotations(cls)
+    annotations = vars(cls).get("__annotations__", {})
     for attr, value in list(cls.__dict__.items()):
         if not isinstance(value, Property | StateField):
             continue
@@ -758,7 +758,7 @@ def _hides_method(cls: type, attr: str) -> bool:
     for base in cls.__mro__[1:]:
         held = base.__dict__.get(attr)
         if held is not None:
-            return isinstance(held, property | classmethod | staticmethod) or inspect.isfunction(held)
+            return isinstance(held, property | classmethod | staticmethod | FunctionType)
     return False
 
 

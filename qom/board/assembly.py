@@ -8,7 +8,6 @@ completed leaves nothing behind.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -280,7 +279,7 @@ def handed(cls: type) -> set[str]:
     for base in cls.__mro__:
         if base.__module__.startswith("qom."):
             continue
-        names |= {name for name in inspect.get_annotations(base) if not name.startswith("_")}
+        names |= {name for name in vars(base).get("__annotations__", ()) if not name.startswith("_")}
     return names
 
 

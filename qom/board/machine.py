@@ -9,7 +9,6 @@ configuration put over that.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -263,8 +262,7 @@ class BoardMachine(Machine):
         if region.file is None:
             raise ConfigError(f"region '{region.name}': no image: expected one in '{region.property}'", origin)
         data = _read_image(region, region.file, origin)
-        digest = hashlib.sha256(data).hexdigest() if region.sha256 is not None else ""
-        if region.sha256 is not None and digest != region.sha256.lower():
+        if region.sha256 is not None and (digest := _sha256(data)) != region.sha256.lower():
             text = f"region '{region.name}': {region.file} has SHA-256 {digest}: expected {region.sha256}"
             raise ConfigError(text, at(region.origin, "sha256"))
         return data
@@ -277,6 +275,12 @@ class BoardMachine(Machine):
         if region.property is not None and region.property in config.machine.props:
             return at(config.machine.origin, region.property)
         return at(region.origin, "file" if region.file is not None else "property")
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib  # few boards ask for it
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _read_image(region: BoardRegion, path: Path, origin: str) -> bytes:

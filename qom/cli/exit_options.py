@@ -6,7 +6,6 @@ They say nothing of the machine, so they are no part of its configuration; they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from qom import records
 from qom.cli.options import WITH_ARGUMENT
@@ -61,5 +60,7 @@ def take_exits(argv: Sequence[str]) -> tuple[ExitsAsked, list[str]]:
 
 def writable(option: str, name: str) -> None:
     """Say now, not when the machine has run, that a file cannot be written there.  Raises ConfigError."""
+    from pathlib import Path
+
     if not Path(name).parent.is_dir():
         raise ConfigError(f"cannot be written: '{Path(name).parent}' is no folder", f"{option} {name}")

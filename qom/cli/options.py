@@ -8,15 +8,13 @@ only for a word that is no option of ours: a plugin may have brought it.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qom import records
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
-from qom.config.ini import PLAIN_IN_MACHINE
+from qom.config.builder import PLAIN_IN_MACHINE
 from qom.config.model import VGA_KINDS
 from qom.errors import ConfigError, NotModelled, did_you_mean
 from qom.options import Options, parse_options, split_options
@@ -169,6 +167,8 @@ def _asks_help(text: str, first: str | None) -> str | None:
 
 
 def _json(text: str, origin: str) -> Options:
+    import json
+
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -245,6 +245,8 @@ def _variable(line: CommandLine, text: str, origin: str) -> None:
 
 
 def _readconfig(line: CommandLine, text: str, origin: str) -> None:
+    from pathlib import Path
+
     from qom.config import read_ini
     from qom.config.document import SUFFIXES
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -152,9 +150,10 @@ def run(
     dump_into: a file to write the machine into at its end.  watch: exchange the code of devices whose source changes.
     exits: whether to show the exits per reason and device while it runs, and to draw them at the end.
     """
-    from qom.config.write import dumps, format_of
+    if dump_into is not None:
+        from qom.config.write import dumps, format_of
 
-    format = format_of(dump_into or "")
+        format = format_of(dump_into)
     with machine(config, program) as vm, _signals(vm, program):
         if watch:
             from qom.vm.reload import SourceWatch
@@ -167,13 +166,17 @@ def run(
                 around.enter_context(watching_exits(vm, table=exits.table, picture=exits.picture))
             status = vm.run()
         if dump_into is not None:
-            Path(dump_into).write_text(dumps(vm.dump(), format, vm.registry), encoding="utf-8")
+            text = dumps(vm.dump(), format, vm.registry)
+            with open(dump_into, "w", encoding="utf-8") as file:
+                file.write(text)
         return status
 
 
 @contextlib.contextmanager
 def _signals(vm: VirtualMachine, program: str) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP end the machine in good order while it runs."""
+
+    import signal  # its names are made into enumerations when it is imported: not before the monitors greet
 
     asked = False
 

@@ -775,6 +775,9 @@ def _of_table(name: str) -> Section:
     return lambda builder, options, origin: builder.table(name, options, origin)
 
 
+PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
+"""What QEMU also takes as properties of the machine, and the model has beside it."""
+
 SECTIONS: dict[str, tuple[Section, str | None]] = {
     "machine": (ConfigBuilder.machine, "type"),
     "accel": (ConfigBuilder.accel, "accel"),

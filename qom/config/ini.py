@@ -8,20 +8,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qom.config.builder import SECTIONS, TABLE_FIRST, ConfigBuilder
+from qom.config.builder import PLAIN_IN_MACHINE, SECTIONS, TABLE_FIRST, ConfigBuilder
 from qom.config.document import Node, read_text
 from qom.errors import did_you_mean
 from qom.options import Taker
 
-__all__ = ["PLAIN_IN_MACHINE", "read_ini"]
+__all__ = ["read_ini"]
 
 _SECTION = re.compile(r'\[\s*([^\s"\]]+)\s*(?:"([^"]*)")?\s*\]')
 _VALUE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
 _KEY = re.compile(r"([^\s=\"]+)\s*=")
 _NAMES = {"smp-opts": "smp", "boot-opts": "boot", "mem": "memory", "acpi": "acpitable"}
 _WITHOUT_ID = ("machine", "memory", "smp", "boot", "accel", "numa", *TABLE_FIRST)
-PLAIN_IN_MACHINE = ("kernel", "initrd", "append", "firmware")
-"""What QEMU also takes as properties of the machine, and the model has beside it."""
 
 
 def read_ini(builder: ConfigBuilder, path: str | Path) -> None:

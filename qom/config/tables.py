@@ -7,9 +7,7 @@ follow from it.  What only shows with the files there, or on a board, is for who
 
 from __future__ import annotations
 
-import datetime
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -196,11 +194,13 @@ def _known(take: Taker, name: str) -> None:
 def _check_rtc(take: Taker, said: Options) -> None:
     base = said.get("base")
     if base not in (None, "utc", "localtime"):
+        from datetime import datetime
+
         shape = r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d)?"
         try:
             if not re.fullmatch(shape, base, re.ASCII):
                 raise ValueError
-            datetime.datetime.fromisoformat(base)
+            datetime.fromisoformat(base)
         except ValueError:
             hint = did_you_mean(base, ("utc", "localtime"))
             dates = "a date such as 2006-06-17T16:01:21 or 2006-06-17"
@@ -223,6 +223,8 @@ def _check_smbios(take: Taker, said: Options) -> None:
     if kind is not None and "file" in said:
         raise take.error("'type' and 'file' exclude each other: expected one of them", "file")
     if (text := said.get("uuid")) is not None:
+        import uuid
+
         try:
             uuid.UUID(text)
         except ValueError:

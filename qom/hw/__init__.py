@@ -5,24 +5,29 @@ No particular chip lives here.  A plugin uses what this package exports (most of
 
 from __future__ import annotations
 
-from qom.blame import place_of, shown
-from qom.deprecated import names_of
-from qom.hw import pci_config
-from qom.hw.address_space import AddressSpace
-from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
-from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
-from qom.hw.device import Device, device_set_realized
-from qom.hw.fault import DeviceFault, Fault, ObserverFault
-from qom.hw.irq import Line, LineHandler, Pin, Route, SharedLine, or_line
-from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
-from qom.hw.listener import FlatRange, MemoryListener, MemorySection
-from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
-from qom.hw.mtree import format_mtree
-from qom.hw.pci import PciDevice
-from qom.hw.pci_bus import PciBus, PciHostBridge
-from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation
-from qom.hw.reset import Reset, Resettable, reset_tree, subtree
-from qom.hw.system import SystemControl
+from typing import TYPE_CHECKING
+
+from qom.later import later
+
+if TYPE_CHECKING:
+    from qom.blame import place_of, shown
+    from qom.hw import pci_config
+    from qom.hw.address_space import AddressSpace
+    from qom.hw.bus import Bus, SysBusDevice, SystemBus, SystemSlot, find_bus
+    from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
+    from qom.hw.device import Device, device_set_realized
+    from qom.hw.fault import DeviceFault, Fault, ObserverFault
+    from qom.hw.irq import Line, LineHandler, Pin, Route, SharedLine, or_line
+    from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
+    from qom.hw.listener import FlatRange, MemoryListener, MemorySection
+    from qom.hw.memory import RamBlock, Region, RegionError, RegionOwner
+    from qom.hw.mtree import format_mtree
+    from qom.hw.pci import PciDevice
+    from qom.hw.pci_bus import PciBus, PciHostBridge
+    from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation
+    from qom.hw.reset import Reset, Resettable, reset_tree, subtree
+    from qom.hw.system import SystemControl
+
 
 QOM_MODULES = ("device", "bus", "isa", "pci_bus", "pci")
 
@@ -82,4 +87,24 @@ __all__ = [
     "subtree",
 ]
 
-__getattr__ = names_of(__name__)
+_LATER = {
+    "qom.blame": ("place_of", "shown"),
+    "qom.hw": ("pci_config",),
+    "qom.hw.address_space": ("AddressSpace",),
+    "qom.hw.bus": ("Bus", "SysBusDevice", "SystemBus", "SystemSlot", "find_bus"),
+    "qom.hw.clock": ("NS_PER_SECOND", "Clock", "RunningClock", "SteppedClock", "Timer"),
+    "qom.hw.device": ("Device", "device_set_realized"),
+    "qom.hw.fault": ("DeviceFault", "Fault", "ObserverFault"),
+    "qom.hw.irq": ("Line", "LineHandler", "Pin", "Route", "SharedLine", "or_line"),
+    "qom.hw.isa": ("ISA_IRQS", "DmaProvider", "IsaBus", "IsaDevice", "IsaSlot"),
+    "qom.hw.listener": ("FlatRange", "MemoryListener", "MemorySection"),
+    "qom.hw.memory": ("RamBlock", "Region", "RegionError", "RegionOwner"),
+    "qom.hw.mtree": ("format_mtree",),
+    "qom.hw.pci": ("PciDevice",),
+    "qom.hw.pci_bus": ("PciBus", "PciHostBridge"),
+    "qom.hw.probe": ("Access", "Exit", "ExitProbe", "Fail", "LifeStep", "LineChange", "Observation"),
+    "qom.hw.reset": ("Reset", "Resettable", "reset_tree", "subtree"),
+    "qom.hw.system": ("SystemControl",),
+}
+
+__getattr__, __dir__ = later(__name__, _LATER)

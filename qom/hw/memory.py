@@ -19,7 +19,6 @@ I/O to write).  Caller of everything here: whoever holds the machine lock.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -92,6 +91,8 @@ class RamBlock:
                 f"RAM '{name}' of {size} bytes cannot be mapped: {getattr(error, 'strerror', None) or 'too large'}:"
                 " expected less memory"
             ) from error
+        import ctypes  # slow to import, and only RAM needs it
+
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.view = memoryview(self._map)[:size]
         self.watchers: list[Callable[[int, int], object]] = []

@@ -5,20 +5,25 @@ A plugin uses what this package exports (the names most plugins need are exporte
 
 from __future__ import annotations
 
-from qom.deprecated import names_of
-from qom.vm.block import SECTOR, BlockBackend, BlockError
-from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
-from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
-from qom.vm.display import DisplayConsole, DisplayError, Surface, screendump, write_image
-from qom.vm.image import ImageFile
-from qom.vm.lock import MachineLock
-from qom.vm.machine import Machine
-from qom.vm.mainloop import MainLoop
-from qom.vm.observe import Observatory
-from qom.vm.reload import ReloadError, ReloadReport, SourceWatch
-from qom.vm.runstate import RunState
-from qom.vm.vcpu import init_vcpu
-from qom.vm.vm import VirtualMachine
+from typing import TYPE_CHECKING
+
+from qom.later import later
+
+if TYPE_CHECKING:
+    from qom.vm.block import SECTOR, BlockBackend, BlockError
+    from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller
+    from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
+    from qom.vm.display import DisplayConsole, DisplayError, Surface, screendump, write_image
+    from qom.vm.image import ImageFile
+    from qom.vm.lock import MachineLock
+    from qom.vm.machine import Machine
+    from qom.vm.mainloop import MainLoop
+    from qom.vm.observe import Observatory
+    from qom.vm.reload import ReloadError, ReloadReport, SourceWatch
+    from qom.vm.runstate import RunState
+    from qom.vm.vcpu import init_vcpu
+    from qom.vm.vm import VirtualMachine
+
 
 QOM_MODULES = ("chardev", "console", "display", "block", "image", "cpu", "machine")
 
@@ -55,4 +60,20 @@ __all__ = [
     "write_image",
 ]
 
-__getattr__ = names_of(__name__)
+_LATER = {
+    "qom.vm.block": ("SECTOR", "BlockBackend", "BlockError"),
+    "qom.vm.chardev": ("Alarm", "Chardev", "ChardevError", "ChardevEvent", "FdChardev", "FdWatch", "Poller"),
+    "qom.vm.cpu": ("Cpu", "CpuAccelerator", "InterruptController", "this_cpu"),
+    "qom.vm.display": ("DisplayConsole", "DisplayError", "Surface", "screendump", "write_image"),
+    "qom.vm.image": ("ImageFile",),
+    "qom.vm.lock": ("MachineLock",),
+    "qom.vm.machine": ("Machine",),
+    "qom.vm.mainloop": ("MainLoop",),
+    "qom.vm.observe": ("Observatory",),
+    "qom.vm.reload": ("ReloadError", "ReloadReport", "SourceWatch"),
+    "qom.vm.runstate": ("RunState",),
+    "qom.vm.vcpu": ("init_vcpu",),
+    "qom.vm.vm": ("VirtualMachine",),
+}
+
+__getattr__, __dir__ = later(__name__, _LATER)

@@ -23,11 +23,11 @@ from qom.hw.device import Device
 from qom.hw.reset import Reset
 from qom.properties import prop
 from qom.registry import type_init
-from qom.vm.guest import Registers
 from qom.vm.lock import MachineLock
 
 if TYPE_CHECKING:
     from qom.hw.address_space import AddressSpace
+    from qom.vm.guest import Registers
 
 __all__ = ["Cpu", "CpuAccelerator", "InterruptController", "this_cpu"]
 
@@ -130,6 +130,8 @@ class Cpu(Device):
     @property
     def registers(self) -> Registers:
         """The registers by name, to read and to set from any thread."""
+        from qom.vm.guest import Registers
+
         return Registers(self)
 
     # -- what a model may say

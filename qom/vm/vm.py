@@ -27,8 +27,16 @@ from weakref import WeakKeyDictionary
 
 from qom import records
 from qom.blame import passes, place_of, shown
-from qom.config import DeviceEntry, DriveEntry, MachineConfig, MonitorEntry, ObjectEntry
-from qom.config.model import FDSETS, TableEntry
+from qom.config.model import (
+    FDSETS,
+    ChardevEntry,
+    DeviceEntry,
+    DriveEntry,
+    MachineConfig,
+    MonitorEntry,
+    ObjectEntry,
+    TableEntry,
+)
 from qom.config.order import build_order
 from qom.config.probe import Probe
 from qom.errors import ConfigError, LifecycleError, ObjectFault, PathError, QomError, did_you_mean
@@ -38,16 +46,13 @@ from qom.hw.device import Device
 from qom.hw.fault import DeviceFault, Fault
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
-from qom.notebook import tree_html
 from qom.object import Object, Root, check_id
 from qom.options import placed
 from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm import actions
-from qom.vm.console import Console, ConsoleChardev
 from qom.vm.cpu import this_cpu
 from qom.vm.dump import Mutable, dump, mutable_properties
-from qom.vm.guest import GuestMemory, GuestPorts
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
@@ -58,8 +63,10 @@ from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_v
 
 if TYPE_CHECKING:
     from qom.extensions import MonitorCommand
+    from qom.vm.console import Console
     from qom.vm.cpu import Cpu
     from qom.vm.fdsets import FdSets
+    from qom.vm.guest import GuestMemory, GuestPorts
     from qom.vm.reload import ReloadReport
 
 __all__ = ["Event", "VirtualMachine"]
@@ -167,7 +174,10 @@ class VirtualMachine:
         return self
 
     def _prepare(self) -> None:
-        """What is there before the board: the machine object, character devices, monitors."""
+        """What is there before the board: monitors, the machine object, character devices.
+
+        Monitors are first: a client is greeted while the board's parts are still being imported.
+        """
         config = self.config
         if config.fds and not self.inert:
             self._inherit(config.fds)
@@ -177,9 +187,16 @@ class VirtualMachine:
                 self._log_file = os.fdopen(self.open_file(config.log.file, flags), "w", encoding="utf-8")
             except OSError as error:
                 raise ConfigError(f"log file {config.log.file}: {error.strerror}", config.log.origin) from None
-        self.machine = self._new_machine()
-        self._make_chardevs()
+        monitored = {} if self.inert else {entry.chardev: self._monitor_type(entry) for entry in config.monitors}
+        for chardev in config.chardevs:
+            if chardev.id in monitored:
+                monitor: Any = self.registry.class_of(monitored[chardev.id])
+                self._make_chardev(chardev, monitor.served_by(self))
         self._make_monitors()
+        self.machine = self._new_machine()
+        for chardev in config.chardevs:
+            if chardev.id not in monitored and self.machine.has_place_for(chardev):
+                self._make_chardev(chardev, self.main_loop)
 
     def _preconfigure(self) -> None:
         """Serve the monitors until somebody says that the configuration is complete (`exit_preconfig`), or ends it all."""
@@ -311,17 +328,9 @@ class VirtualMachine:
         machine.configure_from(config)
         return machine
 
-    def _make_chardevs(self) -> None:
-        kinds = {entry.chardev: self._monitor_type(entry) for entry in self.config.monitors}
-        for chardev in self.config.chardevs:
-            if not self.machine.has_place_for(chardev):
-                continue
-            loop = self.main_loop
-            if chardev.id in kinds and not self.inert:
-                monitor: Any = self.registry.class_of(kinds[chardev.id])
-                loop = monitor.served_by(self)
-            with placed(chardev.origin):
-                self.add_chardev(f"chardev-{chardev.backend}", chardev.id, chardev.props, chardev.origin, loop)
+    def _make_chardev(self, entry: ChardevEntry, loop: MainLoop) -> None:
+        with placed(entry.origin):
+            self.add_chardev(f"chardev-{entry.backend}", entry.id, entry.props, entry.origin, loop)
 
     @staticmethod
     def _monitor_type(entry: MonitorEntry) -> str:
@@ -558,16 +567,22 @@ class VirtualMachine:
     @property
     def memory(self) -> GuestMemory:
         """The guest's physical memory."""
+        from qom.vm.guest import GuestMemory
+
         return GuestMemory(self.machine.system_bus.memory_space, self.lock)
 
     @property
     def ports(self) -> GuestPorts:
         """The guest's I/O ports."""
+        from qom.vm.guest import GuestPorts
+
         return GuestPorts(self.machine.system_bus.io_space, self.lock)
 
     @property
     def consoles(self) -> dict[str, Console]:
         """The consoles in memory by the id of their back end (`-chardev console,id=...`)."""
+        from qom.vm.console import Console, ConsoleChardev
+
         backends = self.root.container("/chardevs").children()
         for name, backend in backends.items():
             if isinstance(backend, ConsoleChardev) and name not in self._consoles:
@@ -1049,6 +1064,8 @@ class VirtualMachine:
     def _repr_html_(self) -> str:
         """What a notebook shows: the machine in a line, and its composition tree."""
         with self.lock:
+            from qom.notebook import tree_html
+
             return tree_html(self.root, repr(self))
 
     def __enter__(self) -> VirtualMachine:
