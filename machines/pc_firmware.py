@@ -43,6 +43,9 @@ DEFAULT_ORDER: Final = "cad"
 def fill(machine: PcMachine) -> None:
     """Tell the firmware everything; called once, before the guest runs."""
     order = boot_order(machine)
+    generation, pm = generation_of(machine), machine.chip("pm", "PIIX4_PM")
+    if generation is not None and pm is not None:
+        generation.pin_out("changed").connect(pm.line_in("gpe", acpi.GENERATION_EVENT))
     _fill_cmos(machine)
     _fill_fw_cfg(machine)
     set_boot_order(machine, order)
@@ -138,6 +141,8 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
     cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, numa_nodes(machine), numa_sizes(machine)))
     if machine.acpi:
         acpi.build(acpi_config(machine)).install(cfg)
+    if machine.acpi and (generation := generation_of(machine)) is not None:
+        cfg.add_file(acpi.GENERATION_ADDRESS_FILE, lambda: generation.told, generation.tell)
     smbios.build(smbios_config(machine)).install(cfg)
     if (port := pvpanic_port(machine)) is not None:
         cfg.add_file("etc/pvpanic-port", port.to_bytes(2, "little"))
@@ -193,6 +198,8 @@ def place_tables(machine: PcMachine) -> PlacedTables:
     memory = machine.system_bus.memory_space
     for address, data in placed_at.pieces:
         memory.write_bytes(address, data)
+    for _, offset, data in placed_at.told:  # there is one such file
+        generation_of(machine).tell(offset, data)
     return PlacedTables(placed_at.rsdp, placed_at.smbios, placed_at.mp, e820_map(machine))
 
 
@@ -266,6 +273,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         for entry in config.numa_distances:
             distances[entry.src][entry.dst] = entry.val
     hpet = machine.chip("hpet0", "hpet")
+    generation = generation_of(machine)
     serials = [(port.iobase, port.irq) for port in serial_ports(machine)]
     tables: list[bytes] = []
     if config.acpi_tables:
@@ -280,6 +288,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         serials=serials,
         hpet=acpi.HpetFacts(hpet.base, hpet.block_id) if hpet is not None else None,
         pvpanic_port=pvpanic_port(machine),
+        generation=acpi.GenerationFacts(generation.page, generation.offset) if generation is not None else None,
         numa=numa,
         distances=distances,
         tables=tables,
@@ -295,6 +304,12 @@ def pvpanic_port(machine: PcMachine) -> int | None:
     """The port of the first pvpanic, at which the guest tells that it has crashed."""
     found = devices(machine, "pvpanic")
     return found[0].ioport if found else None
+
+
+def generation_of(machine: PcMachine) -> Any:
+    """The machine's vmgenid device, or None."""
+    found = machine.vm.root.listed("vmgenid")
+    return found[0] if found else None
 
 
 def devices(machine: PcMachine, type_name: str) -> list[Any]:

@@ -223,6 +223,9 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("firmware/fw_cfg", "plugins.firmware.fw_cfg", (
         ("fw_cfg_io", "isa-device", "FwCfgIo"),
     )),
+    ("firmware/vmgenid", "plugins.firmware.vmgenid", (
+        ("vmgenid", "device", "VmGenId"),
+    )),
     ("display", "plugins.display", ()),
     ("display/vga", "plugins.display.vga", (
         ("VGA", "pci-device", "VgaPci", False, ("display-console",)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-QOM_MODULES = ("fw_cfg",)
+QOM_MODULES = ("fw_cfg", "vmgenid")
 
 EMBEDDED = Path(__file__).with_name("qomfw.bin")  # 64 KiB BIOS image
 DEMO_DISK = Path(__file__).with_name("demo.bin")  # raw disk image of the demonstration guest

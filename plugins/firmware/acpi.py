@@ -20,6 +20,7 @@ from plugins.firmware.fw_cfg import FwCfgIo
 from qom import records
 
 TABLES_FILE, RSDP_FILE, LOADER_FILE = "etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader"
+GENERATION_FILE, GENERATION_ADDRESS_FILE = "etc/vmgenid_guid", "etc/vmgenid_addr"
 
 HEADER = struct.Struct("<4sIBB6s8sI4sI")  # signature, length, revision, checksum, OEM id, table id, revision, creator
 HEADER_CHECKSUM = 9  # offset of the checksum
@@ -40,7 +41,7 @@ PCAT_COMPAT = 1  # MADT: there are 8259s too
 LEVEL_HIGH = 0x000D  # MADT interrupt flags: active high, level
 ENABLED = 1
 
-ALLOCATE, ADD_POINTER, ADD_CHECKSUM = 1, 2, 3  # loader commands
+ALLOCATE, ADD_POINTER, ADD_CHECKSUM, WRITE_POINTER = 1, 2, 3, 4  # loader commands
 LOADER_ENTRY = 128  # bytes of one command
 ZONE_HIGH, ZONE_FSEG = 1, 2
 
@@ -51,6 +52,9 @@ SLOTS, PINS = 32, 4
 BRIDGE_SLOT = 1  # PIIX3 and its functions
 FW_CFG_PORTS = 12
 HPET_SIZE = 0x400
+PAGE = 0x1000
+GENERATION_EVENT = 5  # general-purpose event: the generation ID has changed
+STATUS_CHANGE = 0x80  # notification that a device specifies itself
 
 
 @records.frozen(kw_only=True)
@@ -67,6 +71,14 @@ class HpetFacts:
 
     base: int
     block_id: int
+
+
+@records.frozen
+class GenerationFacts:
+    """A vmgenid device: the page that firmware puts into memory, and where in it the identity is."""
+
+    page: bytes
+    offset: int
 
 
 @records.frozen(kw_only=True)
@@ -98,6 +110,7 @@ class AcpiConfig:
     fw_cfg_port: int | None = 0x510
     pvpanic_port: int | None = None
     hpet: HpetFacts | None = None
+    generation: GenerationFacts | None = None
     numa: Sequence[NumaNode] = ()
     distances: Sequence[Sequence[int]] | None = None
     tables: Sequence[bytes] = ()
@@ -107,18 +120,21 @@ class AcpiConfig:
 
 @records.frozen
 class AcpiFiles:
-    """The three files; `table` finds one table in them for tests and tools."""
+    """The three files, and others that the script puts into memory; `table` finds one table, for tests and tools."""
 
     tables: bytes
     rsdp: bytes
     loader: bytes
     offsets: dict[str, int]  # of each table in `tables`, by signature
+    others: dict[str, bytes]  # by name
 
     def install(self, fw_cfg: FwCfgIo) -> None:
         """Offer the files to firmware."""
         fw_cfg.add_file(TABLES_FILE, self.tables)
         fw_cfg.add_file(RSDP_FILE, self.rsdp)
         fw_cfg.add_file(LOADER_FILE, self.loader)
+        for name, content in self.others.items():
+            fw_cfg.add_file(name, content)
 
     def table(self, signature: str) -> bytes:
         """One table as built, checksum and pointers not yet patched."""
@@ -149,6 +165,11 @@ class Linker:
         """Firmware adds the address of `target` to the `size` bytes at `offset` of `file`."""
         self._command(ADD_POINTER, struct.pack("<56s56sIB", file.encode(), target.encode(), offset, size))
 
+    def tell(self, file: str, offset: int, size: int, target: str, target_offset: int) -> None:
+        """Firmware writes the address of `target` plus `target_offset` into the `size` bytes at `offset` of `file`."""
+        names = struct.pack("<56s56s", file.encode(), target.encode())
+        self._command(WRITE_POINTER, names + struct.pack("<IIB", offset, target_offset, size))
+
     def checksum(self, file: str, offset: int, start: int, length: int) -> None:
         """Firmware makes the bytes [start, start + length) of `file` sum to 0 by the byte at `offset`."""
         self._command(ADD_CHECKSUM, struct.pack("<56sIII", file.encode(), offset, start, length))
@@ -162,13 +183,20 @@ class Linker:
         self.tables += data
         return offset
 
-    def table(self, signature: str, revision: int, body: bytes, pointers: Sequence[tuple[int, int]] = ()) -> int:
-        """Append a table; `pointers`: (offset in the table, size) of each pointer into this file. Returns its offset."""
+    def table(
+        self,
+        signature: str,
+        revision: int,
+        body: bytes,
+        pointers: Sequence[tuple[int, int]] = (),
+        target: str = TABLES_FILE,
+    ) -> int:
+        """Append a table; `pointers`: (offset in the table, size) of each pointer into `target`.  Returns its offset."""
         length = HEADER.size + len(body)
         header = HEADER.pack(signature.encode(), length, revision, 0, *self._oem, 1, b"QOM ", 1)
         start = self.raw(signature, header + body, align=8)
         for offset, size in pointers:
-            self.pointer(TABLES_FILE, start + offset, size, TABLES_FILE)
+            self.pointer(TABLES_FILE, start + offset, size, target)
         self.checksum(TABLES_FILE, start + HEADER_CHECKSUM, start, length)
         return start
 
@@ -194,6 +222,13 @@ def build(config: AcpiConfig) -> AcpiFiles:
         listed.append(linker.table("SRAT", 1, _srat(config)))
         if config.distances is not None:
             listed.append(linker.table("SLIT", 1, _slit(config.distances)))
+    others: dict[str, bytes] = {}
+    if config.generation is not None:
+        others[GENERATION_FILE] = config.generation.page
+        linker.allocate(GENERATION_FILE, PAGE, ZONE_HIGH)
+        linker.tell(GENERATION_ADDRESS_FILE, 0, 8, GENERATION_FILE, config.generation.offset)
+        name, body = _generation(config.generation)
+        listed.append(linker.table("SSDT", 1, name + body, [(HEADER.size + len(name) - 4, 4)], GENERATION_FILE))
     listed += [linker.whole(table) for table in config.tables]
     entries = [(HEADER.size + 4 * n, 4) for n in range(len(listed))]
     rsdt = linker.table("RSDT", 1, struct.pack(f"<{len(listed)}I", *listed), entries)
@@ -205,7 +240,7 @@ def build(config: AcpiConfig) -> AcpiFiles:
     linker.pointer(RSDP_FILE, RSDP_XSDT, 8, TABLES_FILE)
     linker.checksum(RSDP_FILE, RSDP_CHECKSUM, 0, RSDP_OLD_SIZE)
     linker.checksum(RSDP_FILE, RSDP_LONG_CHECKSUM, 0, RSDP.size)
-    return AcpiFiles(bytes(linker.tables), rsdp, bytes(linker.script), linker.offsets)
+    return AcpiFiles(bytes(linker.tables), rsdp, bytes(linker.script), linker.offsets, others)
 
 
 # --- fixed tables
@@ -271,6 +306,29 @@ def _srat(config: AcpiConfig) -> bytes:
         for base, length in node.memory:
             body += struct.pack("<BBIHQQIIQ", 1, 40, number, 0, base, length, 0, ENABLED, 0)
     return body
+
+
+def _generation(facts: GenerationFacts) -> tuple[bytes, bytes]:
+    """The SSDT of a vmgenid device: the name that holds the identity's address, ending in it, and the rest."""
+    address = aml.name("VGIA", aml.dword(facts.offset))  # firmware adds the address of the page
+    element = aml.index(aml.LOCALS[0], aml.ZERO)
+    device = aml.device(
+        "VGEN",
+        aml.name("_HID", aml.string("QEMUVGID")),
+        aml.name("_CID", aml.string("VM_Gen_Counter")),
+        aml.name("_DDN", aml.string("VM_Gen_Counter")),
+        aml.method(
+            "ADDR",
+            0,
+            aml.store(aml.package(aml.ZERO, aml.ZERO), aml.LOCALS[0]),
+            aml.store(aml.ref("VGIA"), element),
+            aml.return_(aml.LOCALS[0]),
+        ),
+    )
+    event = aml.method(
+        f"\\_GPE._E{GENERATION_EVENT:02X}", 0, aml.notify(aml.ref("\\_SB.VGEN"), aml.integer(STATUS_CHANGE))
+    )
+    return address, aml.scope("\\_SB", device) + event
 
 
 def _slit(distances: Sequence[Sequence[int]]) -> bytes:

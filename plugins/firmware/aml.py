@@ -87,6 +87,11 @@ def integer(value: int) -> bytes:
     raise AssertionError("unreachable")
 
 
+def dword(value: int) -> bytes:
+    """An integer constant of four bytes, however small it is: for a script of the firmware's to fill in."""
+    return b"\x0c" + struct.pack("<I", value)
+
+
 def string(text: str) -> bytes:
     """A string constant."""
     return b"\x0d" + text.encode("ascii") + b"\x00"
@@ -190,6 +195,16 @@ def or_(a: bytes, b: bytes, target: bytes = ZERO) -> bytes:
 def less(a: bytes, b: bytes) -> bytes:
     """LLess (a, b)."""
     return b"\x95" + a + b
+
+
+def index(source: bytes, position: bytes, target: bytes = ZERO) -> bytes:
+    """Index (source, position, target): an element of a package."""
+    return b"\x88" + source + position + target
+
+
+def notify(where: bytes, value: bytes) -> bytes:
+    """Notify (where, value)."""
+    return b"\x86" + where + value
 
 
 def if_(condition: bytes, *terms: bytes) -> bytes:

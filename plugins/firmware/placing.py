@@ -33,12 +33,14 @@ class Placed:
     """What is where.
 
     rsdp, smbios, mp: addresses of the three anchors.  pieces: (address, bytes) of everything to be written.
+    told: (file, offset, bytes) of what firmware would write into files.
     """
 
     rsdp: int
     smbios: int
     mp: int
     pieces: list[tuple[int, bytes]]
+    told: list[tuple[str, int, bytes]]
 
 
 def place(acpi_files: acpi.AcpiFiles | None, smbios_files: smbios.SmbiosFiles, mp_table: mptable.MpTable) -> Placed:
@@ -48,11 +50,12 @@ def place(acpi_files: acpi.AcpiFiles | None, smbios_files: smbios.SmbiosFiles, m
         PlacingError: more tables than there is room for.
     """
     room = _Room()
-    pieces, rsdp = [], 0
+    pieces, told, rsdp = [], [], 0
     if acpi_files is not None:
-        script = _Script({acpi.TABLES_FILE: acpi_files.tables, acpi.RSDP_FILE: acpi_files.rsdp}, room)
+        files = {acpi.TABLES_FILE: acpi_files.tables, acpi.RSDP_FILE: acpi_files.rsdp, **acpi_files.others}
+        script = _Script(files, room)
         script.run(acpi_files.loader)
-        pieces, rsdp = script.pieces(), script.address[acpi.RSDP_FILE]
+        pieces, told, rsdp = script.pieces(), script.told, script.address[acpi.RSDP_FILE]
     structures = room.table(smbios_files.tables)
     pieces.append((structures, smbios_files.tables))
     entry = bytearray(smbios_files.anchor)
@@ -68,7 +71,7 @@ def place(acpi_files: acpi.AcpiFiles | None, smbios_files: smbios.SmbiosFiles, m
     _sum_to_zero(pointer, 0, len(pointer), mptable.POINTER_CHECKSUM)
     mp_at = room.anchor(pointer)
     pieces.append((mp_at, bytes(pointer)))
-    return Placed(rsdp, smbios_at, mp_at, pieces)
+    return Placed(rsdp, smbios_at, mp_at, pieces, told)
 
 
 def _sum_to_zero(data: bytearray, start: int, end: int, at: int) -> None:
@@ -110,6 +113,7 @@ class _Script:
         self._room = room
         self._memory: dict[str, bytearray] = {}
         self.address: dict[str, int] = {}
+        self.told: list[tuple[str, int, bytes]] = []
 
     def pieces(self) -> list[tuple[int, bytes]]:
         """(address, bytes) of every file that was given room."""
@@ -131,8 +135,12 @@ class _Script:
             elif command == acpi.ADD_CHECKSUM:
                 name, offset, start, length = struct.unpack_from("<56sIII", entry, 4)
                 _sum_to_zero(self._memory[_text(name)], start, start + length, offset)
+            elif command == acpi.WRITE_POINTER:
+                name, target, offset, plus, size = struct.unpack_from("<56s56sIIB", entry, 4)
+                value = self.address[_text(target)] + plus
+                self.told.append((_text(name), offset, value.to_bytes(size, "little")))
             else:
-                raise PlacingError(f"table loader command {command} at {at}: expected 1, 2 or 3")
+                raise PlacingError(f"table loader command {command} at {at}: expected 1, 2, 3 or 4")
 
     def _allocate(self, name: str, align: int, zone: int) -> None:
         data = self._files[name]

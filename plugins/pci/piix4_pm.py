@@ -25,6 +25,7 @@ IO_SPACE = 0x1  # bases show this bit
 
 PMSTS, PMEN, PMCNTRL, PMTMR, GPSTS, GPEN = 0x00, 0x02, 0x04, 0x08, 0x0C, 0x0E  # PM I/O space
 PM_SIZE = 0x40
+GPES = 16  # general-purpose events
 TIMER, GLOBAL, POWER_BUTTON, RTC, WAKE = 0x0001, 0x0020, 0x0100, 0x0400, 0x8000  # PMSTS, PMEN
 BUS_MASTER = 0x0010  # PMSTS
 EVENTS = TIMER | GLOBAL | POWER_BUTTON | RTC
@@ -78,6 +79,7 @@ class Piix4Pm(PciDevice):
         self.set_default("addr", "01.3")
         self._sci = self.gpio_out("sci")[0]
         self._smi = self.gpio_out("smi")[0]
+        self.gpio_in("gpe", GPES, self.set_gpe)
         self.gpio_in("power-button", 1, lambda n, level: self.power_button() if level else None)
 
     def realize(self) -> None:

@@ -194,6 +194,10 @@ def vga(bench: PciBench, type_name: str, scratch: Path) -> Device:
     return bench.add(type_name, vgamem_mb=1)  # type: ignore[no-any-return]
 
 
+def vmgenid(bench: PciBench, type_name: str, scratch: Path) -> Device:
+    return bench.add(type_name, guid="324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87")  # type: ignore[no-any-return]
+
+
 RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
     "isa-serial": with_chardev,
     "isa-debugcon": with_chardev,
@@ -207,6 +211,7 @@ RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
     "i440FX": host_function,
     "a20-gate": a20_gate,
     "VGA": vga,
+    "vmgenid": vmgenid,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def test_seabios_without_a_disk(accel: str, smp: int) -> None:
         assert "SeaBIOS (version 1.16" in text
         assert f"Found {smp} cpu(s) max supported {smp} cpu(s)" in text
         assert not [line for line in text.splitlines() if "WARNING" in line or "Unable" in line]
+
+
+def test_seabios_puts_the_generation_id_into_memory() -> None:
+    guid = "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"
+    with pc("-device", f"vmgenid,id=generation,guid={guid}", bios=need_seabios()) as machine:
+        machine.start()
+        machine.debug.wait_for("No bootable device.")
+        address = machine.vm.root.resolve("/machine/peripheral/generation").address
+        assert address & 0xFFF == 40
+        assert machine.vm.memory.read_bytes(address, 16) == uuid.UUID(guid).bytes_le
 
 
 @pytest.mark.parametrize("smp", [1, 4])

@@ -14,6 +14,7 @@ QOM_COMMANDS = {
         "x-exit-preconfig",
     ),
     "yank": ("query-yank", "yank"),
+    "generation": ("query-vm-generation-id",),
     "tree": ("qom-list", "qom-get", "qom-set"),
 }
 """By file, the commands in it."""

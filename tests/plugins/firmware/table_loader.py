@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-ALLOCATE, ADD_POINTER, ADD_CHECKSUM = 1, 2, 3
+ALLOCATE, ADD_POINTER, ADD_CHECKSUM, WRITE_POINTER = 1, 2, 3, 4
 HIGH, FSEG = 1, 2
 
 
@@ -14,6 +14,7 @@ class Placed:
     def __init__(self, files: dict[str, bytes], script: bytes) -> None:
         self.memory: dict[str, bytearray] = {}
         self.address: dict[str, int] = {}
+        self.told: dict[tuple[str, int], bytes] = {}
         self.next = {HIGH: 0x0300_0000, FSEG: 0x000F_5000}
         assert len(script) % 128 == 0
         for at in range(0, len(script), 128):
@@ -25,6 +26,9 @@ class Placed:
                 self._pointer(*struct.unpack_from("<56s56sIB", entry, 4))
             elif command == ADD_CHECKSUM:
                 self._checksum(*struct.unpack_from("<56sIII", entry, 4))
+            elif command == WRITE_POINTER:
+                name, target, offset, plus, size = struct.unpack_from("<56s56sIIB", entry, 4)
+                self.told[text(name), offset] = (self.address[text(target)] + plus).to_bytes(size, "little")
             else:
                 assert command == 0, f"unknown command {command}"
 

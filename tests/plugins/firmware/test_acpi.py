@@ -24,6 +24,7 @@ CONFIG = acpi.AcpiConfig(
     serials=((0x3F8, 4), (0x2F8, 3)),
     hpet=acpi.HpetFacts(0xFED0_0000, 0x8086_A201),
     pvpanic_port=0x505,
+    generation=acpi.GenerationFacts(bytes(40) + bytes(range(16)) + bytes(4040), 40),
     numa=(
         acpi.NumaNode(apic_ids=(0, 1), memory=((0, 0xC000_0000), (0x1_0000_0000, 0x4000_0000))),
         acpi.NumaNode(apic_ids=(4, 5), memory=((0x1_4000_0000, 0x4000_0000),)),
@@ -34,8 +35,12 @@ PLAIN = acpi.AcpiConfig(apic_ids=(0,), pci_hole=(0x8000_0000, 0xFEBF_FFFF))
 
 
 def place(config: acpi.AcpiConfig) -> dict[str, bytes]:
+    return placed(config).tables()
+
+
+def placed(config: acpi.AcpiConfig) -> Placed:
     files = acpi.build(config)
-    return Placed({acpi.TABLES_FILE: files.tables, acpi.RSDP_FILE: files.rsdp}, files.loader).tables()
+    return Placed({acpi.TABLES_FILE: files.tables, acpi.RSDP_FILE: files.rsdp, **files.others}, files.loader)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def listings(tables: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_every_table_is_reached(tables: dict[str, bytes]) -> None:
-    assert list(tables) == ["RSDT", "XSDT", "FACP", "APIC", "HPET", "SRAT", "SLIT", "FACS", "DSDT"]
+    assert list(tables) == ["RSDT", "XSDT", "FACP", "APIC", "HPET", "SRAT", "SLIT", "SSDT", "FACS", "DSDT"]
     assert list(place(PLAIN)) == ["RSDT", "XSDT", "FACP", "APIC", "FACS", "DSDT"]
 
 
@@ -172,6 +177,19 @@ def test_dsdt_pvpanic(listings: dict[str, str]) -> None:
     assert re.search(r"OperationRegion \(PEOR, SystemIO, 0x0505, One\)", body)
     assert re.search(r"Method \(RDPT, 0, NotSerialized\)\s*\{\s*Return \(PEPT\)", body)
     assert re.search(r"Method \(WRPT, 1, NotSerialized\)\s*\{\s*PEPT = Arg0", body)
+
+
+def test_generation_id(listings: dict[str, str]) -> None:
+    """The identity's address is in VGIA, given by ADDR, and told to us; event 5 notifies the device."""
+    made = placed(CONFIG)
+    address = made.address[acpi.GENERATION_FILE] + 40
+    assert made.address[acpi.GENERATION_FILE] & 0xFFF == 0
+    assert made.told == {(acpi.GENERATION_ADDRESS_FILE, 0): address.to_bytes(8, "little")}
+    ssdt = listings["SSDT"]
+    assert f"Name (VGIA, 0x{address:08X})" in ssdt
+    for line in ('"QEMUVGID"', '"VM_Gen_Counter"', "Local0 [Zero] = VGIA", "Notify (\\_SB.VGEN, 0x80)"):
+        assert line in ssdt, line
+    assert "Method (\\_GPE._E05, 0, NotSerialized)" in ssdt
 
 
 def test_dsdt_routing(listings: dict[str, str]) -> None:
