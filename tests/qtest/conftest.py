@@ -1,6 +1,6 @@
 """Machines for the tests of devices: `own` is ours, in this process; `either` is ours and then QEMU, for the same test.
 
-One machine a module, reset before each test; its options are the module's `ARGS`.  The inputs of the I/O APIC are
+One machine a module, reset before each test; its options are the module's `ARGS`, or what its `args(folder)` gives.  The inputs of the I/O APIC are
 followed: they are the lines of the ISA bus and the interrupts of PCI.
 """
 
@@ -27,6 +27,9 @@ def fresh(q: QTest) -> QTest:
 
 def started(request: pytest.FixtureRequest, program: str | None) -> Iterator[QTest]:
     args = getattr(request.module, "ARGS", "")
+    if hasattr(request.module, "args"):
+        folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+        args = request.module.args(folders.mktemp("machine"))
     with QTest(f"-M pc -m 16 {args}", program=program) as q:
         q.irq_intercept_in("ioapic")
         yield q
