@@ -1,7 +1,7 @@
 """Machines for the tests of devices: `own` is ours, in this process; `either` is ours and then QEMU, for the same test.
 
-One machine a module, reset before each test; its options are the module's `ARGS`, or what its `args(folder)` gives.  The inputs of the I/O APIC are
-followed: they are the lines of the ISA bus and the interrupts of PCI.
+One machine a module, reset before each test; its options are the module's `ARGS`, or what its `args(folder)` gives.
+The inputs of the I/O APIC are followed: they are the lines of the ISA bus and the interrupts of PCI.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The high-precision event timers: "IA-PC HPET Specification", revision 1.0a, Intel 2004; sections are its own."""
+"""The high-precision event timers (`hpet`): "IA-PC HPET Specification", revision 1.0a, Intel 2004; sections are its own."""
 
 from __future__ import annotations
 

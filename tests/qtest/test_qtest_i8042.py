@@ -1,4 +1,4 @@
-"""The 8042 keyboard controller and the PS/2 keyboard and mouse on it.
+"""The 8042 keyboard controller (`i8042`) with its keyboard (`ps2-kbd`) and mouse (`ps2-mouse`).
 
 Sources: IBM PS/2 Hardware Interface Technical Reference (1988), "Keyboard and Auxiliary Device Controller" (commands, status,
 command byte) and "Keyboards (101- and 102-key)"; scan code translation: the same, set 2 to set 1.

@@ -44,7 +44,7 @@ def program(q: QTest, channel: int, address: int, count: int, mode: int) -> None
 @pytest.mark.parametrize("which", [FIRST, SECOND], ids=["first", "second"])
 @pytest.mark.parametrize("register", range(8))
 def test_address_and_count_read_back_in_halves(either: QTest, which: tuple[int, int], register: int) -> None:
-    """The first/last flip-flop, p. 10: low byte first, and cleared by software."""
+    """The first/last flip-flop: low byte first, and cleared by software."""
     either.outb(port(which, CLEAR_FLIP_FLOP), 0)
     put16(either, port(which, register), 0xA55A)
     assert get16(either, port(which, register)) == 0xA55A
@@ -77,7 +77,7 @@ def test_masks_are_set_one_by_one_and_together(own: QTest, which: tuple[int, int
 
 @pytest.mark.parametrize("which", [FIRST, SECOND], ids=["first", "second"])
 def test_master_clear_and_reset_mask_everything(own: QTest, which: tuple[int, int]) -> None:
-    """Master clear, p. 10: as a hardware reset.  QEMU leaves the mask register as it is read."""
+    """Master clear: as a hardware reset.  QEMU leaves the mask register as it is read."""
     for clear in (lambda: own.outb(port(which, MASTER_CLEAR), 0), own.system_reset):
         own.outb(port(which, CLEAR_MASK), 0)
         own.outb(port(which, STATUS_COMMAND), 0x04)
@@ -97,7 +97,7 @@ def test_a_software_request_shows_in_the_status(own: QTest) -> None:
 
 
 def test_a_transfer_ends_at_its_count(own: QTest) -> None:
-    """Terminal count, p. 6: one transfer more than the register says; the channel is masked then."""
+    """Terminal count: one transfer more than the register says; the channel is masked then."""
     channel = own.machine.part("dma").dma_channel(2)
     program(own, 2, 0x51000, 4, TO_MEMORY)
     with own.vm.lock:

@@ -1,4 +1,4 @@
-"""The 8254 interval timer (Intel 231164-005); time is stepped on ours only, as Debian's QEMU cannot."""
+"""The 8254 interval timer (`isa-pit`; Intel 231164-005); time is stepped on ours only, as Debian's QEMU cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pair of 8259A interrupt controllers (Intel 231468-003) and their ELCR (PIIX3 data sheet 290550, 2.5.7).
+"""The pair of 8259A interrupt controllers (`isa-i8259`; Intel 231468-003) and their ELCR (PIIX3 data sheet 290550, 2.5.7).
 
 Lines come from devices that can be told to raise one: IRQ 1 and 12 from the keyboard controller's buffer commands (D2h,
 D3h), IRQ 4 from the transmitter of the first serial port.
@@ -55,7 +55,7 @@ def test_the_mask_reads_back_and_icw1_clears_it(either: QTest, port: int) -> Non
         either.outb(port + 1, mask)
         assert either.inb(port + 1) == mask
     either.outb(port + 1, 0xFF)
-    either.outb(port, 0x11)  # "the interrupt mask register is cleared", p. 11
+    either.outb(port, 0x11)  # "the interrupt mask register is cleared"
     for word in (0x08, 0x04, 0x01):
         either.outb(port + 1, word)
     assert either.inb(port + 1) == 0
@@ -207,7 +207,7 @@ def test_intr_follows_what_is_to_be_served() -> None:
 
 
 def test_a_request_that_went_away_is_answered_as_line_7() -> None:
-    """Spurious interrupts, p. 8: the request must last until the first INTA."""
+    """Spurious interrupts: the request must last until the first INTA."""
     with QTest("-M pc -m 16 -serial null") as q:
         start(q)
         q.outb(ELCR, 0x10)

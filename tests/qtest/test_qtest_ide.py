@@ -1,4 +1,4 @@
-"""IDE controllers (`piix3-ide`: PIIX3, Intel 290550, 2.3 and 3.5; `isa-ide`) and the disk on them (`ide-hd`: ATA/ATAPI-6)."""
+"""IDE controllers (`piix3-ide`: PIIX3, Intel 290550; `isa-ide`) and the disk on them (`ide-hd`: ATA/ATAPI-6)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def masters(q: QTest) -> None:
 
 
 def test_signature_after_reset(either: QTest) -> None:
-    """9.12: device 0 passed its diagnostics and is no packet device."""
+    """Device 0 passed its diagnostics and is no packet device."""
     assert wait(either) & (DRDY | ERR | DRQ) == DRDY
     assert [either.inb(PRIMARY + r) for r in (COUNT, LOW, MID, HIGH)] == [1, 1, 0, 0]
     if either.in_process:  # QEMU's passed none at power on, and keeps its line through a reset
@@ -76,7 +76,7 @@ def test_the_task_file_reads_back(either: QTest) -> None:
 
 
 def test_identify(either: QTest) -> None:
-    """8.15: 256 words; the size, the general configuration, strings with their bytes swapped."""
+    """IDENTIFY DEVICE: 256 words; the size, the general configuration, strings with their bytes swapped."""
     status = command(either, IDENTIFY)
     assert status & (DRQ | DRDY | ERR) == DRQ | DRDY
     words = struct.unpack("<256H", data(either))
@@ -89,7 +89,7 @@ def test_identify(either: QTest) -> None:
 
 
 def test_an_interrupt_comes_with_the_data_and_goes_with_the_status(either: QTest) -> None:
-    """6.3: INTRQ is cleared by reading Status, not by the alternate one."""
+    """INTRQ is cleared by reading Status, not by the alternate one."""
     command(either, READ)
     assert either.get_irq(14)
     either.inb(PRIMARY + CONTROL)
@@ -108,7 +108,7 @@ def test_nien_keeps_the_line_down(either: QTest) -> None:
 
 
 def test_several_sectors_come_one_by_one(either: QTest) -> None:
-    """8.34: DRQ and an interrupt for each; afterwards the task file shows the last."""
+    """READ SECTOR(S): DRQ and an interrupt for each; afterwards the task file shows the last."""
     command(either, READ, lba=5, count=3)
     for n in (5, 6, 7):
         assert wait(either) & DRQ and either.get_irq(14)
@@ -119,7 +119,7 @@ def test_several_sectors_come_one_by_one(either: QTest) -> None:
 
 
 def test_what_is_written_is_read_back(either: QTest) -> None:
-    """8.62: the first DRQ comes without an interrupt."""
+    """WRITE SECTOR(S): the first DRQ comes without an interrupt."""
     either.irq_clear()
     assert command(either, WRITE, lba=100) & DRQ
     assert either.irq_raised(14) == 0
@@ -138,7 +138,7 @@ def test_32_bit_accesses_of_the_data_port(either: QTest) -> None:
 
 
 def test_a_sector_there_is_not_fails(own: QTest) -> None:
-    """8.34: IDNF.  QEMU says ABRT."""
+    """IDNF.  QEMU says ABRT."""
     assert command(own, READ, lba=SECTORS) & (ERR | DRQ) == ERR
     assert own.inb(PRIMARY + ERROR) == IDNF
     assert own.get_irq(14)
@@ -155,7 +155,7 @@ def test_an_unknown_command_is_aborted(either: QTest) -> None:
 
 
 def test_diagnostics_and_software_reset(either: QTest) -> None:
-    """9.2, 9.10."""
+    """SRST, and EXECUTE DEVICE DIAGNOSTIC."""
     either.outb(PRIMARY + MID, 0x55)
     either.outb(PRIMARY + CONTROL, 0x04)
     either.outb(PRIMARY + CONTROL, 0x00)
@@ -167,7 +167,7 @@ def test_diagnostics_and_software_reset(either: QTest) -> None:
 
 
 def test_an_absent_device(own: QTest) -> None:
-    """9.16.1: device 0 answers for device 1 with a status of 0; commands do nothing."""
+    """Single device configurations: device 0 answers for device 1 with a status of 0; commands do nothing."""
     own.outb(PRIMARY + DEVICE, 0xF0)
     assert own.inb(PRIMARY + STATUS) == 0
     own.outb(PRIMARY + STATUS, IDENTIFY)
@@ -183,7 +183,7 @@ def test_an_empty_channel(own: QTest) -> None:
 
 
 def test_48_bit_registers_have_a_previous_content(either: QTest) -> None:
-    """6.20, HOB."""
+    """HOB of the device control register."""
     for value in (0x12, 0x34):
         either.outb(PRIMARY + LOW, value)
     assert either.inb(PRIMARY + LOW) == 0x34
@@ -193,7 +193,7 @@ def test_48_bit_registers_have_a_previous_content(either: QTest) -> None:
 
 
 def test_bus_master_registers_read_back(either: QTest) -> None:
-    """PIIX3 2.3: command bits 0 and 3; the table's low two bits are 0; status bits 5 and 6 are for software."""
+    """BMIC, BMIS, BMIDTP: command bits 0 and 3; the table's low two bits are 0; status bits 5 and 6 are for software."""
     masters(either)
     either.outb(BM + 0, TO_MEMORY)
     assert either.inb(BM + 0) == TO_MEMORY
@@ -263,7 +263,7 @@ def test_without_bus_mastering_nothing_reaches_memory(own: QTest) -> None:
 
 
 def test_controller_identity_and_timing_registers(either: QTest) -> None:
-    """PIIX3 2.3.1 to 2.3.10."""
+    """IDETIM."""
     assert either.config_read(IDE, 0x00) == 0x70108086
     assert either.config_read(IDE, 0x08) & 0xFFFFFF00 == 0x01018000
     either.config_write(IDE, 0x40, 0xA307, 2)

@@ -1,4 +1,4 @@
-"""The MC146818A real-time clock and CMOS memory (Motorola, 1984); table and page numbers are that sheet's."""
+"""The MC146818A real-time clock and CMOS memory (`mc146818rtc`; Motorola, 1984); tables and figures are that sheet's."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_index_port_cannot_be_read(either: QTest) -> None:
 
 
 def test_memory_and_time_survive_reset_and_interrupt_enables_do_not(either: QTest) -> None:
-    """RESET#, p. 10: PIE, AIE, UIE and SQWE are cleared, and the flags."""
+    """RESET#: PIE, AIE, UIE and SQWE are cleared, and the flags."""
     put(either, 0x40, 0x77)
     put(either, REG_B, PIE | AIE | UIE | HOURS_24)
     either.system_reset()
@@ -79,7 +79,7 @@ def test_reset_forgets_all_enables_and_flags(own: QTest) -> None:
 
 
 def test_read_only_registers_cannot_be_written(either: QTest) -> None:
-    """C and D are read-only, p. 12, 13; UIP of A too."""
+    """C and D are read-only; UIP of A too."""
     for register in (REG_C, REG_D):
         before = get(either, register)
         put(either, register, 0x5A)
@@ -90,7 +90,7 @@ def test_read_only_registers_cannot_be_written(either: QTest) -> None:
 
 
 def test_set_keeps_the_time_that_is_written(either: QTest) -> None:
-    """Register B, SET, p. 11."""
+    """SET, of register B."""
     put(either, REG_B, SET | HOURS_24)
     for index, value in ((0, 0x59), (2, 0x58), (4, 0x23), (6, 0x05), (7, 0x29), (8, 0x02), (9, 0x24)):
         put(either, index, value)
@@ -126,7 +126,7 @@ def test_in_binary_and_12_hours(own: QTest) -> None:
 
 
 def test_the_update_interrupt_comes_every_second(own: QTest) -> None:
-    """UIE, p. 11; reading C clears the flags and lowers IRQ#, p. 12."""
+    """UIE, of register B; reading C clears the flags and lowers IRQ#."""
     set_time(own, 0, 0, 0)
     put(own, REG_B, UIE | HOURS_24)
     own.clock_step(SECOND)
@@ -173,7 +173,7 @@ def test_the_alarm_comes_at_its_time_only(own: QTest) -> None:
 
 
 def test_an_alarm_byte_of_c0_or_more_matches_all(own: QTest) -> None:
-    """ "Don't care" codes, p. 9."""
+    """ "Don't care" codes."""
     set_time(own, 0x12, 0x00, 0x00)
     for index, value in ((5, 0xC0), (3, 0xFF), (1, 0x10)):
         put(own, index, value)

@@ -53,7 +53,7 @@ def test_reset_clears_mcr(own: QTest) -> None:
 
 
 def test_status_registers_cannot_be_written(either: QTest) -> None:
-    """8.6.2, 8.8: for factory testing only."""
+    """LSR and MSR, 8.4 and 8.9: for factory testing only."""
     before = [either.inb(COM + r) for r in (LSR, MSR)]
     for register in (LSR, MSR):
         either.outb(COM + register, 0xFF)
@@ -78,7 +78,7 @@ def test_a_sent_byte_empties_the_transmitter_again(own: QTest) -> None:
 
 
 def test_loopback_brings_bytes_back_and_interrupts(own: QTest) -> None:
-    """8.6.3: in loopback what is transmitted is received at once.  QEMU takes the time of a character."""
+    """8.8: in loopback what is transmitted is received at once.  QEMU takes the time of a character."""
     own.outb(COM + MCR, LOOP)
     own.outb(COM + IER, 0x01)
     assert not own.get_irq(IRQ)
@@ -105,7 +105,7 @@ def test_a_byte_that_nobody_took_is_overrun(own: QTest) -> None:
 
 
 def test_modem_inputs_follow_the_outputs_in_loopback(either: QTest) -> None:
-    """8.8: the lower half tells what changed since it was read; RI counts when it falls."""
+    """8.9: the lower half tells what changed since it was read; RI counts when it falls."""
     either.outb(COM + MCR, LOOP)
     either.inb(COM + MSR)
     either.outb(COM + MCR, LOOP | 0x0F)
@@ -143,7 +143,7 @@ def test_the_fifo_interrupts_at_its_trigger_level(own: QTest, bits: int, level: 
 
 
 def test_fewer_bytes_interrupt_after_four_character_times(own: QTest) -> None:
-    """8.10, FIFO interrupt mode: the character timeout."""
+    """8.11, FIFO interrupt mode: the character timeout."""
     own.outb(COM + IIR_FCR, 0xC7)
     own.outb(COM + LCR, 0x83)
     own.outb(COM, 12)  # 9600 baud

@@ -1,4 +1,7 @@
-"""The host bridge (82441FX, Intel 290549), the ISA bridge (82371SB PIIX3, 290550) and the rules of the PCI bus (PCI 3.0)."""
+"""The host bridge (`i440FX-pcihost`, `i440FX`: 82441FX, Intel 290549), the ISA bridge (`PIIX3`: 82371SB, 290550) and PCI.
+
+Registers are called as in those data sheets; sections are those of the PCI Local Bus Specification 3.0.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ def test_reset_forgets_what_was_configured(either: QTest) -> None:
 
 
 def test_reset_switches_shadowing_off(own: QTest) -> None:
-    """3.2.18: PAM is 0 after a reset.  QEMU's bridge keeps it."""
+    """PAM is 0 after a reset.  QEMU's bridge keeps it."""
     own.config_write(HOST, PAM0 + 1, 0x33, 1)
     own.write(0xC0000, b"shadow")
     own.system_reset()
@@ -110,7 +113,7 @@ def test_host_bridge_identity(either: QTest) -> None:
 
 
 def test_bridges_are_always_enabled(own: QTest) -> None:
-    """440FX 3.2.3: memory and master; PIIX3 2.2.3: I/O, too.  QEMU shows 0 until firmware writes it."""
+    """PCICMD of the 440FX: memory and master; of the PIIX3: I/O, too.  QEMU shows 0 until firmware writes it."""
     assert own.config_read(HOST, COMMAND, 2) & 0x0007 == 0x0006
     assert own.config_read(ISA, COMMAND, 2) & 0x0007 == 0x0007
 
@@ -118,7 +121,7 @@ def test_bridges_are_always_enabled(own: QTest) -> None:
 @pytest.mark.parametrize("register", range(0x5A, 0x60))
 @pytest.mark.parametrize("half", [0, 1])
 def test_pam_switches_a_segment_between_ram_and_rom(either: QTest, register: int, half: int) -> None:
-    """3.2.18: bit 0 reads, bit 1 writes go to DRAM.  QEMU's protocol writes to what is read-only for a processor, too."""
+    """PAM: bit 0 reads, bit 1 writes go to DRAM.  QEMU's protocol writes to what is read-only for a processor, too."""
     start = 0xC0000 + 0x8000 * (register - 0x5A) + 0x4000 * half
     shift = 4 * half
     either.config_write(HOST, register, 0x3 << shift, 1)
@@ -145,7 +148,7 @@ def test_pam0_has_the_bios_segment_in_its_upper_half(either: QTest) -> None:
 
 
 def test_smram_opens_and_locks(own: QTest) -> None:
-    """3.2.20: D_OPEN shows RAM at A0000h; D_LCK closes it and keeps it so until a reset."""
+    """SMRAM: D_OPEN shows RAM at A0000h; D_LCK closes it and keeps it so until a reset."""
     own.config_write(HOST, SMRAM, 0x4A, 1)
     own.write(0xA0000, b"smm")
     assert own.read(0xA0000, 3) == b"smm"
@@ -169,7 +172,7 @@ def test_isa_bridge_identity(either: QTest) -> None:
 
 @pytest.mark.parametrize("n", range(4))
 def test_pirq_routing_reads_back(either: QTest, n: int) -> None:
-    """2.2.5, PIRQRC: bits 4 to 6 are reserved."""
+    """PIRQRC: bits 4 to 6 are reserved."""
     assert either.config_read(ISA, PIRQRC + n, 1) == 0x80
     either.config_write(ISA, PIRQRC + n, 0x0B, 1)
     assert either.config_read(ISA, PIRQRC + n, 1) == 0x0B

@@ -1,4 +1,4 @@
-"""PIIX4 power management (Intel 290562, chapter 7) and the ACPI 1.0 registers in it: function 01.3."""
+"""PIIX4 power management (`PIIX4_PM`; Intel 290562, chapter 7) and the ACPI 1.0 registers in it: function 01.3."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_identity(either: QTest) -> None:
 
 
 def test_the_registers_are_where_pmbase_says(either: QTest) -> None:
-    """7.1.22, 7.1.27: decoded while PMIOSE is set."""
+    """PMBA, PMREGMISC: decoded while PMIOSE is set."""
     mapped(either)
     either.outw(PMEN, POWER_BUTTON)
     assert either.inw(PMEN) == POWER_BUTTON
@@ -63,14 +63,14 @@ def test_reset_values(either: QTest) -> None:
 
 
 def test_which_enables_there_are(own: QTest) -> None:
-    """7.2.2: bits 0, 5, 8 and 10.  QEMU keeps all sixteen."""
+    """PMEN: bits 0, 5, 8 and 10.  QEMU keeps all sixteen."""
     mapped(own)
     own.outw(PMEN, 0xFFFF)
     assert own.inw(PMEN) == TIMER | GLOBAL | POWER_BUTTON | RTC
 
 
 def test_control_bits(either: QTest) -> None:
-    """7.2.3: SCI_EN, BM_RLD and the sleep type read back; SUS_EN is write-only."""
+    """PMCNTRL: SCI_EN, BM_RLD and the sleep type read back; SUS_EN is write-only."""
     mapped(either)
     either.outw(PMCNTRL, 0x1403)
     assert either.inw(PMCNTRL) & 0x3C03 == 0x1403
@@ -93,7 +93,7 @@ def test_the_power_button_raises_sci_and_a_one_clears_it(own: QTest) -> None:
 
 
 def test_the_timer_runs_at_3_58_mhz_and_tells_when_bit_23_changes(own: QTest) -> None:
-    """7.2.4, 7.2.1: 24 bits; read-only."""
+    """PMTMR, PMSTS: 24 bits; read-only."""
     mapped(own)
     start = own.inl(PMTMR)
     assert start >> 24 == 0
@@ -112,7 +112,7 @@ def test_the_timer_runs_at_3_58_mhz_and_tells_when_bit_23_changes(own: QTest) ->
 
 
 def test_general_purpose_events_raise_sci(own: QTest) -> None:
-    """7.2.5, 7.2.6: status bits are cleared by a one."""
+    """GPSTS, GPEN: status bits are cleared by a one."""
     mapped(own)
     own.outw(PMCNTRL, 0x0001)
     own.outw(GPEN, 0x0400)
@@ -172,7 +172,7 @@ def test_a_sleep_there_is_not_is_logged(own: QTest) -> None:
 
 
 def test_the_smbus_has_nobody_on_it(own: QTest) -> None:
-    """7.3: a transaction ends with DEV_ERR; ones clear it.  (QEMU's PC has SPD EEPROMs there.)"""
+    """A transaction ends with DEV_ERR; ones clear it.  (QEMU's PC has SPD EEPROMs there.)"""
     with_smbus(own)
     own.outb(SMB + 4, 0xA1)
     own.outb(SMB + 3, 0x00)
@@ -192,7 +192,7 @@ def test_smbus_registers_read_back(either: QTest) -> None:
 
 
 def test_the_block_buffer_is_rewound_by_the_control_register(own: QTest) -> None:
-    """7.3.7.  QEMU has two buffers there, for either direction."""
+    """SMBBLKDAT.  QEMU has two buffers there, for either direction."""
     with_smbus(own)
     for value in (1, 2, 3):
         own.outb(SMB + 7, value)

@@ -1,4 +1,4 @@
-"""Ports 61h and 92h (PIIX3 data sheet 290550: NMISC, and the fast A20 gate, 2.5.2) and the A20 gate behind them."""
+"""Ports 61h (`port61`) and 92h (`port92`) and the `a20-gate` behind them: PIIX3 data sheet, Intel 290550, NMISC and P92."""
 
 from __future__ import annotations
 
