@@ -30,3 +30,8 @@ class RawImage(ImageFile):
     def write_sectors(self, lba: int, data: bytes) -> None:
         """The bytes as they are."""
         self.write_at(lba * SECTOR, data)
+
+    def resize(self, sectors: int) -> None:
+        """Make the file so many sectors long; what is new reads as zeros."""
+        self.set_file_size(sectors * SECTOR)
+        self.sectors = sectors

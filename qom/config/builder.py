@@ -684,6 +684,13 @@ class ConfigBuilder:
                 hint = did_you_mean(id, [entry.id for entry in entries if entry.id])
                 self.report(ConfigError(f"set: there is no {section} '{id}'{hint}", given[0][2]))
 
+    @classmethod
+    def complete_numa(cls, config: MachineConfig) -> None:
+        """Check nodes and distances that came after `finish`, and share out what nobody said.  Raises ConfigError."""
+        made = cls()
+        made.config = config
+        made._check_numa()
+
     def _check_numa(self) -> None:
         config = self.config
         if not self._numa_whole:

@@ -59,7 +59,6 @@ class QmpSession:
         self.vm: VirtualMachine = service.vm
         self.oob = False
         self.commands_mode = False
-        self.fds: dict[str, int] = {}  # passed by the client (getfd), by name
         self.subscriptions: dict[int, Callable[[], None]] = {}  # what ends each; see plugins/monitor/watching.py
         self._stream = JsonStream()
         self._requests: deque[tuple[Any, int]] = deque()
@@ -211,6 +210,12 @@ class QmpSession:
         if not isinstance(arguments, dict):
             raise CommandError(f"QMP input member 'arguments' must be an object, got {shown(arguments)}")
         return name, arguments
+
+    def take_fds(self) -> list[int]:
+        """The descriptors that the client has passed since it was last asked; the caller's from now on."""
+        take = getattr(self.chardev, "take_fds", None)
+        with self.lock:
+            return list(take()) if take is not None else []
 
     # -- output; any thread -------------------------------------------------------------------------------------------
 

@@ -101,6 +101,16 @@ class ImageFile(BlockBackend):
             raise self.wrong(f"cannot be written at byte {offset}: {error.strerror}") from None
         self._size = max(self._size, offset)
 
+    def set_file_size(self, size: int) -> None:
+        """Make the file `size` bytes long.  Raises BlockError when it cannot be written, or is a device."""
+        if self._fd < 0 or not self.writable or self.snapshot or self._fixed_size:
+            raise self.wrong("cannot change its size: it is read-only, kept in memory, or a block device")
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self.wrong(f"cannot be made {size} bytes long: {error.strerror}") from None
+        self._size = size
+
     def wrong(self, what: str) -> BlockError:
         """The error that the image is or does `what` ("has no header")."""
         return BlockError(f"{self.path}: image '{self.file}' {what}")

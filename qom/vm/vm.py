@@ -123,6 +123,8 @@ class VirtualMachine:
         self.log_lines: deque[str] = deque(maxlen=1000)
         self.monitors: Any = None
         """What the monitors share (`qom.monitor.MonitorService`); None as long as there are none."""
+        self.monitor_state: dict[str, Any] = {}
+        """What monitor commands keep of this machine between calls, by subject."""
         self.failure: str | None = None
         self.exit_status = 0
         self.shutdown_reason: str | None = None
@@ -211,9 +213,15 @@ class VirtualMachine:
 
         Raises:
             LifecycleError: the machine does not wait for it.
+            ConfigError: NUMA nodes do not fit together or the machine; it goes on waiting.
         """
         if self.run_state is not RunState.PRECONFIG:
             raise LifecycleError(f"the machine is {self.run_state.value}: expected preconfig")
+        if self.config.numa or self.config.numa_distances:
+            from qom.config.builder import ConfigBuilder
+
+            self.config.memory = self.machine.ram_size  # which may have been set since
+            ConfigBuilder.complete_numa(self.config)
         self.main_loop.quit()
 
     def _build(self) -> None:
@@ -351,7 +359,7 @@ class VirtualMachine:
         config = self.config
         for drive in config.drives:
             with placed(drive.origin):
-                self._add_drive(drive)
+                self.add_drive(drive)
         for entry in build_order(config.objects, Probe(self.registry)):
             with placed(entry.origin):
                 self.add_object(entry)
@@ -377,17 +385,28 @@ class VirtualMachine:
             raise
         return backend  # type: ignore[no-any-return]
 
-    def _add_drive(self, entry: DriveEntry) -> None:
+    def add_drive(self, entry: DriveEntry) -> Object:
+        """Open the image `/drives/<id>`.
+
+        Raises:
+            ConfigError: an unknown format, or an option is wrong.
+            QomError: it cannot be opened; nothing of it remains.
+        """
         drive: Any = self.registry.new(entry.format_type(self.registry).name)
         self.root.container("/drives").add_child(entry.id, drive)
-        for name, value in entry.given.items():
-            with placed(entry.origin, name):
-                drive.set(name, value)
-        drive.configure()
-        drive.inert = self.inert
-        drive.open_file = self.open_file
-        with _blamed(drive, "open"):
-            drive.open()
+        try:
+            for name, value in entry.given.items():
+                with placed(entry.origin, name):
+                    drive.set(name, value)
+            drive.configure()
+            drive.inert = self.inert
+            drive.open_file = self.open_file
+            with _blamed(drive, "open"):
+                drive.open()
+        except BaseException:
+            drive.unparent()
+            raise
+        return drive  # type: ignore[no-any-return]
 
     def add_object(self, entry: ObjectEntry) -> Object:
         """Make the user object `/objects/<id>`."""
