@@ -113,6 +113,10 @@ class Accel(Object):
             records.evolve(leaf, ecx=leaf.ecx & ~remove | add) if leaf.function == 1 else leaf for leaf in self._cpuid
         ]
 
+    def offered_cpuid(self) -> list[CpuidEntry]:
+        """The CPUID leaves that it can give; none when it runs no guest code."""
+        return list(self._cpuid)
+
     def address_bits(self) -> int:
         """How many bits the guest-physical addresses of its processors have at most."""
         if not self._cpuid:

@@ -55,6 +55,8 @@ class PcMachine(BoardMachine):
 
     takes_kernel = True
     can_suspend = True
+    default_ram_id = RAM
+    numa_mem_supported = True
 
     desc = "What a PC is beyond its parts"
 

@@ -12,7 +12,7 @@ SEED.md row 8: `X86Cpu.realize` is `x86_cpu_realizefn`, which ends in `init_vcpu
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from plugins.cpu.cpuid import CpuidEntry, Identity, Topology, build_cpuid, offered_features, with_tsc_frequency
 from plugins.cpu.features import ALIASES, FEATURES, unmet
@@ -38,6 +38,14 @@ __all__ = ["X86Cpu"]
 VENDOR_LENGTH, BRAND_LENGTH = 12, 48
 TSC_HZ_MIN, TSC_HZ_MAX = 1_000_000, 100_000_000_000
 IDENTITY = ("vendor", "family", "model", "stepping", "level", "xlevel", "model-id", "phys-bits")
+
+
+@runtime_checkable
+class OffersCpuid(Protocol):
+    """An accelerator that says which CPUID it can give."""
+
+    def offered_cpuid(self) -> Sequence[CpuidEntry]:
+        """Its leaves; none before the machine is built."""
 
 
 def _with_features(cls: type[X86Cpu]) -> type[X86Cpu]:
@@ -177,9 +185,7 @@ class X86Cpu(Cpu):
             AccelError: the accelerator lacks something, and `enforce` is set.
         """
         entries = [CpuidEntry(*entry) for entry in supported]
-        wanted, offered = self.wanted_features(), offered_features(entries)
-        missing = {name: "the accelerator does not offer it" for name in wanted - offered}
-        missing |= {name: f"it needs '{need}'" for name, need in unmet(wanted - missing.keys()).items()}
+        wanted, missing = self.wanted_features(), self._missing(entries)
         can_scale = getattr(self.accel, "can_scale_tsc", None)
         scaled = self.tsc_frequency is not None and can_scale is not None and can_scale()
         if self.index == 0:
@@ -196,6 +202,41 @@ class X86Cpu(Cpu):
         if self.apic is not None:
             self.apic.read_tsc = self._read_tsc if "tsc-deadline" in given else None
         return [records.astuple(leaf) for leaf in build_cpuid(identity, given, entries, topology)]
+
+    def _missing(self, entries: Iterable[CpuidEntry]) -> dict[str, str]:
+        """The features wanted that an accelerator with these leaves cannot give, and why."""
+        wanted = self.wanted_features()
+        missing = {name: "the accelerator does not offer it" for name in wanted - offered_features(entries)}
+        return missing | {name: f"it needs '{need}'" for name, need in unmet(wanted - missing.keys()).items()}
+
+    def _missing_under(self, accel: Any) -> dict[str, str]:
+        """The same for an accelerator; nothing is missing under one that has no processors of its own."""
+        entries = accel.offered_cpuid() if isinstance(accel, OffersCpuid) else []
+        return self._missing(entries) if entries else {}
+
+    @property
+    def same_everywhere(self) -> bool:
+        """Not a model that is all that the accelerator, or the host, has."""
+        return self.cpu_model.features is not None
+
+    def unavailable(self, accel: Any) -> list[str]:
+        """The features of the model that the accelerator lacks; "kvm" for the host's own processor where that is not."""
+        if self.cpu_model.native and not getattr(accel, "native", False):
+            return ["kvm"]
+        return [] if self.cpu_model.features is None else sorted(self._missing_under(accel))
+
+    def expanded(self, accel: Any) -> dict[str, Any]:
+        """Every feature, on or off as it comes out, and what identifies the processor as far as it is not the accelerator's.
+
+        Raises:
+            AccelError: the model is the host's own, which this accelerator does not give.
+        """
+        if self.unavailable(accel) == ["kvm"]:
+            raise AccelError(f"CPU model '{self.cpu_model.name}' requires KVM")
+        given = self.wanted_features() - self._missing_under(accel).keys()
+        features = {name: name in given for name in sorted(FEATURES)}
+        own = {name: self.get(name) for name in (*IDENTITY, "tsc-frequency", "check", "enforce")}
+        return features | {name: value for name, value in own.items() if value is not None}
 
     def _read_tsc(self) -> tuple[int, int]:
         """The TSC now and its frequency in kHz, for the local APIC's timer."""

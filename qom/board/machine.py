@@ -197,6 +197,26 @@ class BoardMachine(Machine):
         for index in range(self.smp_cpus):
             self.new_cpu(index)
 
+    @classmethod
+    def cpu_type_of(cls, registry: TypeRegistry, model: str) -> str:
+        """The name of the type of a processor model of this board, which may be named in short."""
+        cpus = cls.described.cpus or BoardCpus()
+        found = registry.find_any((f"{model}-{cpus.of}", model))
+        return model if found is None else found.name
+
+    def cpu_place(self, index: int) -> dict[str, int]:
+        """Where processor `index` is: "socket-id", "core-id", "thread-id", and "node-id" with NUMA; {} if nowhere."""
+        if self.board.cpus is None:
+            return {}
+        threads, cores = self.smp_threads, self.smp_cores
+        place = {
+            "socket-id": index // (threads * cores),
+            "core-id": index // threads % cores,
+            "thread-id": index % threads,
+        }
+        nodes = {number: node.nodeid for node in self.vm.config.numa for number in node.cpus}
+        return {"node-id": nodes[index], **place} if index in nodes else place
+
     def cpu_type_name(self) -> str:
         """The type of the processors: what the configuration says, else the board's own."""
         cpus = self.board.cpus or BoardCpus()
@@ -211,23 +231,24 @@ class BoardMachine(Machine):
             raise ConfigError(f"{self.path}: unknown processor model {name!r}{did_you_mean(name, short)}", cpus.origin)
         return found.name
 
+    def apic_id_of(self, place: dict[str, int]) -> int:
+        """The local APIC id of the processor that is at `place` (`cpu_place`)."""
+        thread_bits, core_bits = (self.smp_threads - 1).bit_length(), (self.smp_cores - 1).bit_length()
+        return (place["socket-id"] << core_bits | place["core-id"]) << thread_bits | place["thread-id"]
+
     def new_cpu(self, index: int) -> None:
         """Make processor `index`; setting its `realized` creates its thread."""
         cpus = self.board.cpus
         assert cpus is not None
-        threads, cores = self.smp_threads, self.smp_cores
-        thread, core, socket = index % threads, index // threads % cores, index // (threads * cores)
-        thread_bits, core_bits = (threads - 1).bit_length(), (cores - 1).bit_length()
-        apic_id = (socket << core_bits | core) << thread_bits | thread
+        threads, cores, place = self.smp_threads, self.smp_cores, self.cpu_place(index)
+        apic_id = self.apic_id_of(place)
         if apic_id > LAST_APIC_ID:
             text = f"{self.path}: processor {index} would have APIC id {apic_id}: expected at most {LAST_APIC_ID}"
             raise ConfigError(text, self.vm.config.smp.origin)
         cpu: Any = self.registry.new(self.cpu_type_name(), index=index, apic_id=apic_id)
         with placed(cpus.origin, "name"):
             self.add_child(cpus.name.replace("{index}", str(index)), cpu)
-        facts = {"socket-id": socket, "core-id": core, "thread-id": thread, "cores": cores, "threads": threads}
-        nodes = {number: node.nodeid for node in self.vm.config.numa for number in node.cpus}
-        facts["node-id"] = nodes.get(index, 0)
+        facts = {"node-id": 0, **place, "cores": cores, "threads": threads}
         known = cpu.properties()
         for name, fact in facts.items():
             if name in known:

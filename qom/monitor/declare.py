@@ -169,7 +169,7 @@ class Command:
                 raise
             whose = f" of {self.origin}" if self.origin else ""
             raise CommandError(f"command '{self.name}'{whose} failed: {shown(error)}, at {place_of(error)}") from error
-        return {} if answer is None else answer
+        return {} if answer is None and (self._checks_itself or self.returns is EMPTY) else answer
 
     @classmethod
     def from_plugin(cls, brought: MonitorCommand) -> Command:

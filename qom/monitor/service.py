@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qom import __version__
 from qom.monitor.declare import Command, CommandError, MonitorEvent
+from qom.monitor.qapi import WrongArgument
 from qom.monitor.table import CommandTable
 from qom.vm.mainloop import Later, MainLoop
 from qom.vm.runstate import RunState
@@ -36,8 +37,10 @@ class MonitorService:
     """What the monitors of a machine share.
 
     lock: guards sessions and their character devices.  loop: served by the monitors' thread.  table: the commands.
-    checked: every answer is held against its command's type (for tests).
     """
+
+    checked: ClassVar[bool] = False
+    """Whether every answer is held against its command's type: so in all tests."""
 
     def __init__(self, vm: VirtualMachine) -> None:
         self.vm = vm
@@ -46,7 +49,6 @@ class MonitorService:
         self.table = CommandTable(vm.registry)
         self.version = version_info()
         self.sessions: list[QmpSession] = []
-        self.checked = False
         self._thread: threading.Thread | None = None
         self._events = self.table.events
         self._last: dict[tuple[str, Any], float] = {}
@@ -87,7 +89,13 @@ class MonitorService:
                 )
         elif not command.built:
             raise CommandError(f"The command '{command.name}' is permitted only before machine initialization")
-        return command.call(self.vm, arguments, monitor)
+        answer = command.call(self.vm, arguments, monitor)
+        if self.checked:
+            try:
+                command.returns.check(answer, "return")
+            except WrongArgument as error:
+                raise CommandError(f"{command.name} answered what its type does not allow: {error}") from None
+        return answer
 
     # -- events -------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ from qom.blame import shown as described
 from qom.errors import QomError
 from qom.monitor.declare import CommandError
 from qom.monitor.json_stream import JsonError, JsonStream, dumps
-from qom.monitor.qapi import WrongArgument
 from qom.options import shown
 from qom.vm.chardev import Chardev, ChardevEvent
 
@@ -37,7 +36,7 @@ __all__ = ["EVENTS_WAITING", "REQUESTS_WAITING", "QmpSession"]
 REQUESTS_WAITING = 8
 """Commands that wait in a session with out-of-band execution before it is read from no further (QEMU: 8)."""
 ANSWERS_WAITING = 1 << 16
-"""Bytes of unread answers from which on the client is read from no further."""
+"""Bytes of unread answers from which on the client is read from no further, and its commands wait."""
 EVENTS_WAITING = 16 << 20
 """Bytes of unread output from which on events are dropped."""
 READ_AT_ONCE = 1 << 16
@@ -121,8 +120,8 @@ class QmpSession:
                 self._next()
 
     def _next(self) -> None:
-        """Have the next request carried out, if none is."""
-        if self._requests and not self._running:
+        """Have the next request carried out, if none is and the client reads what it was answered."""
+        if self._requests and not self._running and len(self._out) <= ANSWERS_WAITING:
             self._running = True
             self.vm.main_loop.call_soon_threadsafe(self._carry_out)
 
@@ -187,13 +186,7 @@ class QmpSession:
         found = self.service.table.find(name)
         if oob and not found.oob:
             raise CommandError(f"The command {name} does not support OOB")
-        answer = self.service.call(found, arguments, self)
-        if self.service.checked:
-            try:
-                found.returns.check(answer, "return")
-            except WrongArgument as error:
-                raise CommandError(f"{name} answered what its type does not allow: {error}") from None
-        return answer
+        return self.service.call(found, arguments, self)
 
     def _read_request(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         for member in request:
@@ -256,6 +249,7 @@ class QmpSession:
         if self._out:
             sent = self.chardev.write(bytes(self._out))
             del self._out[:sent]
+            self._next()
             if not self._out:
                 self.service.loop.call_soon_threadsafe(self._listen)
 

@@ -141,6 +141,21 @@ class Cpu(Device):
         return supported
 
     @property
+    def same_everywhere(self) -> bool:
+        """Whether the guest sees the same processor on every host that can give it."""
+        return True
+
+    def unavailable(self, accel: Any) -> list[str]:
+        """The features of this processor that `accel` (the machine's, or None) cannot give, by name."""
+        del accel
+        return []
+
+    def expanded(self, accel: Any) -> dict[str, Any]:
+        """The values of its options as they come out under `accel`, by name."""
+        del accel
+        return {name: self.get(name) for name in sorted(type(self).options) if self.get(name) is not None}
+
+    @property
     def stands_still(self) -> bool:
         """Whether it executes nothing and will not before `resume_all_vcpus`: stopped, or without a vCPU."""
         return (self.stop and self.stopped) or self.vcpu is None

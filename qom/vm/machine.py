@@ -21,6 +21,7 @@ from qom.vm.lock import MachineLock
 if TYPE_CHECKING:
     from qom.config import ChardevEntry, MachineConfig
     from qom.object import Object
+    from qom.registry import TypeRegistry
     from qom.vm.cpu import Cpu
     from qom.vm.vm import VirtualMachine
 
@@ -34,13 +35,18 @@ class Machine(Device):
     """A board that can be realized.
 
     Class facts: `default_cpu_type` (type name or None for a board without processors), `default_ram_size` in bytes,
-    `max_cpus`, `deprecation` (text or None), `can_suspend` (its guest can suspend to RAM).
+    `max_cpus`, `deprecation` (text or None), `can_suspend` (its guest can suspend to RAM), `default_ram_id` (what its
+    memory is called, None without), `numa_mem_supported` (a NUMA node may be given memory by size), `hotpluggable_cpus`
+    (a processor may come while it runs).
     """
 
     default_cpu_type: ClassVar[str | None] = None
     default_ram_size: ClassVar[int] = 128 * MIB
     max_cpus: ClassVar[int] = 1
     can_suspend: ClassVar[bool] = False
+    default_ram_id: ClassVar[str | None] = None
+    numa_mem_supported: ClassVar[bool] = False
+    hotpluggable_cpus: ClassVar[bool] = False
 
     ram_size: int = prop(128 * MIB, "Guest memory", type="size", unit="bytes", min=0)
     cpu_type: str = prop("", "Type of the processors; empty for the board's own choice")
@@ -119,6 +125,19 @@ class Machine(Device):
     def changeable_parts(self) -> frozenset[str]:
         """The names of the parts that a `[[part]]` of a machine file can change.  Boards that are data override this."""
         return frozenset()
+
+    @classmethod
+    def cpu_type_of(cls, registry: TypeRegistry, model: str) -> str:
+        """The name of the type of a processor model of this board, which may be named in short."""
+        return model
+
+    def cpu_type_name(self) -> str:
+        """The name of the type of its processors."""
+        return self.cpu_type or type(self).default_cpu_type or ""
+
+    def cpu_place(self, index: int) -> dict[str, int]:
+        """Where processor `index` is: "socket-id", "core-id", "thread-id", and "node-id" with NUMA; {} if nowhere."""
+        return {}
 
     def has_place_for(self, chardev: ChardevEntry) -> bool:
         """Whether to make a back end; no if it is that of the serial port which is there by default, and here is not."""

@@ -6,12 +6,12 @@ import contextlib
 import itertools
 import json
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from qom.cli.options import CommandLine
-from qom.monitor import service_of
 from qom.plugins import default_registry
 from qom.registry import TypeRegistry
 from qom.vm import VirtualMachine
@@ -112,6 +112,16 @@ class QmpMachine:
         made = self._stack.enter_context(contextlib.closing(Client(self.paths[number])))
         return made.negotiate() if negotiated else made
 
+    def client_when_there(self) -> Client:
+        """As `client`, of a machine that is being built in another thread."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.client()
+            except (FileNotFoundError, ConnectionRefusedError):
+                assert time.monotonic() < end
+                time.sleep(0.005)
+
 
 @contextlib.contextmanager
 def qmp_machine(
@@ -125,7 +135,6 @@ def qmp_machine(
     if not vm.config.preconfig:
         vm.build()
     with vm:
-        service_of(vm).checked = True
         machine = QmpMachine(vm, paths)
         if not vm.config.preconfig:
             vm.start_loop()

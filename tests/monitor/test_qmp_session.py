@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qmp_machine import Client, QmpMachine, qmp_machine
+from qmp_machine import QmpMachine, qmp_machine
 
 from qom import MonitorCommand, prop
 from qom.errors import PluginError
@@ -260,7 +260,7 @@ def test_preconfig(tmp_path: Path) -> None:
     with qmp_machine(tmp_path, "-preconfig", "-S") as made:
         builder = threading.Thread(target=made.vm.build)
         builder.start()
-        client = _when_there(made)
+        client = made.client_when_there()
         assert client.do("query-status") == {"running": False, "singlestep": False, "status": "preconfig"}
         assert client.error("cont") == (
             "GenericError: The command 'cont' is permitted only after machine initialization has completed"
@@ -282,19 +282,8 @@ def test_a_machine_that_is_ended_before_it_was_built(tmp_path: Path) -> None:
         status: list[int] = []
         runner = threading.Thread(target=lambda: status.append(made.vm.build().run()))
         runner.start()
-        client = _when_there(made)
+        client = made.client_when_there()
         client.do("quit")
         assert client.event("SHUTDOWN")["data"]["reason"] == "host-qmp-quit"
         runner.join(30)
         assert status == [0]
-
-
-def _when_there(made: QmpMachine) -> Client:
-    end = time.monotonic() + 30
-    while True:
-        try:
-            client: Client = made.client()
-            return client
-        except (FileNotFoundError, ConnectionRefusedError):
-            assert time.monotonic() < end
-            time.sleep(0.005)
