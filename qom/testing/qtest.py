@@ -500,26 +500,25 @@ class _Program:
             self.stepped = self.name == OWN or "qtest" in _accelerators(tuple(command))
             words = [*words, "-accel", "qtest"] if self.stepped else [*words, "-accel", "tcg", "-S"]
         self._pending = bytearray()
-        self._monitor: _Monitor | None = None
         with contextlib.ExitStack() as steps:
             folder = steps.enter_context(tempfile.TemporaryDirectory(prefix="qtest-"))
             self._errors = steps.enter_context(open(os.path.join(folder, "stderr"), "w+b"))
             path, monitor = os.path.join(folder, "qtest"), os.path.join(folder, "qmp")
             listener = steps.enter_context(_listener(path, timeout))
             monitor_listener = steps.enter_context(_listener(monitor, timeout))
-            ends = ["-nodefaults", "-display", "none", "-qtest", f"unix:{path}", "-qtest-log", "none"]
-            if self.name != OWN:
-                ends += ["-qmp", f"unix:{monitor}"]
+            ends = ["-nodefaults", "-display", "none", "-qmp", f"unix:{monitor}"]
+            ends += ["-qtest", f"unix:{path}", "-qtest-log", "none"]
             self._process = subprocess.Popen(
                 [*command, *words, *ends], stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors
             )
             steps.callback(self._end_process)
-            if self.name != OWN:
-                peer = steps.enter_context(self._accept(monitor_listener))
-                try:
-                    self._monitor = _Monitor(peer, steps.enter_context(peer.makefile("r", encoding="utf-8")))
-                except OSError:
-                    raise self._ended("at its start") from None
+            peer = steps.enter_context(self._accept(monitor_listener))
+            try:
+                self._monitor = _Monitor(peer, steps.enter_context(peer.makefile("r", encoding="utf-8")))
+            except TimeoutError:
+                raise QTestError(f"{self.name}: no greeting within {timeout:g} s{self._said()}") from None
+            except OSError:
+                raise self._ended("at its start") from None
             self._socket = steps.enter_context(self._accept(listener))
             self._steps = steps.pop_all()
 
@@ -538,6 +537,8 @@ class _Program:
         raise QTestError(f"{self.name}: did not connect within {self._timeout:g} s{self._said()}")
 
     def send(self, line: str) -> list[str]:
+        if self._errors.closed:
+            raise QTestError(f"{line}: the machine has been closed")
         lines = []
         try:
             self._socket.sendall(line.encode(errors="surrogateescape") + b"\n")
@@ -575,8 +576,6 @@ class _Program:
         pass
 
     def reset(self) -> None:
-        if self._monitor is None:
-            raise QTestError(f"{self.name}: no monitor to ask for a reset")
         try:
             self._monitor.execute("system_reset")
             self._monitor.event("RESET")

@@ -44,6 +44,7 @@ TESTED = {
     "ps2-mouse": "i8042",
     "pvpanic": "pvpanic",
     "pvpanic-pci": "pvpanic",
+    "vmgenid": "vmgenid",
 }
 """Type to `test_qtest_<name>.py`."""
 
