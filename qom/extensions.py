@@ -36,6 +36,10 @@ RESERVED_OPTIONS = frozenset(_RESERVED.split())
 """Option names no plugin may take: QEMU's own, here already or not, and those for plugins, variables and exits."""
 
 
+HMP_ORIGIN = "hmp: "
+"""Before the name of a command of the monitor for people, where its distribution is asked for (`origin_of_command`)."""
+
+
 @records.frozen
 class SystemOption:
     """A command-line option of a plugin's own, in `qom-system-x86_64` and every `qom` command that takes system options.
@@ -131,6 +135,8 @@ class Extensions:
     commands: dict[str, MonitorCommand] = records.field(factory=dict)
     command_modules: dict[str, str] = records.field(factory=dict)
     """Where the commands are that a plugin names in `QOM_COMMANDS`: the module of each, imported when it is needed."""
+    hmp_modules: dict[str, str] = records.field(factory=dict)
+    """Likewise for the commands of the monitor for people (`QOM_HMP_COMMANDS`)."""
     events: dict[str, Any] = records.field(factory=dict)
     """Events that plugins declare (`qom_monitor_events`), each a `qom.monitor.MonitorEvent`."""
     _origins: dict[str, str] = records.field(factory=dict)
@@ -187,19 +193,26 @@ class Extensions:
         Raises:
             PluginError: it is no such dict, or a name is taken; none is kept then.
         """
-        if not isinstance(named, dict) or not all(
-            isinstance(sub, str) and isinstance(names, tuple) for sub, names in named.items()
-        ):
-            raise PluginError(f"QOM_COMMANDS is {named!r}: expected a dict from submodules to tuples of command names")
-        found: dict[str, str] = {}
-        for submodule, names in named.items():
-            for name in names:
-                taken = {**self.command_modules, **self.commands, **found}
-                if name in taken:
-                    raise PluginError(f"monitor command '{name}' is already brought by {self.origin_of_command(name)}")
-                found[name] = f"{package}.{submodule}"
+        found = _by_name("QOM_COMMANDS", named, package)
+        for name in found:
+            if name in self.command_modules or name in self.commands:
+                raise PluginError(f"monitor command '{name}' is already brought by {self.origin_of_command(name)}")
         self._origins.update(dict.fromkeys(found, origin))
         return self._keep("command_module", self.command_modules, found, owner)
+
+    def add_hmp_modules(self, named: object, package: str, origin: str, owner: str) -> tuple[str, ...]:
+        """The same for the monitor for people: `named` is `QOM_HMP_COMMANDS` of `package`.
+
+        Raises:
+            PluginError: it is no such dict, or a name is taken; none is kept then.
+        """
+        found = _by_name("QOM_HMP_COMMANDS", named, package)
+        for name in found:
+            if name in self.hmp_modules:
+                by = self.origin_of_command(f"{HMP_ORIGIN}{name.partition('|')[0]}") or "the program"
+                raise PluginError(f"command '{name}' of the monitor for people is already brought by {by}")
+        self._origins.update({f"{HMP_ORIGIN}{name.partition('|')[0]}": origin for name in found})
+        return self._keep("hmp_module", self.hmp_modules, found, owner)
 
     def add_events(self, made: Iterable[object], owner: str) -> tuple[str, ...]:
         """Keep declarations of events.
@@ -228,6 +241,7 @@ class Extensions:
             "option": self.options,
             "command": self.commands,
             "command_module": self.command_modules,
+            "hmp_module": self.hmp_modules,
             "event": self.events,
         }
         for (kind, name), whose in list(self._owners.items()):
@@ -257,3 +271,18 @@ class Extensions:
         into.update(found)
         self._owners.update({(kind, name): owner for name in found})
         return tuple(found)
+
+
+def _by_name(attribute: str, named: object, package: str) -> dict[str, str]:
+    """The module of each command that a plugin names by submodule.  Raises PluginError."""
+    if not isinstance(named, dict) or not all(
+        isinstance(sub, str) and isinstance(names, tuple) for sub, names in named.items()
+    ):
+        raise PluginError(f"{attribute} is {named!r}: expected a dict from submodules to tuples of command names")
+    found: dict[str, str] = {}
+    for submodule, names in named.items():
+        for name in names:
+            if name in found:
+                raise PluginError(f"{attribute} names '{name}' twice")
+            found[name] = f"{package}.{submodule}"
+    return found

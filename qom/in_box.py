@@ -245,6 +245,9 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
         ("monitor", "object", "Monitor", True),
         ("monitor-qmp", "monitor", "QmpMonitor"),
     )),
+    ("monitor/hmp.monitor", "qom.monitor.hmp.monitor", (
+        ("monitor-hmp", "monitor", "HmpMonitor"),
+    )),
     ("commands", "qom.monitor.commands", None),
     ("machines", "machines", (
         ("none-machine", "board-machine", "none.toml"),

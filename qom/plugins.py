@@ -383,6 +383,9 @@ class PluginManager:
             named = extensions.add_command_modules(
                 getattr(plugin, "QOM_COMMANDS", {}), row.module, "" if row.dist == PROJECT else row.dist, row.owner
             )
+            extensions.add_hmp_modules(
+                getattr(plugin, "QOM_HMP_COMMANDS", {}), row.module, "" if row.dist == PROJECT else row.dist, row.owner
+            )
             row = records.evolve(row, commands=named)
             if implementers:
                 hook("qom_register_types")(registry=registry)

@@ -86,7 +86,8 @@ def _board_file(data: object) -> str:
 
 def _does_more(row: PluginRow, module: ModuleType) -> bool:
     hooks = {name for name, value in vars(module).items() if hasattr(value, IMPL_MARK)}
-    return bool(hooks - {"qom_types"} or hasattr(module, "QOM_DEPRECATED") or row.options or row.commands)
+    facts = any(hasattr(module, name) for name in ("QOM_DEPRECATED", "QOM_HMP_COMMANDS"))
+    return bool(hooks - {"qom_types"} or facts or row.options or row.commands)
 
 
 def main() -> int:

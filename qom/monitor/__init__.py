@@ -11,7 +11,8 @@
 | `session.py` | one QMP connection |
 | `service.py` | the monitors of a machine, their thread |
 | `qmp.py` | the QOM type `monitor-qmp` |
-| `commands/` | the commands themselves, one file a subject |
+| `commands/` | the QMP commands themselves, one file a subject |
+| `hmp/` | the monitor for people |
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from qom.monitor.qapi import Bits, Open, Variants, WrongArgument
     from qom.monitor.service import MonitorService, service_of
 
-QOM_MODULES = ("qmp",)
+QOM_MODULES = ("qmp", "hmp.monitor")
 
 __all__ = [
     "Bits",

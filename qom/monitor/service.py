@@ -49,6 +49,7 @@ class MonitorService:
         self.table = CommandTable(vm.registry)
         self.version = version_info()
         self.sessions: list[QmpSession] = []
+        self.hmp: Any = None  # the commands for people (`qom.monitor.hmp.table.HmpTable`), once somebody needs them
         self._thread: threading.Thread | None = None
         self._events = self.table.events
         self._last: dict[tuple[str, Any], float] = {}

@@ -1,6 +1,7 @@
 """The commands of QMP monitors, one file a subject; a file is imported when one of its commands is first used."""
 
 QOM_COMMANDS = {
+    "people": ("human-monitor-command",),
     "protocol": ("qmp_capabilities", "query-version", "query-commands", "query-qmp-schema"),
     "running": (
         "query-status",

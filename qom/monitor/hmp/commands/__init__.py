@@ -1,0 +1,47 @@
+"""The commands of the monitor for people, one file a subject; a file is imported when one of its commands is used."""
+
+HMP_COMMANDS = {
+    "about": (
+        "help|?",
+        "info",
+        "info version",
+        "info name",
+        "info uuid",
+        "info status",
+        "info kvm",
+        "info history",
+        "info memory_size_summary",
+        "info numa",
+        "info exits",
+    ),
+    "running": (
+        "stop|s",
+        "cont|c",
+        "system_reset",
+        "system_powerdown",
+        "system_wakeup",
+        "nmi",
+        "quit|q",
+        "exit_preconfig",
+        "watchdog_action",
+    ),
+    "memory": (
+        "x",
+        "xp",
+        "print|p",
+        "i",
+        "o",
+        "sum",
+        "gpa2hva",
+        "gpa2hpa",
+        "gva2gpa",
+        "memsave",
+        "pmemsave",
+        "info mtree",
+        "info roms",
+        "info ramblock",
+    ),
+    "processors": ("cpu", "info cpus", "info registers", "info mem", "info tlb"),
+    "tree": ("qom-list", "qom-get", "qom-set", "info qom-tree", "info qtree"),
+}
+"""By file, the commands in it, each with its other names."""

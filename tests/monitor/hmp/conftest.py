@@ -1,0 +1,41 @@
+"""A machine whose monitor for people the tests of this directory talk to, in process and over a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from qom.cli.options import CommandLine
+from qom.monitor.hmp.declare import Hmp
+from qom.monitor.hmp.table import hmp_table
+from qom.plugins import default_registry
+from qom.vm import VirtualMachine
+
+Ask = Callable[[str], str]
+
+
+def made(*words: str) -> VirtualMachine:
+    """A built machine of this command line, not running."""
+    line = CommandLine().parse(["-nodefaults", "-display", "none", "-serial", "none", *words])
+    return VirtualMachine(line.builder.finish(), default_registry(load_external=False)).build()
+
+
+@pytest.fixture(scope="module")
+def pc() -> Iterator[VirtualMachine]:
+    """A PC with two processors at its reset vector; whoever changes it puts it back."""
+    with made("-m", "16", "-smp", "2", "-accel", "simulated", "-S") as vm:
+        yield vm
+
+
+@pytest.fixture
+def ask(pc: VirtualMachine) -> Ask:
+    """Give that PC a command, from a monitor of its own; what it shows."""
+    hmp = Hmp(pc, hmp_table(pc))
+    hmp.format.count, hmp.format.kind, hmp.format.size = 1, "x", 4
+
+    def run(line: str) -> str:
+        with pc.lock:
+            return hmp.table.run(line, hmp)
+
+    return run
