@@ -29,9 +29,10 @@ EBDA, EBDA_END = 0x9FC00, 0xA0000  # not RAM by the memory map, as on every PC
 E820_RESERVED: Final = 2
 
 # CMOS bytes
-EQUIPMENT, BASE_MEMORY, EXTENDED_MEMORY, EXTENDED_MEMORY_AT, ABOVE_16M = 0x14, 0x15, 0x17, 0x30, 0x34
+FLOPPIES, EQUIPMENT, BASE_MEMORY, EXTENDED_MEMORY, EXTENDED_MEMORY_AT, ABOVE_16M = 0x10, 0x14, 0x15, 0x17, 0x30, 0x34
 BOOT_ORDER_3, DISK_TRANSLATION, BOOT_ORDER_12, ABOVE_4G, MORE_CPUS = 0x38, 0x39, 0x3D, 0x5B, 0x5F
-EQUIPMENT_VALUE: Final = 0x06  # a mouse and a coprocessor socket, no floppy
+EQUIPMENT_VALUE: Final = 0x06  # a mouse and a coprocessor socket
+EQUIPMENT_FLOPPY, EQUIPMENT_FLOPPIES_SHIFT = 0x01, 6  # there is one; how many more
 BOOT_CODES: Final = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
 NO_FLOPPY_CHECK: Final = 1  # in the third boot device's byte: a floppy needs no signature
 TRANSLATE_LBA: Final = 1
@@ -107,7 +108,12 @@ def _fill_cmos(machine: PcMachine) -> None:
     word(EXTENDED_MEMORY_AT, extended)
     word(ABOVE_16M, min(max(0, below - 16 * MIB) // (64 * KIB), 0xFFFF))
     word(ABOVE_4G, above // (64 * KIB), 3)
-    rtc.set_cmos(EQUIPMENT, EQUIPMENT_VALUE)
+    floppies = floppy_kinds(machine)
+    equipment = EQUIPMENT_VALUE
+    if any(floppies):
+        equipment |= EQUIPMENT_FLOPPY | (sum(map(bool, floppies)) - 1) << EQUIPMENT_FLOPPIES_SHIFT
+    rtc.set_cmos(FLOPPIES, floppies[0] << 4 | floppies[1])
+    rtc.set_cmos(EQUIPMENT, equipment)
     rtc.set_cmos(MORE_CPUS, len(machine.cpus) - 1)
     translation = 0
     for number, disk in disks(machine).items():
@@ -122,6 +128,13 @@ def disks(machine: PcMachine) -> dict[int, Any]:
     if ide is None:
         return {}
     return {n * 2 + disk.unit: disk for n, bus in enumerate(ide.ide) for disk in bus.devices}
+
+
+def floppy_kinds(machine: PcMachine) -> list[int]:
+    """What the two floppy drives are, as CMOS says it; 0 where there is none."""
+    fdc = machine.chip("fdc", "isa-fdc")
+    units = [None, None] if fdc is None else fdc.cable.units
+    return [0 if drive is None else drive.kind.cmos for drive in units]
 
 
 def _fill_fw_cfg(machine: PcMachine) -> None:
@@ -286,6 +299,8 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         pci_hole=(machine.below_4g, PCI_HOLE_END),
         gpe0=(pc_chipset.PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
         serials=serials,
+        parallels=[(port.iobase, port.irq) for port in devices(machine, "isa-parallel")],
+        floppy=floppy_facts(machine),
         hpet=acpi.HpetFacts(hpet.base, hpet.block_id) if hpet is not None else None,
         pvpanic_port=pvpanic_port(machine),
         generation=acpi.GenerationFacts(generation.page, generation.offset) if generation is not None else None,
@@ -315,6 +330,21 @@ def generation_of(machine: PcMachine) -> Any:
 def devices(machine: PcMachine, type_name: str) -> list[Any]:
     """The devices of a type, wherever they are in the machine."""
     return [device for device in machine.walk() if isinstance(device, Device) and device.is_a(type_name)]
+
+
+def floppy_facts(machine: PcMachine) -> acpi.FloppyFacts | None:
+    """The floppy controller and its drives; None where the board has none."""
+    fdc = machine.chip("fdc", "isa-fdc")
+    if fdc is None:
+        return None
+    drives: list[acpi.FloppyDrive | None] = []
+    for drive in fdc.cable.units:
+        if drive is None:
+            drives.append(None)
+        else:
+            best = drive.best_format
+            drives.append(acpi.FloppyDrive(drive.kind.cmos, best.cylinders, best.heads, best.sectors))
+    return acpi.FloppyFacts(fdc.iobase, fdc.irq, fdc.channel, drives)
 
 
 def smbios_config(machine: PcMachine) -> smbios.SmbiosConfig:

@@ -181,6 +181,9 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
         ("pci-testdev", "pci-device", "PciTestdev"),
     )),
     ("char", "plugins.char", ()),
+    ("char/parallel", "plugins.char.parallel", (
+        ("isa-parallel", "isa-device", "IsaParallel"),
+    )),
     ("char/null", "plugins.char.null", (
         ("chardev-null", "chardev", "NullChardev"),
     )),
@@ -218,6 +221,13 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     )),
     ("block/piix3_ide", "plugins.block.piix3_ide", (
         ("piix3-ide", "pci-device", "Piix3Ide"),
+    )),
+    ("block/floppy", "plugins.block.floppy", (
+        ("floppy", "device", "Floppy"),
+        ("floppy-bus", "bus", "FloppyBus"),
+    )),
+    ("block/i82077", "plugins.block.i82077", (
+        ("isa-fdc", "isa-device", "I82077"),
     )),
     ("firmware", "plugins.firmware", ()),
     ("firmware/fw_cfg", "plugins.firmware.fw_cfg", (

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from plugins.firmware import aml
 from plugins.firmware.fw_cfg import FwCfgIo
@@ -55,6 +56,12 @@ HPET_SIZE = 0x400
 PAGE = 0x1000
 GENERATION_EVENT = 5  # general-purpose event: the generation ID has changed
 STATUS_CHANGE = 0x80  # notification that a device specifies itself
+FDE_DRIVES: Final = 4
+FDE_TAPE_NOT_KNOWN: Final = 2
+DISKETTE_BASE: Final = (0xAF, 0x02, 0x25, 0x02)
+"""Of the BIOS's diskette parameters (INT 1Eh): both bytes of SPECIFY, motor off time in ticks, sector size code."""
+DISKETTE_REST: Final = (0x1B, 0xFF, 0x6C, 0xF6, 0x0F, 0x08)
+"""Gap, data length, gap when formatting, fill byte, head settle time in ms, motor start time in 1/8 s."""
 
 
 @records.frozen(kw_only=True)
@@ -81,12 +88,32 @@ class GenerationFacts:
     offset: int
 
 
+@records.frozen
+class FloppyDrive:
+    """A floppy drive: what CMOS calls its type, and its medium of most capacity."""
+
+    type: int
+    cylinders: int
+    heads: int
+    sectors: int
+
+
+@records.frozen
+class FloppyFacts:
+    """The floppy controller: its first port, line, DMA channel, and for each of its places the drive there."""
+
+    port: int
+    irq: int
+    dma: int
+    drives: Sequence[FloppyDrive | None]
+
+
 @records.frozen(kw_only=True)
 class AcpiConfig:
     """What the tables describe; addresses and lines are those the board wired.
 
     pci_hole: first and last address of PCI memory below 4 GiB.  pci_hole64: the same above, or None.
-    serials: (first port, line) of each COM port.  distances: SLIT matrix, rows by node, or None.
+    serials, parallels: (first port, line) of each COM and LPT port.  distances: SLIT matrix, rows by node, or None.
     tables: more tables, each with its header.
     pvpanic_port: the port at which a guest tells that it has crashed, or None.
     irq0_to_pin2: the timer is on pin 2 of the I/O APIC.  reset_port: the reset control register, or None.
@@ -106,6 +133,8 @@ class AcpiConfig:
     irq0_to_pin2: bool = True
     pci_irqs: Sequence[int] = (5, 9, 10, 11)
     serials: Sequence[tuple[int, int]] = ()
+    parallels: Sequence[tuple[int, int]] = ()
+    floppy: FloppyFacts | None = None
     keyboard: bool = True
     fw_cfg_port: int | None = 0x510
     pvpanic_port: int | None = None
@@ -457,6 +486,27 @@ def _links(config: AcpiConfig) -> list[bytes]:
     return links
 
 
+def _floppy_controller(facts: FloppyFacts) -> bytes:
+    """The controller with its drives: `_FDE` says which there are, `_FDI` what they are (ACPI 6.4, section 9.9)."""
+    present = [n < len(facts.drives) and facts.drives[n] is not None for n in range(FDE_DRIVES)]
+    fde = b"".join(value.to_bytes(4, "little") for value in (*present, FDE_TAPE_NOT_KNOWN))
+    drives = []
+    for n, drive in enumerate(facts.drives):
+        if drive is not None:
+            what = (n, drive.type, drive.cylinders - 1, drive.sectors, drive.heads - 1)
+            numbers = (*what, *DISKETTE_BASE, drive.sectors, *DISKETTE_REST)
+            info = aml.package(*map(aml.integer, numbers))
+            drives.append(aml.device(f"FLP{'AB'[n]}", aml.name("_ADR", aml.integer(n)), aml.name("_FDI", info)))
+    ports = aml.io(facts.port + 2, facts.port + 2, 1, 4), aml.io(facts.port + 7, facts.port + 7, 1, 1)
+    return aml.device(
+        "FDC0",
+        aml.name("_HID", aml.eisa_id("PNP0700")),
+        aml.name("_CRS", aml.resources(*ports, aml.irq(facts.irq), aml.dma(facts.dma))),
+        aml.name("_FDE", aml.buffer(fde)),
+        *drives,
+    )
+
+
 def _isa_devices(config: AcpiConfig) -> list[bytes]:
     def part(label: str, hid: str, *crs: bytes, uid: int | None = None) -> bytes:
         terms = [aml.name("_HID", aml.eisa_id(hid))]
@@ -483,6 +533,10 @@ def _isa_devices(config: AcpiConfig) -> list[bytes]:
         parts.append(part("MOU", "PNP0F13", aml.irq(12)))
     for n, (port, line) in enumerate(config.serials):
         parts.append(part(f"COM{n + 1}", "PNP0501", aml.io(port, port, 1, 8), aml.irq(line), uid=n + 1))
+    for n, (port, line) in enumerate(config.parallels):
+        parts.append(part(f"LPT{n + 1}", "PNP0400", aml.io(port, port, 8, 8), aml.irq(line), uid=n + 1))
+    if config.floppy is not None:
+        parts.append(_floppy_controller(config.floppy))
     board = [aml.io(0x4D0, 0x4D0, 1, 2), aml.io(0x92, 0x92, 1, 1), aml.io(config.pm_base, config.pm_base, 1, 0x40)]
     if config.gpe0 is not None:
         board.append(aml.io(config.gpe0[0], config.gpe0[0], 1, config.gpe0[1]))

@@ -1,7 +1,7 @@
 """The two Intel 8237A DMA controllers of a PC, with their page registers.
 
 Modelled: seven channels (0-3 of bytes, 5-7 of words, 4 the cascade), address, count, mode, mask, request and status
-registers, byte pointer flip-flop, autoinitialisation, decrement, terminal count, controller disable.
+registers, byte pointer flip-flop, autoinitialisation, decrement, verify transfers, terminal count, controller disable.
 Not modelled: memory to memory, rotating priority and timing (a device moves as much as it has at once), software requests
 beyond their status bit.
 Guest view: ports 00h-0Fh (channels 0-3), C0h-DFh (4-7, every second port), page registers 80h-8Fh.
@@ -22,7 +22,7 @@ from qom.hw import AddressSpace, IsaDevice, Region
 STATUS_COMMAND, REQUEST, MASK_ONE, MODE, CLEAR_FLIP_FLOP, MASTER_CLEAR, CLEAR_MASK, MASK_ALL = range(8, 16)
 DISABLED = 0x04  # command register
 SET_BIT = 0x04  # request and single mask registers
-DIRECTION, TO_MEMORY, FROM_MEMORY, AUTO_INIT, DOWN = 0x0C, 0x04, 0x08, 0x10, 0x20  # mode register
+DIRECTION, VERIFY, TO_MEMORY, FROM_MEMORY, AUTO_INIT, DOWN = 0x0C, 0x00, 0x04, 0x08, 0x10, 0x20  # mode register
 CASCADE_MODE = 0xC0
 
 PAGE_OF = {0x7: 0, 0x3: 1, 0x1: 2, 0x2: 3, 0xB: 5, 0x9: 6, 0xA: 7}  # page register to channel
@@ -75,8 +75,13 @@ class DmaChannel:
         """Whether the channel has reached its terminal count since the guest last read the status register."""
         return bool(self._owner.controllers[self.n >> 2].done >> (self.n & 3) & 1)
 
+    @property
+    def left(self) -> int:
+        """Bytes until the terminal count, whether or not anything can be moved now."""
+        return self._owner.bytes_left(self.n)
+
     def to_memory(self, data: bytes) -> int:
-        """Write `data` from the device to memory; how many bytes were taken."""
+        """Write `data` from the device to memory; how many bytes were taken.  A verify transfer takes them, too."""
         return self._owner.move_to_memory(self.n, data)
 
     def from_memory(self, length: int) -> bytes:
@@ -123,11 +128,19 @@ class I8237(IsaDevice):
             return False
         return self._open(n) and controllers[n >> 2].channels[n & 3].mode & CASCADE_MODE != CASCADE_MODE
 
+    def bytes_left(self, n: int) -> int:
+        """See `DmaChannel.left`."""
+        return (self._registers(n).count + 1) * self._width(n)
+
     def move_to_memory(self, n: int, data: bytes) -> int:
         """See `DmaChannel.to_memory`."""
         moved, width = 0, self._width(n)
-        while moved + width <= len(data) and self._moves(n, TO_MEMORY):
+        while moved + width <= len(data) and (self._moves(n, TO_MEMORY) or self._moves(n, VERIFY)):
             address, run = self._run(n, (len(data) - moved) // width)
+            if self._moves(n, VERIFY):
+                moved += run * width
+                self._advance(n, run)
+                continue
             part = data[moved : moved + run * width]
             if self._registers(n).mode & DOWN:
                 address -= (run - 1) * width

@@ -1,4 +1,4 @@
-"""What a configuration asks of a board: serial ports, drives, a debug port, a display adapter."""
+"""What a configuration asks of a board: serial and parallel ports, drives, a debug port, a display adapter."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ __all__ = ["Asked", "asked_for", "no_place"]
 
 CALLED: Final = {
     "serial": "serial ports",
+    "parallel": "parallel ports",
     "drive": "disk controller",
     "cdrom": "disk controller",
+    "floppy": "floppy controller",
     "debugcon": "debug port",
     "vga": "display adapter",
 }
@@ -27,8 +29,8 @@ class Asked:
     """Something a configuration asks for.
 
     Attributes:
-        backend: the path of its back end, which the part gets.
-        property: the property it gets it as; "" when there is no back end.
+        backend: the path of its back end, which the part gets; "" when there is none.
+        property: the property it gets it as.
         text: what it is called in messages.
         origin: where it was said; "" when it is only there because nothing else was said.
     """
@@ -51,14 +53,19 @@ def asked_for(config: MachineConfig) -> dict[tuple[str, int], Asked]:
     for n, id in enumerate(config.serials):
         if id is not None:
             asked["serial", n] = Asked(f"/chardevs/{id}", "chardev", f"serial port {n}", origin_of(id))
+    for n, id in enumerate(config.parallels):
+        if id is not None:
+            asked["parallel", n] = Asked(f"/chardevs/{id}", "chardev", f"parallel port {n}", origin_of(id))
     if (id := config.debugcon) is not None:
         asked["debugcon", 0] = Asked(f"/chardevs/{id}", "chardev", "debugcon", origin_of(id))
     if config.vga not in (None, "none"):
         asked["vga", 0] = Asked("", "", f"vga '{config.vga}'", config.origin_of("vga"))
     for drive in config.drives:
-        if drive.interface == "ide" and drive.index is not None:
-            what = "cdrom" if drive.media == "cdrom" else "drive"
+        if drive.interface != "none" and drive.index is not None:
+            what = "floppy" if drive.interface == "floppy" else "cdrom" if drive.media == "cdrom" else "drive"
             asked[what, drive.index] = Asked(f"/drives/{drive.id}", "drive", f"drive '{drive.id}'", drive.origin)
+    if not config.nodefaults:
+        asked.setdefault(("floppy", 0), Asked("", "drive", "floppy drive 0", ""))
     return asked
 
 

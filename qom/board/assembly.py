@@ -213,7 +213,7 @@ class Assembly:
             with placed(at(at(part.origin, "links"), name)):
                 self._hand(device, name, target)
         with placed(asked.origin if asked is not None else ""):
-            if asked is not None and asked.property:
+            if asked is not None and asked.backend:
                 device.set(asked.property, machine.vm.root.resolve(asked.backend))
             with placed(at(part.origin, "bus")):
                 bus = bus_at(machine, part.bus)

@@ -51,8 +51,9 @@ class Part:
             the board, or the accelerator.
         values: properties set to what an expression over the board's values gives.
         when: the condition under which the part is there; None for always.
-        use: what the configuration must ask for, for the part to be there: `serial[n]`, `drive[n]`, `cdrom[n]`,
-            `debugcon`, `vga`.  It is then given the back end, if there is one, as its property `chardev` or `drive`.
+        use: what the configuration must ask for, for the part to be there: `serial[n]`, `parallel[n]`, `drive[n]`,
+            `cdrom[n]`, `floppy[n]`, `debugcon`, `vga`.  It is then given the back end, if there is one, as its property
+            `chardev` or `drive`.
         origin: where it was written.
     """
 
@@ -223,5 +224,6 @@ def parse_use(text: str) -> tuple[str, int]:
     """
     match = _USE.fullmatch(text)
     if match is None or match["what"] not in USES or (match["what"] in SINGLE and match["n"] is not None):
-        raise ConfigError(f"'for' cannot be {text!r}: expected serial[N], drive[N], cdrom[N], debugcon or vga")
+        known = ", ".join(f"{use}[N]" for use in USES if use not in SINGLE)
+        raise ConfigError(f"'for' cannot be {text!r}: expected {known}, {' or '.join(SINGLE)}")
     return match["what"], int(match["n"] or 0)

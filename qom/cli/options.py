@@ -190,6 +190,10 @@ def _disk(index: int, media: str = "disk") -> Handler:
     return lambda line, text, origin: line.builder.drive({"file": text, "index": index, "media": media}, origin)
 
 
+def _floppy(index: int) -> Handler:
+    return lambda line, text, origin: line.builder.drive({"file": text, "if": "floppy", "index": index}, origin)
+
+
 def _cpu(line: CommandLine, text: str, origin: str) -> None:
     if text in ("help", "?"):
         line.help_for = line.help_for or ("cpu", "")
@@ -295,7 +299,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("append", "TEXT", "command line of the kernel", _plain("append")),
     Option("boot", "[order=]LETTERS[,once=][,menu=on][,splash=FILE][,splash-time=MS][,reboot-timeout=MS][,strict=on]",
            "boot order", _section("boot")),
-    Option("drive", "file=FILE[,format=][,if=ide|none][,index=N][,media=][,readonly=][,snapshot=]", "disk", _section("drive")),
+    Option("drive", "file=FILE[,format=][,if=ide|floppy|none][,index=N][,media=][,readonly=][,snapshot=]",
+           "disk or floppy", _section("drive")),
+    Option("fda", "FILE", "medium in floppy drive 0", _floppy(0)),
+    Option("fdb", "FILE", "medium in floppy drive 1", _floppy(1)),
     Option("hda", "FILE", "disk 0", _disk(0)),
     Option("hdb", "FILE", "disk 1", _disk(1)),
     Option("hdc", "FILE", "disk 2", _disk(2)),
@@ -306,6 +313,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("chardev", "BACKEND,id=ID[,prop=value]", "add a character back end", _section("chardev")),
     Option("serial", "BACKEND", "next serial port's back end: stdio, null, file:F, pty, unix:F, tcp:H:P, chardev:ID",
            lambda line, text, origin: line.builder.serial(text, origin)),
+    Option("parallel", "BACKEND", "next parallel port's back end, as for -serial",
+           lambda line, text, origin: line.builder.parallel(text, origin)),
     Option("debugcon", "BACKEND", "debug port (E9h) and its back end",
            lambda line, text, origin: line.builder.debugcon(text, origin)),
     Option("qtest", "BACKEND", "back end on which a client of QEMU's qtest protocol is",
@@ -358,7 +367,6 @@ OPTIONS: tuple[Option, ...] = (
     Option("mon", "[chardev=]ID[,mode=readline|control][,pretty=on]", "a monitor on a back end that is there",
            _section("monitor")),
     Option("vga", "std|none", "display adapter of the board", _vga),
-    Option("parallel", "none", "accepted for compatibility", _only_none("a parallel port")),
     Option("net", "none", "accepted for compatibility", _only_none("a network"), ("nic",)),
     Option("version", "", "print the version", _show("version")),
     Option("help", "", "print this", _show("help"), ("h",)),

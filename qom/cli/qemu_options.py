@@ -18,8 +18,6 @@ WITH_ARGUMENT = frozenset(
         "dfilter",
         "dtb",
         "dump-vmstate",
-        "fda",
-        "fdb",
         "fsdev",
         "gdb",
         "icount",

@@ -104,7 +104,7 @@ def parse_cpus(value: Any, take: Taker) -> list[int]:
 
 
 def parse_chardev_shorthand(text: str, id: str, origin: str = "") -> ChardevEntry | None:
-    """What `-serial` and `-debugcon` take in place of an id; None for "none".
+    """What `-serial`, `-parallel` and `-debugcon` take in place of an id; None for "none".
 
     stdio, null, pty, ringbuf, console, none, file:PATH, unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,...].
     """
@@ -160,6 +160,7 @@ class ConfigBuilder:
         self._numa_cpus: list[tuple[Options, str]] = []
         self._numa_whole = True  # False: a node, or how many processors there are, could not be read
         self._serials: list[tuple[str, str]] = []
+        self._parallels: list[tuple[str, str]] = []
         self._debugcon: tuple[str, str] | None = None
         self._qtest: tuple[str, str] | None = None
         self._qtest_log: tuple[str, str] | None = None
@@ -315,13 +316,13 @@ class ConfigBuilder:
         self.config.chardevs.append(ChardevEntry(backend, id or "", _legacy(take.rest()), origin))
 
     def drive(self, options: Options, origin: str) -> None:
-        """`-drive file=PATH[,if=ide|none][,index=N][,format=NAME][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`.
+        """`-drive file=PATH[,if=ide|floppy|none][,index=N][,format=NAME][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`.
 
         A format of a plugin's takes what else is said as its properties.
         """
         take = self._take(options, "drive", origin)
         file = take.needed("file")
-        interface = take.choice("if", ("ide", "none"), "ide")
+        interface = take.choice("if", ("ide", "floppy", "none"), "ide")
         entry = DriveEntry(
             self._id(take) or "",
             file,
@@ -343,6 +344,9 @@ class ConfigBuilder:
         if entry.index is not None and (entry.bus is not None or entry.unit is not None):
             take.report("'index' cannot be combined with 'bus' and 'unit'", "index")
             entry.bus = entry.unit = None
+        if interface == "floppy" and entry.media == "cdrom":
+            take.report("'media' cannot be cdrom with if=floppy: expected disk", "media")
+            entry.media = "disk"
         if interface == "none" and not entry.id:
             with self.gathering():
                 raise take.missing("id", why=" with if=none, for a device to refer to")
@@ -371,6 +375,10 @@ class ConfigBuilder:
     def serial(self, text: str, origin: str) -> None:
         """`-serial`: the next serial port's back end."""
         self._serials.append((text, origin))
+
+    def parallel(self, text: str, origin: str) -> None:
+        """`-parallel`: the next parallel port's back end."""
+        self._parallels.append((text, origin))
 
     def debugcon(self, text: str, origin: str) -> None:
         """`-debugcon`: the debug port's back end."""
@@ -576,33 +584,41 @@ class ConfigBuilder:
             choice.options.setdefault("kernel-irqchip", chip)
 
     def _place_drives(self) -> None:
-        """Give every IDE drive its place (index = 2 * bus + unit) and every drive an id that follows from it."""
+        """Give every drive of the board's its place, and an id that follows from it."""
+        self._place("ide", "IDE", 4)
+        self._place("floppy", "floppy", 2)
+        for drive in self.config.drives:
+            drive.snapshot = drive.snapshot or self._snapshot
+            drive.readonly = drive.readonly or drive.media == "cdrom"
+
+    def _place(self, interface: str, name: str, room: int) -> None:
+        """Give the drives on an interface's controller their places: index = 2 * bus + unit."""
         taken: dict[int, DriveEntry] = {}
-        ide = [d for d in self.config.drives if d.interface == "ide"]
-        for drive in ide:
+        drives = [d for d in self.config.drives if d.interface == interface]
+        full = f"drive: the {name} controller has room for {room} drives"
+        for drive in drives:
             if drive.index is None and (drive.bus is not None or drive.unit is not None):
                 drive.index = 2 * (drive.bus or 0) + (drive.unit or 0)
+            if drive.index is not None and drive.index >= room:
+                self.report(ConfigError(f"{full}: expected 'index' to be at most {room - 1}", drive.origin))
             if drive.index is not None:
                 if drive.index in taken:
                     other = taken[drive.index].origin
                     self.report(ConfigError(f"drive: index {drive.index} is taken already, by {other}", drive.origin))
                 taken.setdefault(drive.index, drive)
-        for drive in ide:
+        for drive in drives:
             if drive.index is None:
-                places = (2, 0, 1, 3) if drive.media == "cdrom" else (0, 1, 2, 3)
+                places = (2, 0, 1, 3) if drive.media == "cdrom" else range(room)
                 free = [n for n in places if n not in taken]
                 if not free:
-                    self.report(ConfigError("drive: the IDE controller has room for 4 drives", drive.origin))
+                    self.report(ConfigError(full, drive.origin))
                     continue
                 drive.index = free[0]
                 taken[drive.index] = drive
             drive.bus, drive.unit = divmod(drive.index, 2)
             if drive is not taken[drive.index]:
                 continue  # which was reported: no id of the same place, too
-            drive.id = drive.id or f"ide{drive.bus}-{'cd' if drive.media == 'cdrom' else 'hd'}{drive.unit}"
-        for drive in self.config.drives:
-            drive.snapshot = drive.snapshot or self._snapshot
-            drive.readonly = drive.readonly or drive.media == "cdrom"
+            drive.id = drive.id or drive.own_id
 
     def _make_qtest(self) -> None:
         """`-qtest` is short for an object of that type and its back end."""
@@ -624,11 +640,12 @@ class ConfigBuilder:
             config.debugcon = self._port("debugcon", *self._debugcon)
         serials = list(self._serials)
         uses_stdio = any(c.backend == "stdio" for c in config.chardevs) or any(
-            t.startswith("stdio") for t, _ in serials
+            t.startswith("stdio") for t, _ in (*serials, *self._parallels)
         )
         if not serials and not config.nodefaults and not uses_stdio:
             serials = [("stdio", config.origin_of("nographic"))]
         config.serials = [self._port(f"serial{n}", text, origin) for n, (text, origin) in enumerate(serials)]
+        config.parallels = [self._port(f"parallel{n}", *said) for n, said in enumerate(self._parallels)]
 
     def _make_monitors(self) -> None:
         made = 0

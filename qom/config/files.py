@@ -59,7 +59,7 @@ _LISTS = frozenset(
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")
-_OTHER = ("cpu", "serial", *_TEXTS, "global", "log", "snapshot", "data-dir", "echr", "set")
+_OTHER = ("cpu", "serial", "parallel", *_TEXTS, "global", "log", "snapshot", "data-dir", "echr", "set")
 KEYS = (*_PLAIN, *_SWITCHES, *_ACTION_SWITCHES, *SECTIONS, *_OTHER, *_OF_THE_FILE)
 """What the top level of a configuration file may hold."""
 
@@ -151,6 +151,9 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
     elif key == "serial":
         for inner in _strings(node, key):
             builder.serial(inner.value, inner.origin)
+    elif key == "parallel":
+        for inner in _strings(node, key):
+            builder.parallel(inner.value, inner.origin)
     elif key in _TEXTS:
         if not isinstance(value, str):
             raise node.error(f"'{key}' cannot be {value!r}: expected a string")

@@ -145,8 +145,8 @@ class MonitorEntry:
 class DriveEntry:
     """A disk image, of type `block-<format>`.
 
-    interface: "ide" (the board puts it on its controller) or "none" (a device refers to it).  props: what the format
-    takes beside file, readonly and snapshot.
+    interface: "ide" or "floppy" (the board puts it on its controller) or "none" (a device refers to it).  props: what
+    the format takes beside file, readonly and snapshot.
     """
 
     id: str
@@ -161,6 +161,13 @@ class DriveEntry:
     snapshot: bool = False
     origin: str = ""
     props: Options = records.field(factory=dict)
+
+    @property
+    def own_id(self) -> str:
+        """The id that follows from its place on a controller of the board."""
+        if self.interface == "floppy":
+            return f"floppy{self.index}"
+        return f"ide{self.bus}-{'cd' if self.media == 'cdrom' else 'hd'}{self.unit}"
 
     def format_type(self, registry: TypeRegistry) -> Type:
         """The type of its format.
@@ -213,7 +220,7 @@ class PartEntry:
 
     bus: the place of its bus.  props: properties.  links: the parts, regions or accelerator it is handed, by property.
     values: properties whose value is an expression over the board's values.  when: the condition under which it is there.
-    use: what the configuration must ask for, for it to be there (`serial[0]`, `drive[1]`, `debugcon`, `vga`).
+    use: what the configuration must ask for, for it to be there (`serial[0]`, `drive[1]`, `floppy[0]`, `vga`).
     remove: take the board's part of that name out.
     """
 
@@ -263,8 +270,8 @@ class MachineConfig:
     """Everything that can be said about a machine before it is built.
 
     memory: bytes; None for the board's default.  firmware, kernel, initrd: file names.  serials: for each serial port
-    the id of its character back end, None for a port that is not there.  debugcon: the id of the debug port's back end.
-    preconfig: wait for x-exit-preconfig before the board is built.
+    the id of its character back end, None for a port that is not there.  parallels: the same for parallel ports.
+    debugcon: the id of the debug port's back end.  preconfig: wait for x-exit-preconfig before the board is built.
     vga: the board's display adapter, one of `VGA_KINDS`; None when nothing is said.
     parts, wires, regions: what differs from the machine type's board.
     boot, rtc, action, msg: what is said of each, by key; smbios, fw_cfg, acpi_tables, option_roms, fds: likewise, each time.
@@ -290,6 +297,7 @@ class MachineConfig:
     chardevs: list[ChardevEntry] = records.field(factory=list)
     drives: list[DriveEntry] = records.field(factory=list)
     serials: list[str | None] = records.field(factory=list)
+    parallels: list[str | None] = records.field(factory=list)
     debugcon: str | None = None
     monitors: list[MonitorEntry] = records.field(factory=list)
     vga: str | None = None

@@ -27,7 +27,7 @@ ROLES: Final = ("pic", "ioapic", "apic")
 """Chips of which an accelerator may have its own: as a part's type `{pic}` is the one that goes with it."""
 
 SINGLE: Final = ("debugcon", "vga")
-USES: Final = ("serial", "drive", "cdrom", *SINGLE)
+USES: Final = ("serial", "parallel", "drive", "cdrom", "floppy", *SINGLE)
 """What a configuration asks for that a board has a place for; of some there is one at most, the others are numbered."""
 
 

@@ -251,7 +251,10 @@ TABLE_SCHEMAS: Final[dict[str, Schema]] = {
 DRIVE_KEYS: Final[dict[str, Schema]] = {
     "id": _ID,
     "file": {**_TEXT, "description": "Name of the image"},
-    "if": {**one_of(("ide", "none")), "description": "ide: on the board's controller; none: a device refers to it"},
+    "if": {
+        **one_of(("ide", "floppy", "none")),
+        "description": "ide, floppy: on the board's controller; none: for a device",
+    },
     "index": {**number(0, 3), "description": "Place on the board's controller: 2 * bus + unit"},
     "bus": number(0, 1),
     "unit": number(0, 1),
@@ -392,6 +395,10 @@ class _Maker:
             "serial": {
                 "anyOf": [{"$ref": "#/$defs/port"}, {"type": "array", "items": {"$ref": "#/$defs/port"}}],
                 "description": "Back ends of the serial ports, in order",
+            },
+            "parallel": {
+                "anyOf": [{"$ref": "#/$defs/port"}, {"type": "array", "items": {"$ref": "#/$defs/port"}}],
+                "description": "Back ends of the parallel ports, in order",
             },
             "debugcon": {"$ref": "#/$defs/port", "description": "Back end of the debug port"},
             "qtest": {"$ref": "#/$defs/port", "description": "Back end on which a client of the qtest protocol is"},

@@ -163,7 +163,8 @@ def entry_schemas(registry: TypeRegistry, handed: Handed | None = None) -> tuple
         "when": {**_CONDITION, "description": _WHEN},
         "for": {
             "anyOf": [{"type": "string", "pattern": rf"^({'|'.join(SINGLE)}|({_NUMBERED})(\[[0-9]{{1,3}}\])?)$"}, _FILLED],
-            "description": "What must be asked for, for it to be there: serial[N], drive[N], cdrom[N], debugcon, vga",
+            "description": "What must be asked for, for it to be there: "
+            "serial[N], parallel[N], drive[N], cdrom[N], floppy[N], debugcon, vga",
         },
         **_REMOVE,
         **_REPEAT,

@@ -95,7 +95,7 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         ConfigError: a value no file can hold.
     """
     shown = _Shown(registry)
-    serials, debugcon, made = _ports(config)
+    serials, parallels, debugcon, made = _ports(config)
     data: dict[str, Any] = {
         "name": _name(config),
         "uuid": config.uuid,
@@ -118,6 +118,7 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "data-dir": list(config.data_dirs),
         "echr": config.escape,
         "serial": serials,
+        "parallel": parallels,
         "debugcon": debugcon,
         "vga": config.vga,
         "paused": config.paused or None,
@@ -275,14 +276,13 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def _drive(drive: DriveEntry) -> dict[str, Any]:
-    on_board = drive.interface == "ide"
-    own_id = f"ide{drive.bus}-{'cd' if drive.media == 'cdrom' else 'hd'}{drive.unit}"
+    on_board = drive.interface != "none"
     placed = drive.index is not None
     return _said(
-        id=None if on_board and drive.id in ("", own_id) else drive.id,
+        id=None if on_board and drive.id in ("", drive.own_id) else drive.id,
         file=drive.file,
         format=None if drive.format == "raw" else drive.format,
-        **{"if": None if on_board else drive.interface},
+        **{"if": None if drive.interface == "ide" else drive.interface},
         index=drive.index,
         bus=None if placed else drive.bus,
         unit=None if placed else drive.unit,
@@ -293,13 +293,15 @@ def _drive(drive: DriveEntry) -> dict[str, Any]:
     )
 
 
-def _ports(config: MachineConfig) -> tuple[list[str] | None, str | None, set[str]]:
-    """What `serial` and `debugcon` say, and the ids of the back ends that they make by saying it.
+def _ports(config: MachineConfig) -> tuple[list[str], list[str], str | None, set[str]]:
+    """What `serial`, `parallel` and `debugcon` say, and the ids of the back ends that they make by saying it.
 
     A back end of a port is said at its port when the reader would make it there under the same id and at the same place
     among the back ends; otherwise it has a section of its own, and the port refers to it.
     """
-    ports = [("debugcon", config.debugcon), *((f"serial{n}", id) for n, id in enumerate(config.serials))]
+    ports = [("debugcon", config.debugcon)]
+    ports += ((f"serial{n}", id) for n, id in enumerate(config.serials))
+    ports += ((f"parallel{n}", id) for n, id in enumerate(config.parallels))
     used = [id for _, id in ports]
     by_id = {c.id: c for c in config.chardevs}
     short = {
@@ -310,12 +312,16 @@ def _ports(config: MachineConfig) -> tuple[list[str] | None, str | None, set[str
     rest = [c.id for c in config.chardevs if c.id not in short]
     if [c.id for c in config.chardevs] != rest + [id for id, _ in ports if id in short]:
         short = {}
-    said = ["none" if id is None else short.get(id) or f"chardev:{id}" for id in config.serials]
+
+    def spelled(ids: list[str | None]) -> list[str]:
+        return ["none" if id is None else short.get(id) or f"chardev:{id}" for id in ids]
+
+    said = spelled(config.serials)
     others_use_stdio = any(c.backend == "stdio" and c.id != "serial0" for c in config.chardevs)
     if said == ["stdio"] and not config.nodefaults and not others_use_stdio:
         said = []  # what a reader adds by itself
     debugcon = None if config.debugcon is None else short.get("debugcon") or f"chardev:{config.debugcon}"
-    return said, debugcon, set(short)
+    return said, spelled(config.parallels), debugcon, set(short)
 
 
 def _shorthand(entry: ChardevEntry) -> str | None:

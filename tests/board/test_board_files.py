@@ -108,7 +108,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "part link": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\nlinks = { pit = 'a' }", "board.toml:6:11: part 'a': 'isabus-bridge' is handed no 'pit'"),
     "part link to": (HEAD + "[[part]]\nname = 'a'\ntype = 'a20-gate'\nlinks = { ram = 'x' }", "board.toml:6:11: part 'a': link 'ram': there is no part 'x'"),
     "part circle": (HEAD + "[[part]]\nname = 'a'\ntype = 'isa-serial'\nbus = 'b.x'\n[[part]]\nname = 'b'\ntype = 'isa-serial'\nbus = 'a.x'", "board.toml:3:1: 'a' needs itself: a -> b -> a"),
-    "part for": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\nfor = 'serail[0]'", "board.toml:6:1: 'for' cannot be 'serail[0]': expected serial[N], drive[N], cdrom[N], debugcon or vga"),
+    "part for": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\nfor = 'serail[0]'", "board.toml:6:1: 'for' cannot be 'serail[0]': expected serial[N], parallel[N], drive[N], cdrom[N], floppy[N], debugcon or vga"),
     "part twice": (HEAD + "[[part]]\nname = 'a'\ntype = 'isabus-bridge'\n[[part]]\nname = 'a'\ntype = 'apic-bus'", "board.toml:6:1: part 'a' is given twice, first by board.toml:3:1: expected a 'when' in each"),
     "part said twice": (HEAD + "[[part]]\nname = 'a'\ntype = 'isa-serial'\nprops = { index = 1 }\nvalues = { index = 1 }", "board.toml:3:1: part 'a': 'index' is given twice, as a property, a link or a value"),
     "part removed": (HEAD + "[[part]]\nname = 'a'\nremove = true", "board.toml:3:1: there is no part 'a' to remove"),

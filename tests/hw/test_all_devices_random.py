@@ -139,6 +139,23 @@ def ide_controller(bench: PciBench, type_name: str, scratch: Path) -> Device:
     return controller
 
 
+def floppy_controller(bench: PciBench, type_name: str, scratch: Path) -> Device:
+    bench.add("i8257")
+    controller: Device = bench.add("isa-fdc")
+    for port, value in ((0xD6, 0xC0), (0xD4, 0), (0x0B, 0x56), (0x05, 0xFF), (0x05, 0x03), (0x0A, 2), (0x3F2, 0x1C)):
+        bench.outb(port, value)  # channel 2 moves to memory; the chip is out of reset, drive 0 turns
+    return controller
+
+
+def floppy(bench: PciBench, type_name: str, scratch: Path) -> Device:
+    controller: Any = floppy_controller(bench, type_name, scratch)
+    for n, name in enumerate("ab"):
+        made: Device = bench.new("floppy", drive=disk(bench, scratch, name), unit=n)
+        made.plug(controller.cable)
+        bench.insert(made)
+    return made if type_name == "floppy" else controller  # type: ignore[no-any-return]
+
+
 def fw_cfg(bench: PciBench, type_name: str, scratch: Path) -> Device:
     made = bench.add(type_name)
     made.add_file("etc/test", bytes(range(100)))
@@ -205,6 +222,9 @@ RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
     "ide-hd": ide_disk,
     "isa-ide": ide_controller,
     "piix3-ide": ide_controller,
+    "isa-fdc": floppy,
+    "floppy": floppy,
+    "isa-parallel": with_chardev,
     "fw_cfg_io": fw_cfg,
     "apic": local_apic,
     "ioapic": ioapic,

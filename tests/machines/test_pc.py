@@ -160,7 +160,7 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
         (("-cpu", "qemu65"), "unknown processor model 'qemu65'; did you mean 'qemu64'"),
         (("-cpu", "qemu64,+ssse4"), "'ssse4'"),
         (("-smp", "65"), "has room for 64"),
-        (("-device", "isa-serail"), "did you mean 'isa-serial'?"),
+        (("-device", "isa-serail"), "did you mean 'isa-serial' or 'isa-parallel'?"),
         (("-device", "isa-serial,bus=nowhere"), "bus 'nowhere' not found"),
         (("-device", "isa-serial,index=9"), "index"),
         (("-bios", "/nonexistent"), "/nonexistent"),

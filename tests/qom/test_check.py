@@ -120,7 +120,7 @@ tcp:HOST:PORT or chardev:ID
 10:1: machine.a20-gat: 'pc-i440fx-0.1-machine' has no property 'a20-gat'; did you mean 'a20-gate'?
 11:1: machine.a20-gate: machine 'pc': property 'a20-gate' cannot be 'perhaps': expected on or off
 15:1: smp.core: smp: unknown option 'core'; did you mean 'cores'?
-17:1: device[0].driver: unknown device type 'isa-seriall'; did you mean 'isa-serial'?
+17:1: device[0].driver: unknown device type 'isa-seriall'; did you mean 'isa-serial' or 'isa-parallel'?
 20:1: device[1].id: device: id '-' is not legal: expected a letter, then letters, digits, '-', '.', '_'
 21:1: device[1].iobase: device 'isa-serial': property 'iobase' cannot be 99999: expected an integer in 0..65528
 22:1: device[1].irqq: 'isa-serial' has no property 'irqq'; did you mean 'irq'?
@@ -131,7 +131,7 @@ did you mean 'cc'?
 26:1: device[2]: device 'ide-hd': property 'drive' is required: expected an object of type 'block-backend', or its path \
 (Image the disk's sectors are kept in)
 28:1: device[2].bus: bus 'ide.7' not found; did you mean 'ide.1' or 'ide.0'?; there are: system-bus, pci.0, ide.0, ide.1, \
-isa.0
+isa.0, floppy-bus.0
 29:1: device[3]: device: 'driver' is required
 32:1: device[4].driver: 'device' is not a device that can be added by hand
 35:1: device[5].bus: isa-debugcon: cannot be on bus 'pci.0' (PCI): expected a bus of type 'isa-bus'
@@ -252,7 +252,7 @@ at = "1M"
         ({"vm_toml": '[[part]]\nname = "pci"\nremove = true\n'},
          ["vm.toml:1:1: part[0]: there is no part 'pci' to remove; did you mean 'pit' or 'pic' or 'pcihost'?"]),
         ({"vm_cfg": '[machine]\n  type = "none"\n[device "a"]\n  driver = "isa-seriall"\n  x = y\n'},
-         ["vm.cfg:4:3: device[0].driver: unknown device type 'isa-seriall'; did you mean 'isa-serial'?",
+         ["vm.cfg:4:3: device[0].driver: unknown device type 'isa-seriall'; did you mean 'isa-serial' or 'isa-parallel'?",
           "vm.cfg:5:3: 'x = y' is no [section \"id\"] and no key = \"value\""]),
         ({"vm_toml": 'firmware = "/no/rom"\n[machine]\nboard = "tiny.toml"\ncode = "/no/code"\n', "tiny_toml": BOARD},
          ["vm.toml:1:1: firmware: region 'rom': image /no/rom cannot be read: No such file or directory",

@@ -26,7 +26,7 @@ PROGRAMS: dict[str, Run] = {"qom-system-x86_64": system.main, "qom": main_module
         ("qom-system-x86_64", ["-smp", "4,cores=3"], "-smp 4,cores=3: smp: sockets (1) * cores (3) * threads (1) is 3:"
          " expected 4, the number of cpus"),
         ("qom-system-x86_64", ["-device", "isa-seriall,help"], "-device isa-seriall,help: no device 'isa-seriall';"
-         " did you mean 'isa-serial'?"),
+         " did you mean 'isa-serial' or 'isa-parallel'?"),
         ("qom-system-x86_64", ["-readconfig", "/no/such/file"], "/no/such/file: cannot be read: No such file or directory"),
         ("qom", ["rum"], "unknown command 'rum'; did you mean 'run'?; `qom help` lists them"),
         ("qom", ["run"], "run: no file: expected qom run FILE [--dump FILE] [--watch] [--exits] [--exits-svg FILE]"

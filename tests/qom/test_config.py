@@ -196,7 +196,7 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-serial", "tcp:1234"], "-serial tcp:1234: character device 'tcp:1234': expected tcp:[HOST]:PORT"),
         (["-drive", "if=ide"], "-drive if=ide: drive: 'file' is required"),
         (["-drive", "file=x,if=scsi"],
-         "-drive file=x,if=scsi: drive: 'if' cannot be 'scsi': expected one of 'ide', 'none'"),
+         "-drive file=x,if=scsi: drive: 'if' cannot be 'scsi': expected one of 'ide', 'floppy', 'none'"),
         (["-drive", "file=x,if=none"],
          "-drive file=x,if=none: drive: 'id' is required with if=none, for a device to refer to"),
         (["-drive", "file=x,readonly=maybe"],

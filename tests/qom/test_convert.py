@@ -53,6 +53,8 @@ LINES = [
     "-set device.s1.irq=5 -device isa-serial,id=s1 -set chardev.c.size=4k -chardev ringbuf,id=c -set drive.d.file=b"
     " -drive id=d,file=a,if=none",
     "-accel qtest -qtest-log none -qtest unix:a -qtest unix:b,server=on,wait=off -serial null -chardev null,id=n",
+    "-fda a.img -fdb b.img -parallel file:lpt.txt -parallel none -parallel chardev:c -chardev null,id=c",
+    "-drive if=floppy,file=a,readonly=on -drive if=floppy,unit=1,file=b,id=f -parallel stdio",
     "-display none -vga none -monitor none -parallel none -net none -nic none -serial stdio",
 ]
 

@@ -452,7 +452,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("isa-serail", "unknown type 'isa-serail'; did you mean 'isa-serial'?"),
+        ("isa-serail", "unknown type 'isa-serail'; did you mean 'isa-serial' or 'isa-parallel'?"),
         ("ps2-kbd", "type 'ps2-kbd' is not one that a file names: expected one of a section machine, accel, object, chardev,"
          " device"),
     ],

@@ -125,7 +125,8 @@ WRONG = {
     "-smp 200": "-smp 200: /machine: smp-cpus is 200, pc-i440fx-0.1-machine has room for 64",
     "-hda /no/such": "-hda /no/such: /drives/ide0-hd0: cannot open image '/no/such': No such file or directory",
     "-drive file=/dev/null,if=none,id=d -device ide-hd,drive=e": None,
-    "-device isa-seriall": "-device isa-seriall: unknown device type 'isa-seriall'; did you mean 'isa-serial'?",
+    "-device isa-seriall": "-device isa-seriall: unknown device type 'isa-seriall';"
+    " did you mean 'isa-serial' or 'isa-parallel'?",
     "-device device": None,
     "-device isa-serial,iobase=99999": "-device isa-serial,iobase=99999: /machine/peripheral-anon/isa-serial: property"
     " 'iobase' cannot be '99999': expected an integer in 0..65528",
@@ -139,7 +140,8 @@ WRONG = {
     "-object nothing,id=o": None,
     "-object isa-serial,id=o": "-object isa-serial,id=o: unknown object type 'isa-serial'",
     "-global isa-serial.irqq=3": "-global isa-serial.irqq=3: 'isa-serial' has no property 'irqq'; did you mean 'irq'?",
-    "-global isa-seriall.irq=3": "-global isa-seriall.irq=3: no type 'isa-seriall'; did you mean 'isa-serial'?",
+    "-global isa-seriall.irq=3": "-global isa-seriall.irq=3: no type 'isa-seriall';"
+    " did you mean 'isa-serial' or 'isa-parallel'?",
     "-D /no/such/dir/log": None,
     "-initrd x": "-initrd x: 'initrd' is only of use with a kernel: expected -kernel too",
 }
