@@ -6,7 +6,6 @@ depend on them.  CMOS bytes are those that SeaBIOS reads (its docs: "CMOS memory
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from machines import pc_chipset
@@ -349,11 +348,14 @@ def floppy_facts(machine: PcMachine) -> acpi.FloppyFacts | None:
 
 def smbios_config(machine: PcMachine) -> smbios.SmbiosConfig:
     """What the SMBIOS tables say about this machine."""
-    text = machine.vm.config.uuid
-    try:
-        system_uuid = uuid.UUID(text) if text is not None else uuid.UUID(int=0)
-    except ValueError:
-        raise ConfigError(f"uuid {text!r} is not a UUID: expected 8-4-4-4-12 hexadecimal digits") from None
+    text, system_uuid = machine.vm.config.uuid, None
+    if text is not None:
+        import uuid
+
+        try:
+            system_uuid = uuid.UUID(text)
+        except ValueError:
+            raise ConfigError(f"uuid {text!r} is not a UUID: expected 8-4-4-4-12 hexadecimal digits") from None
     made = smbios.SmbiosConfig(
         memory=[(base, size) for base, size, _ in ram_map(machine)],
         sockets=machine.smp_sockets,

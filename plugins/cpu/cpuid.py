@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 from plugins.cpu.features import AMD_COPIES, FEATURES, Feature
@@ -147,6 +146,8 @@ def with_tsc_frequency(supported: Iterable[CpuidEntry], hertz: int) -> list[Cpui
     Leaf 15h keeps the crystal, which is also the clock of the local APIC's timer, and has another ratio; where it does
     not tell the crystal it tells nothing.
     """
+
+    from fractions import Fraction  # with decimal behind it; only a clock that is known needs it
 
     def changed(entry: CpuidEntry) -> CpuidEntry:
         if entry.function != TSC_LEAF:

@@ -12,12 +12,14 @@ entry point of version 3.
 from __future__ import annotations
 
 import struct
-import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plugins.firmware.fw_cfg import FwCfgIo
 from qom import QomError, records
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 ANCHOR_FILE, TABLES_FILE = "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"
 
@@ -68,7 +70,7 @@ class SmbiosConfig:
     product: str = "Standard PC (i440FX + PIIX)"
     version: str = "pc-i440fx"
     serial: str = ""
-    system_uuid: uuid.UUID = records.field(factory=lambda: uuid.UUID(int=0))
+    system_uuid: UUID | None = None  # zeros, when there is none
     bios_vendor: str = "QOM"
     bios_version: str = "0.1"
     bios_date: str = "01/01/2025"
@@ -205,7 +207,8 @@ def _system(table: _Table, config: SmbiosConfig) -> None:
 
     fields = bytes((said("manufacturer", config.manufacturer), said("product", config.product)))
     fields += bytes((said("version", config.version), said("serial", config.serial)))
-    fields += config.system_uuid.bytes_le + bytes((POWER_SWITCH, said("sku"), said("family")))
+    identity = config.system_uuid.bytes_le if config.system_uuid is not None else bytes(16)
+    fields += identity + bytes((POWER_SWITCH, said("sku"), said("family")))
     table.add(SYSTEM, 0, fields, text.list)
 
 

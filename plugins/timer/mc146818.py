@@ -14,9 +14,8 @@ Sections: MC146818A data sheet, Motorola 1984.  Century byte: the PC's conventio
 
 from __future__ import annotations
 
-import calendar
 import time
-from datetime import datetime
+from datetime import date, datetime
 
 from qom import Object, PropertyError, prop, state, type_init
 from qom.hw import NS_PER_SECOND, IsaDevice, Region
@@ -46,7 +45,13 @@ BANK = 128
 def _seconds(text: str) -> int:
     """Seconds since 1970 of a date like 2024-02-29T12:00:00 (UTC)."""
     when = datetime.fromisoformat(text)
-    return int(calendar.timegm(when.replace(tzinfo=None).timetuple()))
+    return _since_1970(when.year, when.month, when.day, when.hour, when.minute, when.second)
+
+
+def _since_1970(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int:
+    """Seconds; day and time of day may be beyond what a calendar has, and count on."""
+    days = date(year, month, 1).toordinal() - date(1970, 1, 1).toordinal() + day - 1
+    return ((days * 24 + hour) * 60 + minute) * 60 + second
 
 
 def _check_base(device: Object, text: str) -> None:
@@ -220,7 +225,7 @@ class Mc146818(IsaDevice):
         month = min(max(value(cmos[MONTH]), 1), 12)
         year = min(max(value(cmos[CENTURY]) * 100 + value(cmos[YEAR]), 1), 9999)  # what the calendar can count
         hour = self._decode_hour(cmos[HOURS])
-        seconds = calendar.timegm((year, month, value(cmos[DAY]), hour, value(cmos[MINUTES]), value(cmos[SECONDS])))
+        seconds = _since_1970(year, month, value(cmos[DAY]), hour, value(cmos[MINUTES]), value(cmos[SECONDS]))
         now = self.clock.now()
         if not fraction:
             fraction = (self.epoch + now) % NS_PER_SECOND

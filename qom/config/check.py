@@ -22,7 +22,6 @@ from typing import Any
 from qom import records
 from qom.config.builder import ConfigBuilder
 from qom.config.document import SUFFIXES, parse_file
-from qom.config.files import read_file
 from qom.config.model import (
     FDSETS,
     FORMAT_PREFIX,
@@ -93,6 +92,8 @@ def check(path: str | Path, registry: TypeRegistry, variables: Mapping[str, Any]
         registry: the types there are.
         variables: values for the variables that the file declares.
     """
+    from qom.config.files import read_file
+
     errors: list[ConfigError] = []
     builder = ConfigBuilder(errors.append)
     if _is_board(path):

@@ -22,7 +22,6 @@ from typing import Any
 from qom.config.builder import SECTIONS, TABLE_LISTS, ConfigBuilder
 from qom.config.compose import compose
 from qom.config.document import SUFFIXES, Document, Node, unreadable
-from qom.config.ini import read_ini
 from qom.config.model import MachineConfig
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Taker
@@ -91,6 +90,8 @@ def read_file(builder: ConfigBuilder, path: str | Path, variables: Mapping[str, 
         for name, value in (variables or {}).items():
             text = f"{path} can declare no variables: it is a -readconfig file"
             builder.report(ConfigError(text, f"--var {name}={value}"))
+        from qom.config.ini import read_ini
+
         try:
             read_ini(builder, path)
         except ConfigError as error:

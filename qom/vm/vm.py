@@ -37,8 +37,6 @@ from qom.config.model import (
     ObjectEntry,
     TableEntry,
 )
-from qom.config.order import build_order
-from qom.config.probe import Probe
 from qom.errors import ConfigError, LifecycleError, ObjectFault, PathError, QomError, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
@@ -52,7 +50,6 @@ from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm import actions
 from qom.vm.cpu import this_cpu
-from qom.vm.dump import Mutable, dump, mutable_properties
 from qom.vm.lock import MachineLock
 from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
@@ -62,9 +59,11 @@ from qom.vm.runstate import RunState, check_transition
 from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
 if TYPE_CHECKING:
+    from qom.config.order import E
     from qom.extensions import MonitorCommand
     from qom.vm.console import Console
     from qom.vm.cpu import Cpu
+    from qom.vm.dump import Mutable
     from qom.vm.fdsets import FdSets
     from qom.vm.guest import GuestMemory, GuestPorts
     from qom.vm.reload import ReloadReport
@@ -235,6 +234,8 @@ class VirtualMachine:
         with self.machine.system_bus.io_space.deferred():
             self._add_devices(config.devices)
         self.machine.creation_done()
+        from qom.vm.dump import mutable_properties
+
         self._as_built = mutable_properties(self.machine)
         self._built = True
         self.observe.built()
@@ -284,13 +285,19 @@ class VirtualMachine:
 
     def _add_devices(self, entries: list[DeviceEntry]) -> None:
         """Add the configured devices, each after what it refers to; names depend on how they are declared alone."""
-        order = build_order(entries, Probe(self.registry))
+        order = self._in_order(entries)
         made = {id(entry): self.add_device(entry) for entry in order}
         for entry in entries:
             self._added[made[id(entry)]] = next(self._count)
         if order != entries:
             anonymous = [made[id(entry)] for entry in entries if entry.id is None]
             self.root.container("/machine/peripheral-anon").name_in_order(anonymous)
+
+    def _in_order(self, entries: list[E]) -> list[E]:
+        from qom.config.order import build_order
+        from qom.config.probe import Probe
+
+        return build_order(entries, Probe(self.registry))
 
     def _take_clock(self, clock: Clock) -> None:
         """The machine lives by `clock`; one that is stepped is served by whoever steps it."""
@@ -360,7 +367,7 @@ class VirtualMachine:
         for drive in config.drives:
             with placed(drive.origin):
                 self.add_drive(drive)
-        for entry in build_order(config.objects, Probe(self.registry)):
+        for entry in self._in_order(config.objects):
             with placed(entry.origin):
                 self.add_object(entry)
 
@@ -535,6 +542,8 @@ class VirtualMachine:
             LifecycleError: it was not built, or is closed.
             ConfigError: something was set to a value that no file can hold.
         """
+        from qom.vm.dump import dump
+
         return dump(self, self._as_built)
 
     def buses(self) -> list[Bus]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from qom import entry_points, hookspecs
 from qom.entry_points import entry_points as found_entry_points
+from qom.in_box import IN_BOX
 
 PACKAGES = ("qom.hw", "qom.vm", "qom.board", "qom.config", "accel")
 
@@ -108,3 +110,61 @@ def test_metadata_is_asked_where_the_folders_do_not_say_all(
         monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
     assert entry_points._maybe_some(b"[qom.plugins]")
     assert found_entry_points("qom.plugins") == []
+
+
+LOOK = """
+import sys
+from qom.cli import system
+from qom.vm.vm import VirtualMachine
+
+def run(vm):
+    from_object = {base.__module__ for made in vm.root.walk() for base in type(made).__mro__}
+    print([sorted(sys.modules), sorted(from_object)])
+    return 0
+
+VirtualMachine.run = run
+VirtualMachine._new_machine = (lambda make: lambda vm: print([sorted(sys.modules), []]) or make(vm))(
+    VirtualMachine._new_machine)
+sys.exit(system.main(sys.argv[1:]))
+"""
+
+NEVER = {
+    "argparse", "inspect", "dataclasses", "email", "zipfile", "importlib.metadata", "unittest", "html", "pickle", "doctest",
+    "difflib", "subprocess", "logging", "multiprocessing", "asyncio", "concurrent.futures", "xml", "yaml", "attr", "attrs",
+    "pluggy", "hypothesis", "pydoc", "hashlib", "random", "tempfile", "shutil", "platform", "tokenize", "dis",
+    "qom.config.schema", "qom.config.write", "qom.config.yaml", "qom.config.json", "qom.config.ini", "qom.board.check",
+    "qom.board.schema", "qom.vm.reload", "qom.vm.launch", "qom.cli.help", "qom.cli.reference", "qom.monitor.schema",
+    "qom.plugin_path", "qom.scaffold", "qom.show", "qom.testing", "qom.notebook", "qom.hw.bench",
+}  # fmt: skip
+"""What no plain start needs, of Python, of others and of ours."""
+
+NOT_TO_GREET = {
+    "machines", "accel", "plugins.isa", "plugins.pci", "plugins.cpu", "plugins.firmware", "plugins.block", "plugins.intc",
+    "qom.board", "tomllib", "ctypes", "datetime", "uuid", "pathlib", "ast", "fractions", "decimal", "_cffi_backend",
+}  # fmt: skip
+"""What is imported after the monitors greet."""
+
+
+def loaded(*words: str) -> tuple[set[str], set[str], set[str]]:
+    """The modules in a new process when the board is about to be made, when it is built, and those of its objects' classes."""
+    done = subprocess.run([sys.executable, "-c", LOOK, *words], capture_output=True, text=True, check=True)
+    first, second = (ast.literal_eval(line) for line in done.stdout.splitlines())
+    return set(first[0]), set(second[0]), set(second[1])
+
+
+@pytest.mark.parametrize("machine", ["pc", "none"])
+def test_a_started_machine_has_imported_what_it_uses(machine: str, tmp_path: Path) -> None:
+    monitor = ("-qmp", f"unix:{tmp_path / 'qmp'},server=on,wait=off")
+    early, built, of_objects = loaded("-S", "-nodefaults", "-accel", "qtest", "-M", machine, *monitor, "--no-plugins")
+    assert sorted(built & NEVER) == []
+    assert sorted(early & NOT_TO_GREET) == []
+    assert "qom.monitor.session" in early and "plugins.char.socket" in early
+    for _, module, types in IN_BOX:
+        if module in built and module.startswith(("plugins.", "machines.", "accel.")) and types:
+            assert module in of_objects, f"{module}: nothing in the machine is of it"
+
+
+def test_a_machine_without_monitors_imports_nothing_of_them() -> None:
+    _, built, _ = loaded("-S", "-nodefaults", "-accel", "qtest", "-M", "pc", "--no-plugins")
+    wrong = {m for m in built if m.startswith("qom.monitor.") or m in {"json", "socket"} or m in NEVER}
+    assert wrong == {"qom.monitor.commands"}, "which names the commands and imports none"
