@@ -42,6 +42,10 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("vm/display", "qom.vm.display", (
         ("display-console", None, "DisplayConsole", True),
     )),
+    ("vm/input", "qom.vm.input", (
+        ("keyboard-input", None, "KeyboardInput", True),
+        ("pointer-input", None, "PointerInput", True),
+    )),
     ("vm/block", "qom.vm.block", (
         ("block-backend", "object", "BlockBackend", True),
     )),
@@ -136,8 +140,8 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
         ("isabus-bridge", "sys-bus-device", "IsaBusBridge"),
     )),
     ("isa/ps2", "plugins.isa.ps2", (
-        ("ps2-kbd", "device", "Ps2Keyboard"),
-        ("ps2-mouse", "device", "Ps2Mouse"),
+        ("ps2-kbd", "device", "Ps2Keyboard", False, ("keyboard-input",)),
+        ("ps2-mouse", "device", "Ps2Mouse", False, ("pointer-input",)),
     )),
     ("isa/i8042", "plugins.isa.i8042", (
         ("i8042", "isa-device", "I8042"),

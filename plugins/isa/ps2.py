@@ -13,6 +13,7 @@ from typing import Final
 
 from qom import state, type_init
 from qom.hw import Device
+from qom.vm import KEY_NUMBERS, KeyboardInput, PointerInput
 
 ACK, RESEND, TEST_PASSED, ECHO = 0xFA, 0xFE, 0xAA, 0xEE
 QUEUE_MAX = 16  # bytes of input; answers to commands always fit
@@ -24,6 +25,9 @@ KEYBOARD_ECHO, SCAN_CODE_SET, SET_LEDS = 0xEE, 0xF0, 0xED
 KEY_TYPES_ALL, KEY_TYPES_ONE = (0xF7, 0xF8, 0xF9, 0xFA), (0xFB, 0xFC, 0xFD)
 REMOTE_MODE, WRAP_MODE, RESET_WRAP, READ_DATA = 0xF0, 0xEE, 0xEC, 0xEB
 STREAM_MODE, STATUS_REQUEST, SET_RESOLUTION, SCALING_2, SCALING_1 = 0xEA, 0xE9, 0xE8, 0xE7, 0xE6
+
+BUTTON_BITS: Final = {"left": 0x01, "right": 0x02, "middle": 0x04, "side": 0x08, "extra": 0x10}
+WHEEL: Final = {"wheel-up": -1, "wheel-down": 1}
 
 KEYBOARD_ID = (0xAB, 0x83)
 PLAIN_MOUSE, WHEEL_MOUSE, FIVE_BUTTONS = 0, 3, 4
@@ -43,24 +47,15 @@ TRANSLATION: Final = bytes.fromhex(
 )
 TRANSLATION_HIGH: Final = {0x83: 0x41, 0x84: 0x54}
 
-_ROWS: Final = {  # scan code set 1, consecutive codes from the number on; names are QEMU's
-    0x01: "esc 1 2 3 4 5 6 7 8 9 0 minus equal backspace tab q w e r t y u i o p bracket_left bracket_right ret ctrl",
-    0x1E: "a s d f g h j k l semicolon apostrophe grave_accent shift backslash z x c v b n m comma dot slash shift_r",
-    0x37: "kp_multiply alt spc caps_lock f1 f2 f3 f4 f5 f6 f7 f8 f9 f10 num_lock scroll_lock kp_7 kp_8 kp_9 kp_subtract",
-    0x4B: "kp_4 kp_5 kp_6 kp_add kp_1 kp_2 kp_3 kp_0 kp_decimal",
-    0x56: "less f11 f12",
-    0xE01C: "kp_enter ctrl_r",
-    0xE035: "kp_divide",
-    0xE037: "print alt_r",
-    0xE047: "home up pgup",
-    0xE04B: "left",
-    0xE04D: "right",
-    0xE04F: "end down pgdn insert delete",
-    0xE05B: "meta_l meta_r menu",
-}
-KEYS: Final[dict[str, int]] = {name: first + i for first, row in _ROWS.items() for i, name in enumerate(row.split())}
+KEYS: Final[dict[str, int]] = {name: n if n < 0x80 else 0xE000 | n & 0x7F for n, name in KEY_NUMBERS.items()}
 """Keys by name: scan code set 1, E0xxh for those with a prefix."""
-_SET_2: Final = {**{code: at for at, code in enumerate(TRANSLATION)}, 0x41: 0x83}
+KEYS["asterisk"] = KEYS["kp_multiply"]
+KEYS["sysrq"] = KEYS["print"]  # one key, whose other code is sent while Alt is held
+SYSRQ, BREAK_KEY, FAKE_SHIFT = 0x54, 0xE046, 0xE02A  # print with Alt; pause with Ctrl; print without either
+PAUSE: Final = {1: (0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5), 2: (0xE1, 0x14, 0x77, 0xE1, 0xF0, 0x14, 0xF0, 0x77)}
+MODIFIERS: Final = {"alt": 0x01, "alt_r": 0x02, "ctrl": 0x04, "ctrl_r": 0x08, "shift": 0x10, "shift_r": 0x20}
+ALT, CTRL = 0x03, 0x0C
+_SET_2: Final = {**{code: at for at, code in enumerate(TRANSLATION)}, 0x41: 0x83, SYSRQ: 0x84}
 
 
 class Ps2Device(Device):
@@ -103,12 +98,15 @@ class Ps2Device(Device):
 
 
 @type_init("ps2-kbd")
-class Ps2Keyboard(Ps2Device):
+class Ps2Keyboard(Ps2Device, KeyboardInput):
     """An MF2 keyboard."""
+
+    listed_as = "keyboard-input"
 
     scan_code_set: int = state(reset=2)
     leds: int = state(desc="Bit 0 scroll lock, 1 num lock, 2 caps lock")
     rate: int = state(reset=0x2B, desc="Typematic rate and delay")
+    modifiers: int = state(desc="Modifiers held: 0 and 1 Alt, 2 and 3 Ctrl, 4 and 5 Shift")
 
     @classmethod
     def class_init(cls) -> None:
@@ -116,14 +114,36 @@ class Ps2Keyboard(Ps2Device):
         cls.desc, cls.category = "PS/2 keyboard", "input"
 
     def key(self, name: str, down: bool) -> None:
-        """A key is pressed or released; names as in `KEYS`."""
-        code = KEYS[name]
+        """A key is pressed or released; names as in `KEYS`, others are on no such keyboard."""
+        modifier = MODIFIERS.get(name, 0)
+        self.modifiers = self.modifiers | modifier if down else self.modifiers & ~modifier
+        if name == "pause" and not self.modifiers & CTRL:
+            if down:  # all of it at once, and nothing when it is released
+                self.report([*PAUSE[1 if self.scan_code_set == 1 else 2]])
+            return
+        code = KEYS.get(name)
+        if code is not None:
+            self.report([byte for change in self._changes(name, code, down) for byte in self._encoded(*change)])
+
+    def _changes(self, name: str, code: int, down: bool) -> list[tuple[int, bool]]:
+        """What is sent for a key, as codes of set 1 that go down or up: some keys pretend that others move."""
+        if name == "pause":
+            return [(BREAK_KEY, True), (BREAK_KEY, False)] if down else []
+        if code == KEYS["print"]:
+            if self.modifiers & ALT:
+                alt = KEYS["alt" if self.modifiers & MODIFIERS["alt"] else "alt_r"]
+                again = [(alt, False), (alt, True)]
+                return [*again, (SYSRQ, True)] if down else [(SYSRQ, False), *again]
+            if not self.modifiers:
+                return [(FAKE_SHIFT, True), (code, True)] if down else [(code, False), (FAKE_SHIFT, False)]
+        return [(code, down)]
+
+    def _encoded(self, code: int, down: bool) -> list[int]:
         prefix = [EXTENDED] if code > 0xFF else []
         code &= 0xFF
         if self.scan_code_set == 1:
-            self.report([*prefix, code if down else code | 0x80])
-        else:
-            self.report([*prefix, *([] if down else [BREAK]), _SET_2[code]])
+            return [*prefix, code if down else code | 0x80]
+        return [*prefix, *([] if down else [BREAK]), _SET_2[code]]
 
     def obey(self, command: int, value: int) -> None:
         """See `Ps2Device`."""
@@ -166,8 +186,10 @@ class Ps2Keyboard(Ps2Device):
 
 
 @type_init("ps2-mouse")
-class Ps2Mouse(Ps2Device):
+class Ps2Mouse(Ps2Device, PointerInput):
     """A mouse with three buttons that can become one with a wheel, and with five."""
+
+    listed_as = "pointer-input"
 
     enabled: bool = state(reset=False, desc="Whether input is reported")
     kind: int = state(reset=PLAIN_MOUSE, desc="Protocol, as identified")
@@ -196,6 +218,19 @@ class Ps2Mouse(Ps2Device):
             self.buttons = buttons
         if not self.remote and not self.wrap and self.enabled:
             self.report(self._packet())
+
+    def pointer(self, dx: int, dy: int) -> None:
+        """It is moved to the right and downwards."""
+        self.move(dx, -dy)
+
+    def button(self, name: str, down: bool) -> None:
+        """A button changes, or the wheel turns by a notch; a wheel that tilts is on no such mouse."""
+        if name in WHEEL:
+            if down:
+                self.move(0, 0, WHEEL[name])
+        elif name in BUTTON_BITS:
+            bit = BUTTON_BITS[name]
+            self.move(0, 0, 0, self.buttons | bit if down else self.buttons & ~bit)
 
     def obey(self, command: int, value: int) -> None:
         """See `Ps2Device`."""

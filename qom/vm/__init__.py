@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from qom.vm.cpu import Cpu, CpuAccelerator, InterruptController, this_cpu
     from qom.vm.display import DisplayConsole, DisplayError, Surface, screendump, write_image
     from qom.vm.image import ImageFile
+    from qom.vm.input import (
+        KEY_NUMBERS,
+        InputError,
+        KeyboardInput,
+        PointerInput,
+        move_pointer,
+        press_button,
+        press_key,
+        send_keys,
+    )
     from qom.vm.lock import MachineLock
     from qom.vm.machine import Machine
     from qom.vm.mainloop import MainLoop
@@ -25,9 +35,10 @@ if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
 
 
-QOM_MODULES = ("chardev", "console", "display", "block", "image", "cpu", "machine")
+QOM_MODULES = ("chardev", "console", "display", "input", "block", "image", "cpu", "machine")
 
 __all__ = [
+    "KEY_NUMBERS",
     "SECTOR",
     "Alarm",
     "BlockBackend",
@@ -42,11 +53,14 @@ __all__ = [
     "FdChardev",
     "FdWatch",
     "ImageFile",
+    "InputError",
     "InterruptController",
+    "KeyboardInput",
     "Machine",
     "MachineLock",
     "MainLoop",
     "Observatory",
+    "PointerInput",
     "Poller",
     "ReloadError",
     "ReloadReport",
@@ -55,7 +69,11 @@ __all__ = [
     "Surface",
     "VirtualMachine",
     "init_vcpu",
+    "move_pointer",
+    "press_button",
+    "press_key",
     "screendump",
+    "send_keys",
     "this_cpu",
     "write_image",
 ]
@@ -66,6 +84,16 @@ _LATER = {
     "qom.vm.cpu": ("Cpu", "CpuAccelerator", "InterruptController", "this_cpu"),
     "qom.vm.display": ("DisplayConsole", "DisplayError", "Surface", "screendump", "write_image"),
     "qom.vm.image": ("ImageFile",),
+    "qom.vm.input": (
+        "KEY_NUMBERS",
+        "InputError",
+        "KeyboardInput",
+        "PointerInput",
+        "move_pointer",
+        "press_button",
+        "press_key",
+        "send_keys",
+    ),
     "qom.vm.lock": ("MachineLock",),
     "qom.vm.machine": ("Machine",),
     "qom.vm.mainloop": ("MainLoop",),

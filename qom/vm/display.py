@@ -11,8 +11,7 @@ import struct
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-import attrs
-
+from qom import records
 from qom.errors import QomError, did_you_mean
 from qom.registry import Interface, type_init
 
@@ -31,7 +30,11 @@ class DisplayError(QomError):
     """A screen that is not there, or a picture that cannot be written."""
 
 
-@attrs.frozen(repr=False)
+class NoSuchDisplay(DisplayError):
+    """A display adapter was named that is not there."""
+
+
+@records.frozen(repr=False)
 class Surface:
     """A picture: `width` by `height` dots, and 3 bytes (red, green, blue) for each, row by row from the top."""
 
@@ -133,7 +136,7 @@ def _find(vm: VirtualMachine, device: str | None) -> DisplayConsole:
         return names[device]
     near = did_you_mean(device, names)
     known = ", ".join(f"'{_path(console).rpartition('/')[2]}'" for console in there)
-    raise DisplayError(f"screen dump: no display adapter '{device}'{near or f': expected {known}'}")
+    raise NoSuchDisplay(f"screen dump: no display adapter '{device}'{near or f': expected {known}'}")
 
 
 def _path(console: DisplayConsole) -> str:

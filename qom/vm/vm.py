@@ -12,6 +12,7 @@ thread; they are carried out by the main loop.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from qom.vm.dump import Mutable
     from qom.vm.fdsets import FdSets
     from qom.vm.guest import GuestMemory, GuestPorts
+    from qom.vm.input import InputQueue
     from qom.vm.reload import ReloadReport
 
 __all__ = ["Event", "VirtualMachine"]
@@ -598,6 +600,13 @@ class VirtualMachine:
         from qom.vm.guest import GuestMemory
 
         return GuestMemory(self.machine.system_bus.memory_space, self.lock)
+
+    @functools.cached_property
+    def input(self) -> InputQueue:
+        """Keys on their way to the machine's keyboard."""
+        from qom.vm.input import InputQueue
+
+        return InputQueue(self)
 
     @property
     def ports(self) -> GuestPorts:

@@ -27,6 +27,7 @@ QOM_COMMANDS = {
     "descriptors": ("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets"),
     "reactions": ("set-action", "watchdog-set-action", "inject-nmi", "system_wakeup"),
     "numa": ("set-numa-node",),
+    "screen": ("screendump", "send-key", "input-send-event"),
     "yank": ("query-yank", "yank"),
     "generation": ("query-vm-generation-id",),
     "tree": ("qom-list", "qom-list-get", "qom-get", "qom-set", "x-query-qom-tree"),
