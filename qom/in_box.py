@@ -206,6 +206,15 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("char/socket", "plugins.char.socket", (
         ("chardev-socket", "chardev-fd", "SocketChardev"),
     )),
+    ("char/udp", "plugins.char.udp", (
+        ("chardev-udp", "chardev-fd", "UdpChardev"),
+    )),
+    ("char/pipe", "plugins.char.pipe", (
+        ("chardev-pipe", "chardev-fd", "PipeChardev"),
+    )),
+    ("char/mux", "plugins.char.mux", (
+        ("chardev-mux", "chardev", "MuxChardev"),
+    )),
     ("char/ns16550", "plugins.char.ns16550", (
         ("isa-serial", "isa-device", "IsaSerial"),
     )),

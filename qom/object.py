@@ -319,6 +319,14 @@ class Object:
         self._children[name] = child
         return name
 
+    def rename_child(self, child: Object, name: str) -> None:
+        """Give a child another name, which nobody has.  Raises PathError when somebody does."""
+        if name in self._children:
+            raise PathError(f"{self.path}: there is a child '{name}' already")
+        self._forget_child(cast(str, child._name))
+        child._name = name
+        self._children[name] = child
+
     def name_in_order(self, children: Sequence[Object]) -> None:
         """Give children whose automatic names differ by their count alone ("x", "x[1]") these names in this order."""
         groups: dict[str, list[Object]] = {}

@@ -92,11 +92,23 @@ class IsaSerial(IsaDevice):
         self._tx_timer = self.clock.timer(self._shifted_out)
         self._rx_timer = self.clock.timer(self._rx_gate_open)
         self.isa.map_ports(self.iobase, Region("serial", 8, self._read, self._write, (1, 1)))
+        self._begin()
+        self.on_unrealize(self._let_go)
+
+    def _begin(self) -> None:
         self._chr = self.chardev
         self._direct = self._chr.write if self._chr is not None and not self.pacing else None
         if self._chr is not None:
             self._chr.set_frontend(self._receive, self._room, self._event, self._transmit, owner=self.path)
-            self.on_unrealize(self._chr.unset_frontend)
+
+    def _let_go(self) -> None:
+        if self._chr is not None:
+            self._chr.unset_frontend(self.path)
+
+    def backend_changed(self) -> None:
+        """`chardev` is another back end than before (`chardev-change`): go on with that."""
+        self._begin()
+        self._transmit()
 
     def reset(self) -> None:
         """Master reset, as the MR pin."""

@@ -8,6 +8,8 @@ Guest view: one 8-bit port at `iobase`.
 
 from __future__ import annotations
 
+import functools
+
 from qom import Chardev, IsaDevice, Region, link, prop, state, type_init
 
 KEPT_MAX = 1 << 16  # bytes
@@ -36,7 +38,7 @@ class IsaDebugcon(IsaDevice):
         self.isa.map_ports(self.iobase, Region("debugcon", 1, self._read, self._write, (1, 1)))
         if self._chr is not None:
             self._chr.set_frontend(on_writable=self._flush, owner=self.path)
-            self.on_unrealize(self._chr.unset_frontend)
+            self.on_unrealize(functools.partial(self._chr.unset_frontend, self.path))
 
     def _read(self, offset: int, size: int) -> int:
         return self.readback

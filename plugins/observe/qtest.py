@@ -83,7 +83,7 @@ class Qtest(Object, UserCreatable):
         """Serve nobody any more; a second call has no effect."""
         self._let_go()
         if self.chardev is not None and self.chardev.frontend == self.path:
-            self.chardev.unset_frontend()
+            self.chardev.unset_frontend(self.path)
         log, self._log_file = self._log_file, None
         if log is not None:
             log.close()

@@ -90,7 +90,7 @@ class Trace(Object, UserCreatable):
             output.close()
         if self.chardev is not None and self.chardev.frontend == self.path:
             self._flush()
-            self.chardev.unset_frontend()
+            self.chardev.unset_frontend(self.path)
 
     def finalize(self) -> None:
         """It stops when it ceases to exist."""

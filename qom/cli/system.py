@@ -5,13 +5,14 @@ Exit status: the machine's own, 1 for anything wrong (one line on stderr), 0 for
 
 from __future__ import annotations
 
+import _signal  # what `signal` is made of: that makes its names into enumerations when it is imported, which takes a while
 import contextlib
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from qom import __version__
 from qom.cli.exit_options import EXIT_OPTIONS, ExitsAsked, take_exits
@@ -69,7 +70,8 @@ def _open_standard_streams() -> None:
 
 def complain(program: str, text: str) -> int:
     """One line on stderr; the status for it."""
-    print(f"{program}: {' '.join(text.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"{program}: {' '.join(text.split())}", file=sys.stderr)
     return 1
 
 
@@ -118,10 +120,16 @@ def registry(program: str | None = None) -> TypeRegistry:
 
 
 @contextlib.contextmanager
-def machine(config: MachineConfig, program: str, *, inert: bool = False) -> Iterator[VirtualMachine]:
+def machine(
+    config: MachineConfig,
+    program: str,
+    *,
+    inert: bool = False,
+    made: Callable[[VirtualMachine], None] = lambda vm: None,
+) -> Iterator[VirtualMachine]:
     """The machine that `config` describes, built and not running; nothing of it remains afterwards.
 
-    inert: it is only to be looked at, and touches nothing outside.
+    inert: it is only to be looked at, and touches nothing outside.  made: is given the machine before it is built.
     """
     from qom.vm.vm import VirtualMachine
 
@@ -130,6 +138,7 @@ def machine(config: MachineConfig, program: str, *, inert: bool = False) -> Iter
         types.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
     vm = VirtualMachine(config, types, inert=inert)
     vm.announce = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
+    made(vm)
     try:
         vm.build()
         yield vm
@@ -150,50 +159,153 @@ def run(
     dump_into: a file to write the machine into at its end.  watch: exchange the code of devices whose source changes.
     exits: whether to show the exits per reason and device while it runs, and to draw them at the end.
     """
+    try:
+        return _run(config, Messages(program, config), dump_into, watch=watch, exits=exits)
+    except QomError as error:
+        return complain(str(Messages(program, config)), str(error))
+    except Killed as error:
+        return SIGNALLED + error.number
+
+
+def _run(
+    config: MachineConfig,
+    program: Messages,
+    dump_into: str | None,
+    *,
+    watch: bool,
+    exits: ExitsAsked | None,
+) -> int:
     if dump_into is not None:
         from qom.config.write import dumps, format_of
 
         format = format_of(dump_into)
-    with machine(config, program) as vm, _signals(vm, program):
-        if watch:
-            from qom.vm.reload import SourceWatch
+    with contextlib.ExitStack() as outside:
+        background = None
+        if config.daemonize:
+            from qom.cli import process
 
-            SourceWatch(vm, lambda line: print(f"{program}: {line}", file=sys.stderr, flush=True))
-        with contextlib.ExitStack() as around:
-            if exits:
-                from qom.cli.exits import watching_exits
+            process.check(config)
+            dump_into = os.path.abspath(dump_into) if dump_into is not None else None
+            forked = process.go_to_background()
+            if isinstance(forked, int):
+                return forked
+            background = forked
+        if config.process is not None:
+            from qom.cli import process
 
-                around.enter_context(watching_exits(vm, table=exits.table, picture=exits.picture))
-            status = vm.run()
-        if dump_into is not None:
-            text = dumps(vm.dump(), format, vm.registry)
-            with open(dump_into, "w", encoding="utf-8") as file:
-                file.write(text)
-        return status
+            process.named(config.process)
+        signals = outside.enter_context(_Signals(program))
+        if config.pidfile is not None:
+            from qom.cli import process
+
+            outside.enter_context(process.pidfile(config.pidfile, config.origin_of("pidfile")))
+        with machine(config, program, made=signals.serve) as vm:
+            if config.debug_threads:
+                from qom.cli import process
+
+                process.name_threads()
+            if watch:
+                from qom.vm.reload import SourceWatch
+
+                SourceWatch(vm, lambda line: print(f"{program}: {line}", file=sys.stderr, flush=True))
+            with contextlib.ExitStack() as around:
+                if exits:
+                    from qom.cli.exits import watching_exits
+
+                    around.enter_context(watching_exits(vm, table=exits.table, picture=exits.picture))
+                if background is not None:
+                    background.ready()
+                status = vm.run()
+            signals.over()
+            if dump_into is not None:
+                text = dumps(vm.dump(), format, vm.registry)
+                with open(dump_into, "w", encoding="utf-8") as file:
+                    file.write(text)
+            return status
+    raise AssertionError("a block above returns")
 
 
-@contextlib.contextmanager
-def _signals(vm: VirtualMachine, program: str) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end the machine in good order while it runs."""
+class Messages(str):
+    """The program's name as messages begin with it: `-msg` has the date and the machine's name before it."""
 
-    import signal  # its names are made into enumerations when it is imported: not before the monitors greet
+    __slots__ = ("_config",)
+    _config: MachineConfig
 
-    asked = False
+    def __new__(cls, program: str, config: MachineConfig) -> Messages:
+        """`program`: the name alone."""
+        made = super().__new__(cls, program)
+        made._config = config
+        return made
 
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:  # something keeps the main loop, or the lock that it waits for
+    def __str__(self) -> str:
+        head, msg = "", self._config.msg
+        if msg.get("timestamp"):
+            import datetime
+
+            now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+            head = f"{now.isoformat(timespec='microseconds')}Z "
+        if msg.get("guest-name") and self._config.name:
+            head += f"{self._config.name} "
+        return head + super().__str__()
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+"""Signals that end the program in good order."""
+
+SIGNALLED = 128
+"""With a signal's number added: the status of a program that was killed before its machine was there, as shells show it."""
+
+
+class Killed(KeyboardInterrupt):
+    """A signal that ends the program came while the machine was being built."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP end the machine in good order: by a shutdown when it is there, else what was built goes."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._vm: VirtualMachine | None = None
+        self._asked = False
+        self._over = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            self._before[number] = _signal.signal(number, self._came)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            _signal.signal(number, handler)
+
+    def serve(self, vm: VirtualMachine) -> None:
+        """This machine is the one to end."""
+        self._vm = vm
+
+    def over(self) -> None:
+        """It has ended; let what remains be done in peace."""
+        self._over = True
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        again, self._asked = self._asked, True
+        if again and number == _signal.SIGINT:  # something keeps the main loop, or the lock that it waits for
             raise KeyboardInterrupt
-        asked = True
-        print(f"{program}: terminating on signal {number}", file=sys.stderr)
+        if again or self._over:
+            return
+        with contextlib.suppress(OSError):
+            os.write(2, f"{self._program}: terminating on signal {number}\n".encode())
+        vm = self._vm
+        if vm is None or not (vm.served or vm.closed):
+            raise Killed(number)
         vm.main_loop.call_soon_threadsafe(lambda: vm.request_shutdown("host-signal"))
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from qom.config.model import (
     TableEntry,
 )
 from qom.config.parts import parse_part, parse_region, parse_wire
-from qom.errors import ConfigError, PathError, did_you_mean
+from qom.errors import ConfigError, NotModelled, PathError, did_you_mean
 from qom.object import check_id
 from qom.options import Options, Origin, Report, Reported, Taker, at, format_options, parse_options, raise_it, shown
 
@@ -104,9 +104,10 @@ def parse_cpus(value: Any, take: Taker) -> list[int]:
 
 
 def parse_chardev_shorthand(text: str, id: str, origin: str = "") -> ChardevEntry | None:
-    """What `-serial`, `-parallel` and `-debugcon` take in place of an id; None for "none".
+    """What `-serial`, `-parallel`, `-debugcon` and the like take in place of an id; None for "none".
 
-    stdio, null, pty, ringbuf, console, none, file:PATH, unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,...].
+    stdio, null, pty, ringbuf, console, none, file:PATH, pipe:PATH, unix:PATH[,server=on][,wait=off],
+    tcp:[HOST]:PORT[,...], telnet:[HOST]:PORT[,...], udp:[HOST]:PORT[@[HOST]:PORT].
     """
     kind, _, rest = text.partition(":")
     if text == "none":
@@ -114,25 +115,36 @@ def parse_chardev_shorthand(text: str, id: str, origin: str = "") -> ChardevEntr
     plain, _, options = text.partition(",")
     if plain in ("stdio", "null", "pty", "ringbuf", "console"):
         return ChardevEntry(plain, id, _legacy(parse_options(options, origin=origin)), origin)
-    if kind == "file" and rest:
-        return ChardevEntry("file", id, {"path": rest}, origin)
+    if kind in ("file", "pipe") and rest:
+        return ChardevEntry(kind, id, {"path": rest}, origin)
     if kind in ("unix", "tcp", "telnet") and rest:
-        if kind == "telnet":
-            raise ConfigError(f"character device '{text}': telnet is not modelled: expected tcp:", origin)
         where, _, options = rest.partition(",")
         props = _legacy(parse_options(options, origin=origin))
         if kind == "unix":
             return ChardevEntry("socket", id, {"path": where, **props}, origin)
-        host, colon, port = where.rpartition(":")
-        if not colon or not port:
-            raise ConfigError(f"character device '{text}': expected tcp:[HOST]:PORT", origin)
-        props = {"host": host.strip("[]"), "port": port, **props}
-        return ChardevEntry("socket", id, props, origin)
-    raise ConfigError(
-        f"unknown character device '{text}': expected stdio, null, none, pty, ringbuf, console, file:PATH, unix:PATH,"
-        " tcp:HOST:PORT or chardev:ID",
-        origin,
-    )
+        if kind == "telnet":
+            props["telnet"] = "on"
+        return ChardevEntry("socket", id, {**_host_port(where, text, kind, origin), **props}, origin)
+    if kind == "udp" and rest:
+        there, at_sign, here = rest.partition("@")
+        props = _host_port(there, text, kind, origin)
+        if at_sign:
+            local = _host_port(here, text, kind, origin)
+            props |= {"localaddr": local["host"], "localport": local["port"]}
+        return ChardevEntry("udp", id, {key: value for key, value in props.items() if value}, origin)
+    if plain.partition(":")[0] == "vc":
+        raise NotModelled(f"character device '{text}': a display is not modelled: expected null, or another", origin)
+    if kind == "websocket":
+        raise NotModelled(f"character device '{text}': websocket framing is not modelled: expected tcp:", origin)
+    known = "stdio, null, none, pty, ringbuf, console, file:PATH, pipe:PATH, unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT"
+    raise ConfigError(f"unknown character device '{text}': expected {known}, udp:HOST:PORT or chardev:ID", origin)
+
+
+def _host_port(where: str, text: str, kind: str, origin: str) -> Options:
+    host, colon, port = where.rpartition(":")
+    if not colon or not port:
+        raise ConfigError(f"character device '{text}': expected {kind}:[HOST]:PORT", origin)
+    return {"host": host.strip("[]"), "port": port}
 
 
 def _legacy(props: Options) -> Options:
@@ -296,6 +308,7 @@ class ConfigBuilder:
     def device(self, options: Options, origin: str) -> None:
         """`-device DRIVER[,id=ID][,bus=BUS][,prop=value]`."""
         take = self._take(options, "device", origin)
+        origin = take.origin
         driver = take.needed("driver")
         entry = DeviceEntry(driver, self._id(take), take.text("bus"), {}, origin)
         entry.props = take.rest()
@@ -304,6 +317,7 @@ class ConfigBuilder:
     def object(self, options: Options, origin: str) -> None:
         """`-object TYPE,id=ID[,prop=value]`."""
         take = self._take(options, "object", origin)
+        origin = take.origin
         driver = take.needed("qom-type", "type", "driver")
         id = self._id(take, required=True)
         self.config.objects.append(ObjectEntry(driver, id or "", take.rest(), origin))
@@ -311,9 +325,10 @@ class ConfigBuilder:
     def chardev(self, options: Options, origin: str) -> None:
         """`-chardev BACKEND,id=ID[,prop=value]`."""
         take = self._take(options, "chardev", origin)
+        origin = take.origin
         backend = take.needed("backend")
         id = self._id(take, required=True)
-        self.config.chardevs.append(ChardevEntry(backend, id or "", _legacy(take.rest()), origin))
+        self._add_chardev(ChardevEntry(backend, id or "", _legacy(take.rest()), origin))
 
     def drive(self, options: Options, origin: str) -> None:
         """`-drive file=PATH[,if=ide|floppy|none][,index=N][,format=NAME][,media=cdrom][,readonly=on][,snapshot=on][,id=ID]`.
@@ -321,6 +336,7 @@ class ConfigBuilder:
         A format of a plugin's takes what else is said as its properties.
         """
         take = self._take(options, "drive", origin)
+        origin = take.origin
         file = take.needed("file")
         interface = take.choice("if", ("ide", "floppy", "none"), "ide")
         entry = DriveEntry(
@@ -549,6 +565,8 @@ class ConfigBuilder:
             self._place_drives,
             self._make_qtest,
             self._make_ports,
+            self._give_escape,
+            self._check_monitors,
             self._check_ids,
             self._check_set,
             self._check_numa,
@@ -640,12 +658,26 @@ class ConfigBuilder:
             config.debugcon = self._port("debugcon", *self._debugcon)
         serials = list(self._serials)
         uses_stdio = any(c.backend == "stdio" for c in config.chardevs) or any(
-            t.startswith("stdio") for t, _ in (*serials, *self._parallels)
+            t.removeprefix("mon:").startswith("stdio") for t, _ in (*serials, *self._parallels)
         )
         if not serials and not config.nodefaults and not uses_stdio:
-            serials = [("stdio", config.origin_of("nographic"))]
+            nowhere = config.daemonize and not config.nographic
+            serials = [("null" if nowhere else "stdio", config.origin_of("nographic"))]
         config.serials = [self._port(f"serial{n}", text, origin) for n, (text, origin) in enumerate(serials)]
         config.parallels = [self._port(f"parallel{n}", *said) for n, said in enumerate(self._parallels)]
+
+    def _check_monitors(self) -> None:
+        shared = {entry.id for entry in self.config.chardevs if entry.backend == "mux"}
+        for entry in self.config.monitors:
+            if entry.mode == "control" and entry.chardev in shared:
+                text = f"monitor: '{entry.chardev}' is multiplexed: a QMP monitor wants a back end of its own"
+                self.report(NotModelled(text, entry.origin))
+
+    def _give_escape(self) -> None:
+        """`-echr` is of every multiplexer that has no other."""
+        for entry in self.config.chardevs if self.config.escape is not None else ():
+            if entry.backend == "mux":
+                entry.props.setdefault("escape", self.config.escape)
 
     def _make_monitors(self) -> None:
         made = 0
@@ -667,13 +699,29 @@ class ConfigBuilder:
                 self.report(ConfigError(f"no character device '{wanted}'{did_you_mean(wanted, known)}", origin))
                 return None
             return wanted
+        with_monitor = text.startswith("mon:")
         entry = None
         with self.gathering():
-            entry = parse_chardev_shorthand(text, id, origin)
+            entry = parse_chardev_shorthand(text.removeprefix("mon:"), id, origin)
         if entry is None:
             return None
-        self.config.chardevs.append(entry)
+        if with_monitor:
+            entry.props["mux"] = "on"
+            self.config.monitors.append(MonitorEntry(id, "readline", False, origin))
+        self._add_chardev(entry)
         return entry.id
+
+    def _add_chardev(self, entry: ChardevEntry) -> None:
+        """Take in a back end; `mux=on` is short for a multiplexer of that id, and the back end as ID-base behind it."""
+        take = Taker(entry.props, "chardev", entry.origin, self.report)
+        mux = take.switch("mux")
+        entry.props = take.rest()
+        if not mux:
+            self.config.chardevs.append(entry)
+            return
+        id, entry.id = entry.id, f"{entry.id}-base"
+        self.named.add(entry.id)
+        self.config.chardevs += [entry, ChardevEntry("mux", id, {"chardev": entry.id}, entry.origin)]
 
     def _check_ids(self) -> None:
         config = self.config

@@ -48,6 +48,8 @@ def any_case(*words: str) -> str:
     return f"^({'|'.join(''.join(f'[{c}{c.upper()}]' for c in word) for word in words)})$"
 
 
+_PORTS: Final = "(stdio|null|pty|ringbuf|console)"
+
 DEFS: Final[dict[str, Schema]] = {
     "filled": {
         "type": "string",
@@ -83,10 +85,11 @@ DEFS: Final[dict[str, Schema]] = {
     "port": {
         "type": "string",
         "anyOf": [
-            {"pattern": r"^(none|(stdio|null|pty|ringbuf|console)(,.*)?|(file|unix|tcp|chardev):[\s\S]+)$"},
+            {"pattern": rf"^(chardev:.|(mon:)?(none$|{_PORTS}(,|$)|(file|pipe|unix|tcp|telnet|udp):.))[\s\S]*$"},
             {"$ref": "#/$defs/filled"},
         ],
-        "description": "Back end: stdio, null, none, pty, ringbuf, console, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID",
+        "description": "Back end: stdio, null, none, pty, ringbuf, console, file:PATH, pipe:PATH, unix:PATH, tcp:HOST:PORT,"
+        " telnet:HOST:PORT, udp:HOST:PORT, chardev:ID; with mon: before it, it is shared with a monitor",
     },
 }  # fmt: skip
 

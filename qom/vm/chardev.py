@@ -1,8 +1,8 @@
 """Character devices: what carries the bytes of a serial port, a debug port or a monitor to the outside.
 
-Modelled: one front end to a back end, flow control in both directions, opened/closed/break events, and `FdChardev`,
-the shared half of every back end that reads and writes file descriptors. Not modelled: multiplexing several front
-ends (`mux=on`), modem control lines of a host serial port, `logfile`.
+Modelled: one front end to a back end, flow control in both directions, opened/closed/break events, a log of the output
+(`logfile`), and `FdChardev`, the shared half of every back end that reads and writes file descriptors.  Several front ends
+to one back end are plugins/char/mux.py's. Not modelled: modem control lines of a host serial port.
 
 Flow control. `write` takes what the peer has room for and returns how much that was; it never waits. When it took
 less than everything, it calls `on_writable` once as soon as there is room, and the front end offers the rest again.
@@ -14,6 +14,7 @@ Locking: every method and callback runs with the machine lock held; `Poller.add_
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import functools
@@ -23,7 +24,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
-from qom import Object, QomError, type_init
+from qom import Object, QomError, prop, type_init
 from qom.blame import passes
 from qom.hw.fault import DeviceFault, Fault
 
@@ -43,6 +44,8 @@ class ChardevEvent(enum.Enum):
     OPENED = "opened"
     CLOSED = "closed"
     BREAK = "break"
+    MUX_IN = "mux-in"  # of several front ends this one has the focus now
+    MUX_OUT = "mux-out"
 
 
 class FdWatch(Protocol):
@@ -119,6 +122,9 @@ def _unheard(text: str) -> None:
 class Chardev(Object):
     """One back end. Created, its properties set, then `open(poller)`; `close()` gives everything back."""
 
+    logfile: str = prop("", "File that everything written is written to as well")
+    logappend: bool = prop(False, "Write after what that file holds, instead of replacing it")
+
     @classmethod
     def class_init(cls) -> None:
         """State the facts of this class."""
@@ -131,7 +137,9 @@ class Chardev(Object):
         self.announce: Callable[[str], None] = _unheard  # for what a user must know to reach the peer's end
         self.open_file: Callable[[str, int, int], int] = os.open  # how a file is opened that the user named
         self.take_fd: Callable[[str], int] = _number_of  # what `fd=` means
+        self.end_machine: Callable[[], None] = _nothing  # for a person who wants no more
         self.frontend = ""
+        self._log_fd = -1
         self._drop_frontend()
 
     def finalize(self) -> None:
@@ -154,21 +162,52 @@ class Chardev(Object):
         on_read(data): at most `can_read()` bytes from the peer.  on_writable(): room again after a short `write`.
         Raises ChardevError when another front end is attached.
         """
+        event = _blamed(on_event, owner, "chardev event") if on_event else _ignore_event
+        self.attach_frontend(
+            _blamed(on_read, owner, "chardev input") if on_read else _refuse,
+            _blamed(can_read, owner, "chardev room for input") if can_read else _no_room,
+            event,
+            _blamed(on_writable, owner, "chardev room for output") if on_writable else _nothing,
+            owner,
+        )
+        if self.connected:
+            event(ChardevEvent.OPENED)
+        self.accept_input()
+
+    def unset_frontend(self, owner: str = "") -> None:
+        """Detach the front end; later input waits, later output is lost.
+
+        owner: which one, of a back end that has several.
+        """
+        self.detach_frontend(owner)
+        self.accept_input()
+
+    def users(self) -> list[str]:
+        """What uses it, as it named itself."""
+        return [self.frontend] if self.frontend else []
+
+    def send_break(self) -> None:
+        """Have the front end see a break."""
+        self.on_event(ChardevEvent.BREAK)
+
+    def attach_frontend(
+        self,
+        on_read: Callable[[bytes], None],
+        can_read: Callable[[], int],
+        on_event: Callable[[ChardevEvent], None],
+        on_writable: Callable[[], None],
+        owner: str,
+    ) -> None:
+        """Take a front end's callbacks; a back end for several overrides this.  Raises ChardevError."""
         if self.frontend:
             raise ChardevError(f"{self.path}: already used by {self.frontend}, so {owner} cannot use it too")
         self.frontend = owner
-        self.on_read = _blamed(on_read, owner, "chardev input") if on_read else _refuse
-        self.can_read = _blamed(can_read, owner, "chardev room for input") if can_read else _no_room
-        self.on_event = _blamed(on_event, owner, "chardev event") if on_event else _ignore_event
-        self.on_writable = _blamed(on_writable, owner, "chardev room for output") if on_writable else _nothing
-        if self.connected:
-            self.on_event(ChardevEvent.OPENED)
-        self.accept_input()
+        self.on_read, self.can_read, self.on_event, self.on_writable = on_read, can_read, on_event, on_writable
 
-    def unset_frontend(self) -> None:
-        """Detach the front end; later input waits, later output is lost."""
+    def detach_frontend(self, owner: str) -> None:
+        """Forget a front end; a back end for several overrides this."""
+        del owner
         self._drop_frontend()
-        self.accept_input()
 
     def _drop_frontend(self) -> None:
         self.frontend = ""
@@ -192,9 +231,12 @@ class Chardev(Object):
         if self.poller is None:
             self.poller = poller
             try:
+                if self.logfile:
+                    self._open_log()
                 self.open_end()
             except BaseException:
                 self.poller = None
+                self._close_log()
                 raise
 
     def close(self) -> None:
@@ -203,6 +245,29 @@ class Chardev(Object):
             self.close_end()
             self.poller = None
             self.set_connected(False)
+            self._close_log()
+
+    def _open_log(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if self.logappend else os.O_TRUNC)
+        try:
+            self._log_fd = self.open_file(self.logfile, flags, 0o666)
+        except OSError as error:
+            raise self.failure(f"open log '{self.logfile}' for writing", error) from None
+        # In this one object `write` is another function, so that a back end without a log does not pay for one.
+        self.__dict__["write"] = functools.partial(self._write_and_log, self.write)
+
+    def _close_log(self) -> None:
+        if self._log_fd >= 0:
+            self.__dict__.pop("write", None)
+            os.close(self._log_fd)
+            self._log_fd = -1
+
+    def _write_and_log(self, write: Callable[[bytes], int], data: bytes) -> int:
+        sent = write(data)
+        if sent and self._log_fd >= 0:
+            with contextlib.suppress(OSError):  # a full disk does not hold up the guest
+                os.write(self._log_fd, data[:sent])
+        return sent
 
     # --- for a subclass: `open_end` and `close_end` are there to be overridden
 
@@ -377,7 +442,7 @@ class FdChardev(Chardev):
             self._watch()
             return
         try:
-            data = os.read(self.fd_in, min(room, READ_CHUNK))
+            data = self.read_some(min(room, READ_CHUNK))
         except BlockingIOError:
             return
         except OSError as error:
@@ -387,10 +452,22 @@ class FdChardev(Chardev):
         if not data:
             self.input_ended()
             return
-        self.on_read(data)
+        self.received(data)
         self._watch()
+
+    def read_some(self, count: int) -> bytes:
+        """At most `count` bytes from the peer, b"" at the end; raises BlockingIOError when there is nothing now."""
+        return os.read(self.fd_in, count)
+
+    def received(self, data: bytes) -> None:
+        """Bytes came: give them to the front end, which has room for them."""
+        self.on_read(data)
 
     def _writable(self) -> None:
         self.stalled = False
         self._watch()
+        self.drained()
+
+    def drained(self) -> None:
+        """The peer has room again."""
         self.on_writable()

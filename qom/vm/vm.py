@@ -150,6 +150,8 @@ class VirtualMachine:
         """The thread that exchanges the code of devices (qom/vm/reload.py), while one does; guarded by the lock."""
         self.announce: Callable[[str], None] = _unheard
         """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
+        self.report: Callable[[str], None] = self._report
+        """Told what is wrong with the machine while it is there."""
         self._call_hook("qom_machine_created")
 
     # -- building ---------------------------------------------------------------------------------------------------
@@ -191,14 +193,18 @@ class VirtualMachine:
             except OSError as error:
                 raise ConfigError(f"log file {config.log.file}: {error.strerror}", config.log.origin) from None
         monitored = {} if self.inert else {entry.chardev: self._monitor_type(entry) for entry in config.monitors}
-        for chardev in config.chardevs:
-            if chardev.id in monitored:
+        chardevs = sorted(config.chardevs, key=lambda entry: entry.backend == "mux")  # after what they share
+        shared = {entry.props.get("chardev") for entry in chardevs if entry.backend == "mux" and entry.id in monitored}
+        for chardev in chardevs:
+            if chardev.id in shared:
+                self._make_chardev(chardev, self.main_loop)
+            elif chardev.id in monitored:
                 monitor: Any = self.registry.class_of(monitored[chardev.id])
                 self._make_chardev(chardev, monitor.served_by(self))
         self._make_monitors()
         self.machine = self._new_machine()
-        for chardev in config.chardevs:
-            if chardev.id not in monitored and self.machine.has_place_for(chardev):
+        for chardev in chardevs:
+            if chardev.id not in monitored and chardev.id not in shared and self.machine.has_place_for(chardev):
                 self._make_chardev(chardev, self.main_loop)
 
     def _preconfigure(self) -> None:
@@ -382,10 +388,11 @@ class VirtualMachine:
         try:
             for name, value in props.items():
                 with placed(origin, name):
-                    backend.set(name, value)
+                    backend.set(name, self.reference(backend, name, value))
             backend.configure()
             backend.announce = self.announce
             backend.open_file, backend.take_fd = self.open_file, self.take_fd
+            backend.end_machine = partial(self.request_shutdown, "host-ui")
             if not self.inert:
                 with _blamed(backend, "open"):
                     backend.open(self.main_loop if loop is None else loop)
@@ -530,6 +537,16 @@ class VirtualMachine:
     def built(self) -> bool:
         """Whether the machine is whole: built, and not closed."""
         return self._built and not self._closed
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is being closed."""
+        return self._closed
+
+    @property
+    def served(self) -> bool:
+        """Whether its main loop takes requests, now or soon: it is built, or waits in preconfig, and is not closed."""
+        return self.built or (self.run_state is RunState.PRECONFIG and not self._closed)
 
     def added(self) -> list[Device]:
         """The devices that were added by hand (`add_device`) and are still there, in the order in which they came."""
@@ -943,13 +960,16 @@ class VirtualMachine:
 
     def complain(self, text: str) -> None:
         """Report something wrong that the machine survives."""
-        print(f"qom: {self.config.name or 'machine'}: {text}", file=sys.stderr)
+        self.report(text)
         self.log_lines.append(text)
+
+    def _report(self, text: str) -> None:
+        print(f"qom: {self.config.name or 'machine'}: {text}", file=sys.stderr)
 
     def _fail(self, report: str) -> None:
         if self.failure is None:
             self.failure = report
-            print(f"qom: {self.config.name or 'machine'}: {report}", file=sys.stderr)
+            self.report(report)
             self.log_lines.append(report)
             self.request_shutdown("internal-error", 1)
 

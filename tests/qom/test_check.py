@@ -114,8 +114,8 @@ FOUND = """\
 4:1: kernel: kernel '/no/kernel' cannot be read: No such file or directory
 5:1: uuid: uuid cannot be '1': expected 8-4-4-4-12 hexadecimal digits
 6:9: cpu.model: unknown processor model 'qemu65'; did you mean 'qemu64' or 'qemu32'?; -cpu help lists all 26
-7:19: serial[1]: unknown character device 'modem': expected stdio, null, none, pty, ringbuf, console, file:PATH, unix:PATH, \
-tcp:HOST:PORT or chardev:ID
+7:19: serial[1]: unknown character device 'modem': expected stdio, null, none, pty, ringbuf, console, file:PATH, pipe:PATH, \
+unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, udp:HOST:PORT or chardev:ID
 7:44: serial[4]: serial port 4: pc-i440fx-0.1-machine has 4 of them: expected serial 0, 1, 2, 3, not 4
 10:1: machine.a20-gat: 'pc-i440fx-0.1-machine' has no property 'a20-gat'; did you mean 'a20-gate'?
 11:1: machine.a20-gate: machine 'pc': property 'a20-gate' cannot be 'perhaps': expected on or off

@@ -191,7 +191,7 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-object", "rng"], "-object rng: object: 'id' is required"),
         (["-chardev", "stdio"], "-chardev stdio: chardev: 'id' is required"),
         (["-serial", "modem"], "-serial modem: unknown character device 'modem': expected stdio, null, none, pty, ringbuf,"
-         " console, file:PATH, unix:PATH, tcp:HOST:PORT or chardev:ID"),
+         " console, file:PATH, pipe:PATH, unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, udp:HOST:PORT or chardev:ID"),
         (["-serial", "chardev:c"], "-serial chardev:c: no character device 'c'"),
         (["-serial", "tcp:1234"], "-serial tcp:1234: character device 'tcp:1234': expected tcp:[HOST]:PORT"),
         (["-drive", "if=ide"], "-drive if=ide: drive: 'file' is required"),

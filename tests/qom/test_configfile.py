@@ -185,7 +185,7 @@ def test_every_entry_knows_its_place(write: Write) -> None:
         ("[[global]]\ndriver = 'a'\nproperty = 'b'\n", "1:1", "global: 'value' is required"),
         ("serial = 3\n", "1:1", "'serial' cannot be 3: expected a string or a list of strings"),
         ('serial = ["null", "modem"]\n', "1:19", "unknown character device 'modem': expected stdio, null, none, pty,"
-         " ringbuf, console, file:PATH, unix:PATH, tcp:HOST:PORT or chardev:ID"),
+         " ringbuf, console, file:PATH, pipe:PATH, unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, udp:HOST:PORT or chardev:ID"),
         ('[cpu]\nmodel = "max"\nfeatures = ["a"]\n', "3:1", "cpu: 'features' cannot be ['a']: expected a table of"
          " feature = true or false, or of property = value"),
         ('machine = { type = "pc", accel = "" }\n', "1:26", "accelerator: cannot be '': expected NAME or NAME:NAME, such as"

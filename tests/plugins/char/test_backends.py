@@ -323,8 +323,11 @@ def test_tcp_client_tries_again_without_waiting(new: Any, poller: StepPoller) ->
 @pytest.mark.parametrize(
     ("props", "message"),
     [
-        ({}, "set either 'path' (unix) or 'port' (TCP): neither is set"),
-        ({"path": "/x", "port": "1"}, "set either 'path' (unix) or 'port' (TCP): both are set"),
+        ({}, "set one of 'path' (unix), 'port' (TCP) and 'fd' (a socket): none is set"),
+        (
+            {"path": "/x", "port": "1"},
+            "set one of 'path' (unix), 'port' (TCP) and 'fd' (a socket): path and port are set",
+        ),
         ({"port": "70000"}, "'port' must be 0..65535 or the name of a service, got 70000"),
         ({"port": "1", "server": True, "reconnect": 1}, "'reconnect' is for a client, but 'server' is on"),
     ],
