@@ -5,7 +5,7 @@ Exit status: the machine's own, 1 for anything wrong (one line on stderr), 0 for
 
 from __future__ import annotations
 
-import _signal  # what `signal` is made of: that makes its names into enumerations when it is imported, which takes a while
+import _signal  # type: ignore[import-not-found]  # `signal` makes enumerations when imported: that takes a while
 import contextlib
 import io
 import os

@@ -55,6 +55,9 @@ LINES = [
     "-accel qtest -qtest-log none -qtest unix:a -qtest unix:b,server=on,wait=off -serial null -chardev null,id=n",
     "-fda a.img -fdb b.img -parallel file:lpt.txt -parallel none -parallel chardev:c -chardev null,id=c",
     "-drive if=floppy,file=a,readonly=on -drive if=floppy,unit=1,file=b,id=f -parallel stdio",
+    "-qmp unix:/tmp/q,server=on,wait=off -qmp-pretty tcp:h:1 -chardev null,id=m -mon chardev=m,mode=control,pretty=on"
+    " -preconfig -qtest unix:/tmp/t,server=on,wait=off -qtest-log none",
+    "-chardev ringbuf,id=c,mux=on -serial chardev:c -mon c -serial mon:telnet::1,server=on,wait=off -debugcon udp:h:1@:2",
     "-display none -vga none -monitor none -parallel none -net none -nic none -serial stdio",
 ]
 
