@@ -6,7 +6,7 @@ a test asks for a machine, and it only looks at tests that did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from qom.testing.machine import MachineFactory, TestMachine
+    from qom.testing.qtest import QTest
 
 MARKER = "qom_accel(name, ...): the accelerator of this test's machines; with several names the test runs on each"
 SECTION = "qom"
@@ -113,6 +114,30 @@ def qom_machine(request: pytest.FixtureRequest, qom_accel: str | None) -> Iterat
         factory.close()
     if failures := factory.unexpected():
         pytest.fail("; ".join(failures), pytrace=False)
+
+
+@pytest.fixture
+def qom_qtest(qom_machine: MachineFactory) -> Iterator[Callable[..., QTest]]:
+    """Machines driven by the qtest protocol: `qom_qtest("-device ...")` is a `qom.testing.QTest`, with its arguments.
+
+    Called as often as a test needs machines; they are closed when it ends.  What is kept of a machine when a test fails is
+    kept of those in this process.
+    """
+    from contextlib import ExitStack
+
+    from qom.testing.qtest import QTest
+
+    with ExitStack() as steps:
+
+        def start(*args: Any, **keywords: Any) -> QTest:
+            made = QTest(*args, **keywords)
+            if made.in_process:
+                qom_machine.machines.append(made.machine)  # closed with the others, after they were looked at
+            else:
+                steps.enter_context(made)
+            return made
+
+        yield start
 
 
 def _base(request: pytest.FixtureRequest) -> Path | None:

@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
@@ -44,6 +45,7 @@ __all__ = ["QTest", "QTestError"]
 
 OWN: Final = "qom-system-x86_64"
 CHUNK: Final = 1 << 24  # bytes of memory that one command carries
+LAST_LINES: Final = 64  # kept for the report of a failure
 
 
 class QTestError(QomError):
@@ -100,6 +102,7 @@ class QTest:
         words = shlex.split(args) if isinstance(args, str) else list(args)
         self._levels: dict[int, bool] = {}
         self._raised: dict[int, int] = {}
+        self._sent: deque[str] = deque(maxlen=LAST_LINES)
         self._end: _End
         if program is None:
             self._end = _InProcess(words, tuple(types), registry, keywords)
@@ -123,10 +126,12 @@ class QTest:
 
     @functools.cached_property
     def machine(self) -> TestMachine:
-        """The machine as a `TestMachine`: consoles, watched lines, parts by path."""
+        """The machine as a `TestMachine`: consoles, watched lines, parts by path; `accesses` are the last lines sent."""
         from qom.testing.machine import TestMachine
 
-        return TestMachine(self.vm, exits=0)
+        made = TestMachine(self.vm, exits=0)
+        made.accesses = self._sent
+        return made
 
     @property
     def in_process(self) -> bool:
@@ -172,6 +177,7 @@ class QTest:
             QTestError: the program has ended, or does not answer.
         """
         *told, answer = self._end.send(line)
+        self._sent.append(f"{_short(line)}: {_short(answer)}")
         for text in told:
             _, word, number = text.split(" ")
             n, level = int(number), word == "raise"
@@ -189,8 +195,7 @@ class QTest:
         answer = self.send(line)
         word, _, rest = answer.partition(" ")
         if word != "OK":
-            shown = line if len(line) <= 80 else line[:77] + "..."
-            raise QTestError(f"{shown}: {answer}")
+            raise QTestError(f"{_short(line)}: {answer}")
         return rest
 
     # -- ports
@@ -360,6 +365,10 @@ class QTest:
 
     def __repr__(self) -> str:
         return f"<QTest of {self._end!r}>"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _check(what: str, value: int, size: int) -> None:

@@ -339,7 +339,7 @@ def test_every_marked_class_in_the_box_is_registered() -> None:
     registry = default_registry(load_external=False)
     for top in ("qom", "accel", "plugins", "machines"):
         for path in sorted((ROOT / top).rglob("*.py")):
-            if path.name == "bench.py":  # what a test without a machine puts in a machine's place
+            if path.name == "bench.py" or path.parent == ROOT / "qom" / "testing":  # what a test hands over itself
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ClassDef):

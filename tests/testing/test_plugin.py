@@ -358,3 +358,24 @@ def test_directory_names_are_readable_and_never_shared() -> None:
     assert directory_name("tests/a.py::test[x/y]").startswith("tests-a.py-test-x-y-")
     assert directory_name("a/b") != directory_name("a-b")
     assert len(directory_name("x" * 300)) < 100
+
+
+DRIVEN = """
+    def test_fails(qom_qtest):
+        q = qom_qtest("-m 16 -name driven")
+        other = qom_qtest("-m 16", program="qom-system-x86_64")
+        q.outb(0x70, 0x0F)
+        assert q.inb(0x71) == other.inb(0x64)
+
+    def test_passes(qom_qtest):
+        qom_qtest(memory="16M").inb(0x64)
+"""
+
+
+def test_machines_driven_by_the_qtest_protocol_are_looked_at_too(run: Run, pytester: pytest.Pytester) -> None:
+    result = run(DRIVEN)
+    result.assert_outcomes(passed=1, failed=1)
+    (path,) = kept(pytester).values()
+    assert path.name == "0-driven"
+    assert (path / "accesses.txt").read_text() == "outb 0x70 0xf: OK\ninb 0x71: OK 0x0000\n"
+    assert (path / "wiring.svg").exists()
