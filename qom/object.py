@@ -224,6 +224,11 @@ class Object:
             value.link_dropped(self, found)
         self.user_set.discard(name)
 
+    def referred(self) -> list[Object]:
+        """The objects that its links refer to."""
+        links = [found.read(self) for found in self.properties().values() if found.kind == "link"]
+        return [target for target in links if isinstance(target, Object)]
+
     # Life
 
     def configure(self) -> None:

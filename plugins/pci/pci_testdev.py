@@ -54,6 +54,7 @@ class PciTestdev(PciDevice):
 
     vendor_id, device_id, class_code = 0x1B36, 0x0005, 0x00FF
     subsystem_vendor_id, subsystem_id = 0x1AF4, 0x1100
+    hotpluggable = True
 
     membar: int = prop(0, "Size of BAR 2, a power of two; 0: there is none", type="size", unit="bytes")
 

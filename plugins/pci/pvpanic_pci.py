@@ -20,6 +20,7 @@ class PvPanicPci(PciDevice):
 
     vendor_id, device_id, revision, class_code = 0x1B36, 0x0011, 0x01, 0x0880
     subsystem_vendor_id, subsystem_id = 0x1AF4, 0x1100
+    hotpluggable = True
 
     events: int = prop(EVENTS, "Events that a guest is told it may send, by bit", type="uint8", base=16)
 

@@ -112,6 +112,14 @@ def _is_board(path: str | Path) -> bool:
         return False
 
 
+def wrong_with_device(entry: DeviceEntry, config: MachineConfig, registry: TypeRegistry) -> list[ConfigError]:
+    """Everything wrong with a device that is to join the others of a configuration."""
+    errors: list[ConfigError] = []
+    with_it = records.evolve(config, devices=[*config.devices, entry])
+    _Checker(with_it, registry, errors.append, (), complete=True).device(entry)
+    return errors
+
+
 def all_models(names: Collection[str]) -> str:
     """The processor models there are, for an error message; where they are found when they are too many for one."""
     few = len(names) <= 8
@@ -188,6 +196,13 @@ class _Checker:
             self._global(default)
         build_order(self.config.objects, self.probe, self._report)
         build_order(self.config.devices, self.probe, self._report)
+
+    def device(self, entry: DeviceEntry) -> None:
+        """Report what is wrong with one device; nothing of what is wrong elsewhere."""
+        report, self._report = self._report, _to_nobody
+        self._machine()
+        self._report = report
+        self._device(entry)
 
     def report(self, message: str, origin: str, *names: str) -> None:
         """Report an error at `origin`, or at its option `names`, as deep as that has a place."""
@@ -498,3 +513,7 @@ def unreadable(path: str) -> str | None:
         return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
     except (OSError, ValueError) as error:
         return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _to_nobody(error: ConfigError) -> None:
+    del error

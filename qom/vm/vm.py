@@ -446,6 +446,20 @@ class VirtualMachine:
             raise
         return obj
 
+    def remove_object(self, id: str) -> None:
+        """Take the user object `/objects/<id>` out (`object-del`).
+
+        Raises:
+            PathError: there is none.
+            ConfigError: something refers to it; names what.
+        """
+        with self.lock:
+            obj = self.root.container("/objects").child(id)
+            users = [user.path for user in self.root.walk() if user is not obj and obj in user.referred()]
+            if users:
+                raise ConfigError(f"{obj.path}: used by {', '.join(users)}")
+            obj.unparent()
+
     def _new(self, type_name: str, parent: str | None) -> Object:
         if parent is not None and self.registry.find_any((type_name,)) is None:
             known = self.registry.names(parent)
@@ -697,7 +711,23 @@ class VirtualMachine:
                 if not isinstance(found, Device):
                     raise PathError(f"{found.path}: is a {found.type_name}, no device")
                 device = found
+            gone = [(each.path, each.name) for each in self._going_with(device)]
+            peripheral = self.root.container("/machine/peripheral").path
             device.unplug()
+            for path, name in reversed(gone):
+                known = {"device": name} if path == f"{peripheral}/{name}" else {}
+                self.emit("DEVICE_DELETED", path=path, **known)
+
+    def _going_with(self, device: Device) -> Iterator[Device]:
+        """A device, and every one that goes with it: its parts, and those on its buses."""
+        yield device
+        parts = [each for each in device.walk() if each is not device]
+        for part in parts:
+            if isinstance(part, Bus):
+                for other in part.devices:
+                    yield from self._going_with(other)
+            elif isinstance(part, Device) and (part.bus is None or part.bus not in parts):
+                yield part
 
     # -- running ----------------------------------------------------------------------------------------------------
 

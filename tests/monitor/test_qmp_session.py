@@ -53,7 +53,7 @@ def test_greeting_and_negotiation(shared: QmpMachine) -> None:
     ("request_", "error"),
     [
         ('{"execute": "system_rset"}',
-         "CommandNotFound: The command system_rset has not been found; did you mean 'system_reset'?"),
+         "CommandNotFound: The command system_rset has not been found; did you mean 'system_reset' or 'system_wakeup'?"),
         ('{"bla": 1}', "GenericError: QMP input member 'bla' is unexpected"),
         ("{}", "GenericError: QMP input lacks member 'execute'"),
         ('{"execute": 1}', "GenericError: QMP input member 'execute' must be a string, got 1"),

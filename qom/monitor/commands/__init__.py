@@ -31,6 +31,7 @@ QOM_COMMANDS = {
     "yank": ("query-yank", "yank"),
     "generation": ("query-vm-generation-id",),
     "tree": ("qom-list", "qom-list-get", "qom-get", "qom-set", "x-query-qom-tree"),
+    "hotplug": ("device_add", "device_del", "object-add", "object-del"),
     "types": ("qom-list-types", "qom-list-properties", "device-list-properties"),
     "machine": (
         "query-machines",

@@ -121,7 +121,17 @@ class TargetInfo(TypedDict):
     arch: Target
 
 
-IoThread = TypedDict("IoThread", {"id": str, "thread-id": int})
+IoThread = TypedDict(
+    "IoThread",
+    {
+        "id": str,
+        "thread-id": int,
+        "poll-max-ns": int,
+        "poll-grow": int,
+        "poll-shrink": int,
+        "aio-max-batch": int,
+    },
+)
 
 
 class EventInfo(TypedDict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
-from qom.monitor import CommandError, command, service_of
+from qom.monitor import CommandError, Open, command, service_of
 from qom.monitor.schema import schema
 from qom.monitor.service import version_info
 
@@ -57,7 +57,13 @@ def query_commands(vm: VirtualMachine) -> list[CommandInfo]:
     return [{"name": name} for name in service_of(vm).table.names()]
 
 
+_SchemaEntry = TypedDict(
+    "_SchemaEntry",
+    {"name": str, "meta-type": Literal["builtin", "enum", "array", "object", "alternate", "command", "event"]},
+)
+
+
 @command("query-qmp-schema", preconfig=True)
-def query_qmp_schema(vm: VirtualMachine) -> list[dict[str, Any]]:
+def query_qmp_schema(vm: VirtualMachine) -> list[Annotated[dict[str, Any], Open(_SchemaEntry)]]:
     """The types of all commands and events: made from their declarations."""
     return schema(service_of(vm).table)

@@ -92,7 +92,7 @@ def query_uuid(vm: VirtualMachine) -> UuidInfo:
     return {"UUID": (vm.config.uuid or "00000000-0000-0000-0000-000000000000").lower()}
 
 
-@command("x-exit-preconfig", preconfig=True, built=False)
+@command("x-exit-preconfig", preconfig=True, built=False, features=("unstable",))
 def x_exit_preconfig(vm: VirtualMachine) -> None:
     """The configuration is complete: build the board."""
     vm.exit_preconfig()
