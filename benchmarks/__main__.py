@@ -24,6 +24,7 @@ from benchmarks.devices import DEVICES, measure_devices
 from benchmarks.linux import measure_linux
 from benchmarks.peers import BenchmarkError, Bochs, Ours, Peer, Qemu, Time
 from benchmarks.report import Row, table
+from benchmarks.starting import NOTE, measure_starting
 from plugins.firmware import find_seabios
 
 TREE = Path(__file__).resolve().parents[1]
@@ -162,6 +163,9 @@ def main() -> int:
     if options.only in "boot" and find_seabios() is not None:
         print("boot ...", file=sys.stderr)
         rows += measure_boot(peers, options.rounds)
+    if options.only in "starting":
+        print("starting ...", file=sys.stderr)
+        rows += measure_starting([peer for peer in peers if peer.name not in FIRST_LOOPS], options.rounds)
     if options.only in "linux":
         print("linux ...", file=sys.stderr)
         rows += measure_linux([peer for peer in peers if peer.name not in FIRST_LOOPS], min(options.rounds, 3))
@@ -182,7 +186,7 @@ def main() -> int:
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
     }
     if rows:
-        publish(options, "performance", table(rows, host, REFERENCE), rows, host)
+        publish(options, "performance", table(rows, host, REFERENCE) + NOTE, rows, host)
     if device_rows:
         able = {name: summary for name, summary in host["peers"].items() if name in device_rows[0].samples}
         page = table(device_rows, {**host, "peers": able}, REFERENCE, "Thousands of devices", DEVICES)

@@ -107,6 +107,10 @@ class Peer(ABC):
         """
         return None
 
+    def monitored(self, path: Path) -> list[str] | None:
+        """The command of a process with a pc that stands still and serves QMP on a unix socket; None without QMP."""
+        return None
+
 
 class Ours(Peer):
     """One of our accelerators, in this process."""
@@ -172,6 +176,10 @@ class Ours(Peer):
     def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
         words = [*HELD, "-accel", self.accelerator, "-readconfig", str(devices)]
         return [sys.executable, "-m", "benchmarks.devices", *words], b"", b"built\n", b""
+
+    def monitored(self, path: Path) -> list[str]:
+        words = ["-M", "pc", "-S", "-display", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+        return [sys.executable, "-m", "qom.cli.system", *words, "-accel", self.accelerator]
 
     def _disk_words(self, disk: Path) -> list[str]:
         words = ["-bios", str(find_seabios()), "-drive", f"file={disk},format=raw,if=ide,snapshot=on"]
@@ -240,6 +248,10 @@ class Qemu(Peer):
     def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
         words = [*HELD, "-display", "none", "-accel", "tcg", "-qmp", "stdio", "-readconfig", str(devices)]
         return [self.program, *words], b'{"execute": "qmp_capabilities"}\n', b'{"return"', b'{"execute": "quit"}\n'
+
+    def monitored(self, path: Path) -> list[str]:
+        words = ["-M", "pc", "-S", "-display", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+        return [self.program, *words, "-accel", "tcg"]
 
     def _run(self, words: list[str]) -> Time:
         common = ["-accel", "tcg", "-M", "pc", "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"]

@@ -11,6 +11,7 @@ from benchmarks.__main__ import check_counts, measure_boot, measure_loop, measur
 from benchmarks.devices import Cost, cost, description, measure_devices
 from benchmarks.peers import BenchmarkError, Ours, Peer, Qemu, Time
 from benchmarks.report import Row, number, spread, table
+from benchmarks.starting import measure_starting, start
 
 
 def rounds_of(image: bytes) -> int:
@@ -249,3 +250,20 @@ def test_each_kind_of_listener_hears_what_it_should() -> None:
     image = loops.image(loops.OUTPUT, 50)
     for name in observers.LISTENERS:
         assert observers.Listened("simulated", name).run_ports(image).processor > 0
+
+
+@pytest.mark.parametrize("peer", [Ours("qtest"), Qemu()], ids=["ours", "QEMU"])
+def test_a_start_is_measured_from_greeting_to_tree(peer: Peer) -> None:
+    if isinstance(peer, Qemu) and (why := peer.why_not()):
+        pytest.skip(why)
+    took = start(peer)
+    assert 0 < took.greeting < took.built and took.tree > 0
+    assert took.objects > 20 and took.properties > 200
+
+
+def test_a_start_that_fails_is_said() -> None:
+    rows = measure_starting([Fake("mute"), Ours("no-such")], 1)
+    assert rows[0].missing["mute"] == "mute: it has no QMP"
+    assert rows[0].missing["qom no-such"].startswith("qom no-such: qom-system-x86_64: ")
+    assert "unknown accelerator 'no-such'" in rows[0].missing["qom no-such"]
+    assert [row.samples for row in rows] == [{}, {}, {}, {}]
