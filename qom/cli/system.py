@@ -138,6 +138,8 @@ def machine(
         types.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
     vm = VirtualMachine(config, types, inert=inert)
     vm.announce = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
+    if config.msg:
+        vm.report = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
     made(vm)
     try:
         vm.build()
