@@ -92,29 +92,34 @@ def start(peer: Peer) -> Start:
         if command is None:
             raise BenchmarkError(f"{peer.name}: it has no QMP")
         begin = time.perf_counter()
-        child = subprocess.Popen(
+        with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
-        )
-        try:
-            with _connected(path, child, begin) as connection:
-                client = Client(connection)
-                if "QMP" not in client.read():
-                    raise BenchmarkError("no greeting")
-                greeting = time.perf_counter() - begin
-                client.call("qmp_capabilities")
-                client.call("query-status")
-                built = time.perf_counter() - begin
-                tree, objects, properties = _tree(client)
-                client.call("quit")
-            child.wait(SECONDS)
-        except (OSError, subprocess.TimeoutExpired, BenchmarkError) as error:
-            child.terminate()
-            said = child.communicate()[1].decode(errors="replace").strip().splitlines()
-            raise BenchmarkError(f"{peer.name}: {said[0] if said else error}") from None
-        finally:
-            child.kill()
-            child.communicate()
+        ) as child:
+            try:
+                with _connected(path, child, begin) as connection:
+                    client = Client(connection)
+                    if "QMP" not in client.read():
+                        raise BenchmarkError("no greeting")
+                    greeting = time.perf_counter() - begin
+                    client.call("qmp_capabilities")
+                    client.call("query-status")
+                    built = time.perf_counter() - begin
+                    tree, objects, properties = _tree(client)
+                    client.call("quit")
+                child.wait(SECONDS)
+            except (OSError, subprocess.TimeoutExpired, BenchmarkError) as error:
+                raise BenchmarkError(f"{peer.name}: {_last_words(child) or error}") from None
         return Start(greeting, built, tree, objects, properties)
+
+
+def _last_words(child: subprocess.Popen[bytes]) -> str:
+    """The first line of what it wrote to its standard error, once it has ended or been ended."""
+    try:
+        said = child.communicate(timeout=5)[1]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        said = child.communicate()[1]
+    return next(iter(said.decode(errors="replace").splitlines()), "")
 
 
 @contextlib.contextmanager
