@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from qom.hw.flat_view import WHOLE, render, same_view
 from qom.hw.listener import FlatRange, MemoryListener, MemorySection
-from qom.hw.memory import Region, RegionError
+from qom.hw.memory import PAGE_SIZE, Region, RegionError
 
 if TYPE_CHECKING:
     from qom.hw.probe import AccessProbe
@@ -34,6 +34,69 @@ Writer = Callable[[int], object]
 
 TABLE_LIMIT = 4096
 """Entries in a table of ready-made accesses before it is emptied (a guest that walks a large window would fill it)."""
+
+
+class Window:
+    """A large stretch of I/O that takes what comes as it stands, at any address.
+
+    Whoever walks through it comes to each address once: to keep something for each of them is what would take time.
+    """
+
+    __slots__ = ("high", "low", "max_size", "region", "shift")
+
+    def __init__(self, found: FlatRange) -> None:
+        self.region = found.region
+        self.low, self.high = found.start, found.end
+        self.shift = found.offset - found.start
+        self.max_size = found.region.max_size
+
+    @staticmethod
+    def fits(found: FlatRange) -> bool:
+        """Whether nothing about an access to `found` depends on its address."""
+        region = found.region
+        return (
+            found.size >= PAGE_SIZE
+            and not found.readonly
+            and region.unaligned
+            and region.min_size == 1
+            and not region.big_endian
+            and region.read is not None
+            and region.write is not None
+        )
+
+    def takes(self, size: int) -> bool:
+        """Whether `size` bytes come in one piece."""
+        return size <= self.max_size and not size & (size - 1)
+
+    def reader(self, addr: int, size: int) -> Reader:
+        """As AddressSpace.reader."""
+        region, offset, mask = self.region, addr + self.shift, (1 << size * 8) - 1
+        assert region.read is not None
+        callback = region.read
+
+        def direct() -> int:
+            value = 0
+            try:
+                value = callback(offset, size)
+                return value & mask
+            except BaseException as error:
+                region.blame(offset, size, False, error, value)
+
+        return direct
+
+    def writer(self, addr: int, size: int) -> Writer:
+        """As AddressSpace.writer."""
+        region, offset, mask = self.region, addr + self.shift, (1 << size * 8) - 1
+        assert region.write is not None
+        callback = region.write
+
+        def direct(value: int) -> None:
+            try:
+                callback(offset, value & mask, size)
+            except BaseException as error:
+                region.blame(offset, size, True, error)
+
+        return direct
 
 
 class AddressSpace:
@@ -57,6 +120,7 @@ class AddressSpace:
         """Who watches accesses, while anybody does (see probe.py)."""
         self._view: list[FlatRange] = []
         self._starts: list[int] = []  # of the ranges in the view
+        self._window: Window | None = None  # the one last met
         self._listeners: list[MemoryListener] = []  # ascending priority
         self._held = 0
         self._deferred = 0
@@ -74,6 +138,7 @@ class AddressSpace:
         self._view, self._starts, self._changed = [], [], []
         self.readers.clear()
         self.writers.clear()
+        self._window = None
 
     @property
     def flat_view(self) -> list[FlatRange]:
@@ -113,6 +178,14 @@ class AddressSpace:
 
     def reader(self, addr: int, size: int) -> Reader:
         """The callable that reads `size` bytes at `addr`; good until `generation` changes."""
+        window = self._window
+        if (
+            window is not None
+            and window.low <= addr <= window.high - size
+            and window.takes(size)
+            and self.probe is None
+        ):
+            return window.reader(addr, size)
         handler = self._make_reader(addr, size)
         if self.probe is not None and self._run(addr, size)[1] >= size:  # else its parts are observed
             handler = self.probe.reader(addr, size, handler)
@@ -124,6 +197,14 @@ class AddressSpace:
 
     def writer(self, addr: int, size: int) -> Writer:
         """The callable that writes `size` bytes at `addr`; good until `generation` changes."""
+        window = self._window
+        if (
+            window is not None
+            and window.low <= addr <= window.high - size
+            and window.takes(size)
+            and self.probe is None
+        ):
+            return window.writer(addr, size)
         handler = self._make_writer(addr, size)
         if self.probe is not None and self._run(addr, size)[1] >= size:
             handler = self.probe.writer(addr, size, handler)
@@ -270,6 +351,7 @@ class AddressSpace:
         self.generation += 1
         self.readers.clear()
         self.writers.clear()
+        self._window = None
         self._tell([])  # nothing moved; that there was a change at all is what counts
 
     # -- for Region
@@ -293,6 +375,7 @@ class AddressSpace:
             self.generation += 1  # so that the next access looks
             self.readers.clear()
             self.writers.clear()
+            self._window = None
             return
         self._commit()
 
@@ -328,6 +411,7 @@ class AddressSpace:
                 self.generation += 1
                 self.readers.clear()
                 self.writers.clear()
+                self._window = None
                 if self._listeners:
                     self._tell([(old, new) for _, _, old, new in changes])
         finally:
@@ -472,6 +556,9 @@ class AddressSpace:
         ):
             return lambda: region.read_io(offset, size)
         callback = read
+        if Window.fits(found):
+            self._window = Window(found)
+            return self._window.reader(addr, size)
 
         def direct() -> int:
             value = 0
@@ -531,6 +618,9 @@ class AddressSpace:
         ):
             return lambda value: region.write_io(offset, value & mask, size)
         callback = write
+        if Window.fits(found):
+            self._window = Window(found)
+            return self._window.writer(addr, size)
 
         def direct(value: int) -> None:
             try:

@@ -449,3 +449,27 @@ def test_memory_the_host_has_no_room_for_is_an_error() -> None:
         str(refused.value)
         == f"RAM 'huge' of {1 << 62} bytes cannot be mapped: Cannot allocate memory: expected less memory"
     )
+
+
+def test_a_window_of_io_answers_at_every_address_until_the_map_changes() -> None:
+    """Where nothing depends on the address, nothing is kept for each; what is kept goes with the map."""
+    root = Region.container("root", 0x10000)
+    space = AddressSpace("window", root)
+    log: list[tuple[int, int, int]] = []
+    window = Region("window", 0x4000, lambda at, n: at, lambda at, v, n: log.append((at, v, n)), (1, 4), unaligned=True)
+    root.add(0x1000, window)
+    for address in range(0x1000, 0x1100):
+        assert space.read(address, 2) == address - 0x1000
+        space.write(address, 0x112233445566, 4)
+    assert len(log) == 0x100 and log[-1] == (0xFF, 0x33445566, 4)
+    assert len(space.readers) + len(space.writers) <= 2
+    assert space.read(0x4FFF, 2) == 0xFF00 | 0xFF  # half of it is beyond the end
+    space.write(0x1001, 0x8877665544332211, 8)  # wider than it takes
+    assert log[-2:] == [(1, 0x44332211, 4), (5, 0x88776655, 4)]
+    inner = Region("inner", 0x10, lambda at, n: 0x5A, None, (1, 1))
+    window.add(0x20, inner)
+    assert (space.read(0x1020, 1), space.read(0x101F, 1), space.read(0x1030, 1)) == (0x5A, 0x1F, 0x30)
+    window.remove(inner)
+    assert space.read(0x1020, 1) == 0x20
+    root.remove(window)
+    assert space.read(0x1040, 1) == 0xFF
