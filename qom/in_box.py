@@ -126,8 +126,8 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     ("timer/i8254", "plugins.timer.i8254", (
         ("isa-pit", "isa-device", "I8254"),
     )),
-    ("timer/port61", "plugins.timer.port61", (
-        ("port61", "isa-device", "Port61"),
+    ("timer/pcspk", "plugins.timer.pcspk", (
+        ("isa-pcspk", "isa-device", "PcSpeaker", False, (), ("port61",)),
     )),
     ("timer/mc146818", "plugins.timer.mc146818", (
         ("mc146818rtc", "isa-device", "Mc146818"),

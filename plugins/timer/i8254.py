@@ -4,13 +4,16 @@ Modelled: three counters in all six modes, binary and BCD, counter latch, read-b
 A count written while modes 2 and 3 run takes effect at the end of the (half) period, as the data sheet says.
 Not modelled: the one CLK by which loading a count lags behind the write.
 Guest view: four ports at `iobase`; output [0] is OUT0 (IRQ 0 in a PC), which is not followed while `set_off(1)` holds: it leads
-nowhere then, and the host is spared its edges.  `out(n)` and `set_gate(n, level)` are the other
-pins, for port 61h.  A counter is never stepped: what it shows follows from when it was started, in ticks of CLK.
+nowhere then, and the host is spared its edges.  `out(n)` and `set_gate(n, level)` are the other pins, for port 61h, which
+watches counter 2 for the speaker.  A counter is never stepped: what it shows follows from when it was started, in ticks of
+CLK.
 
 Sections: "8254 Programmable Interval Timer", Intel 231164-005.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from qom import prop, records, state, type_init
 from qom.hw import NS_PER_SECOND, IsaDevice, Region
@@ -140,6 +143,7 @@ class I8254(IsaDevice):
     def instance_init(self) -> None:
         """Declare the lines."""
         self._out0 = self.gpio_out(None)[0]
+        self._watchers: dict[int, list[Callable[[], None]]] = {}
 
     def realize(self) -> None:
         """Take the ports and the timer behind OUT0."""
@@ -161,12 +165,43 @@ class I8254(IsaDevice):
         """Follow OUT0 from there."""
         super().state_loaded()
         self._follow()
+        for n in self._watchers:
+            self._changed(n)
+
+    def watch(self, n: int, call: Callable[[], None]) -> None:
+        """Have `call` called whenever software has changed what counter `n` does, or its gate."""
+        self._watchers.setdefault(n, []).append(call)
+
+    def unwatch(self, n: int, call: Callable[[], None]) -> None:
+        """Undo `watch`."""
+        self._watchers[n].remove(call)
+
+    def _changed(self, n: int) -> None:
+        if n == 0:
+            self._follow()
+        for call in self._watchers.get(n, ()):
+            call()
 
     # -- pins
 
     def out(self, n: int) -> bool:
         """Level of OUT of counter `n` now."""
         return self.counters[n].out(self._tick())
+
+    def period(self, n: int) -> int:
+        """CLK ticks from one period of OUT of counter `n` to the next; 0 while it has none."""
+        counter = self.counters[n]
+        if counter.mode not in PERIODIC or not counter.counting or counter.held is not None:
+            return 0
+        counter.elapsed(self._tick())
+        return counter.count
+
+    def next_period_at(self, n: int) -> int | None:
+        """When the count that was written to counter `n` takes effect, in guest ns; None when none waits."""
+        counter = self.counters[n]
+        if counter.next_count is None or not self.period(n) or counter.next_count is None:
+            return None
+        return -(-(counter.start + counter.next_at) * NS_PER_SECOND // CLK_HZ)
 
     def set_gate(self, n: int, level: int) -> None:
         """Drive GATE of counter `n`: low holds modes 0, 2, 3, 4; a rising edge starts 1, 2, 3, 5 anew (p. 17)."""
@@ -188,8 +223,7 @@ class I8254(IsaDevice):
             self._load(counter, tick)
         elif counter.held is not None:
             counter.start, counter.held = tick - counter.held, None
-        if n == 0:
-            self._follow()
+        self._changed(n)
 
     def set_off(self, level: int) -> None:
         """Say that OUT0 leads nowhere (1), so that nobody need follow it, or somewhere again (0)."""
@@ -224,8 +258,7 @@ class I8254(IsaDevice):
                 counter.low_written = value
                 if counter.mode == TERMINAL_COUNT:
                     counter.counting = False  # the first byte stops the counter (p. 11)
-                    if offset == 0:
-                        self._follow()
+                    self._changed(offset)
                 return
             value, counter.low_written = value << 8 | counter.low_written, None
         elif counter.access == HIGH:
@@ -255,8 +288,7 @@ class I8254(IsaDevice):
         counter.low_written = counter.next_count = counter.status = counter.held = None
         counter.latched.clear()
         counter.high_next = counter.loaded = counter.counting = False
-        if select == 0:
-            self._follow()
+        self._changed(select)
 
     def _status(self, counter: Counter) -> int:
         tick = self._tick()
@@ -293,8 +325,7 @@ class I8254(IsaDevice):
             counter.next_at = period + (high if counter.next_low else counter.count)
         else:
             self._load(counter, tick)
-        if n == 0:
-            self._follow()
+        self._changed(n)
 
     def _load(self, counter: Counter, tick: int) -> None:
         """Start counting from the count last written; a low gate holds it at once, save in modes 1 and 5."""

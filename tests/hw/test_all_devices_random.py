@@ -218,7 +218,7 @@ def vmgenid(bench: PciBench, type_name: str, scratch: Path) -> Device:
 RECIPES: dict[str, Callable[[PciBench, str, Path], Device]] = {
     "isa-serial": with_chardev,
     "isa-debugcon": with_chardev,
-    "port61": port61,
+    "isa-pcspk": port61,
     "ide-hd": ide_disk,
     "isa-ide": ide_controller,
     "piix3-ide": ide_controller,

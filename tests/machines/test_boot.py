@@ -53,6 +53,36 @@ def test_seabios_boots_a_disk(accel: str, smp: int, tmp_path: Path) -> None:
         assert "Booting from Hard Disk..." in machine.debug.text()
 
 
+@pytest.mark.parametrize("kib", [160, 360, 720, 1200, 1440, 2880])
+def test_seabios_boots_a_floppy(kib: int, tmp_path: Path) -> None:
+    floppy = image(tmp_path, "hello_serial", kib * 2)
+    with pc("-accel", "simulated", "-fda", str(floppy), bios=need_seabios()) as machine:
+        machine.start()
+        machine.serial.wait_for(HELLO)
+        assert "Booting from Floppy..." in machine.debug.text()
+
+
+@pytest.mark.parametrize(("order", "device"), [("a", "Floppy"), ("c", "Hard Disk")])
+def test_the_boot_order_chooses_between_floppy_and_disk(order: str, device: str, tmp_path: Path) -> None:
+    floppy, disk = image(tmp_path, "hello_serial", 2880), tmp_path / "disk.img"
+    disk.write_bytes(floppy.read_bytes())
+    words = ("-fda", str(floppy), "-boot", order, *disk_words(disk))
+    with pc("-accel", "simulated", *words, bios=need_seabios()) as machine:
+        machine.start()
+        machine.serial.wait_for(HELLO)
+        assert f"Booting from {device}..." in machine.debug.text()
+
+
+def test_seabios_passes_over_an_empty_floppy_drive(tmp_path: Path) -> None:
+    disk = image(tmp_path, "hello_serial")
+    words = ("-device", "floppy,unit=0,bus=floppy-bus.0", "-boot", "ac", *disk_words(disk))
+    with pc("-accel", "simulated", *words, bios=need_seabios()) as machine:
+        machine.start()
+        machine.serial.wait_for(HELLO)
+        text = machine.debug.text()
+        assert "Booting from Floppy..." in text and "Booting from Hard Disk..." in text
+
+
 @pytest.mark.parametrize("smp", [1, 4])
 @pytest.mark.parametrize("accel", ACCELERATORS)
 def test_the_embedded_firmware_boots_a_disk(accel: str, smp: int, tmp_path: Path) -> None:
