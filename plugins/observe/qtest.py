@@ -23,7 +23,7 @@ from qom.hw import Fault, LineChange, Observation
 from qom.vm import ChardevEvent
 
 BACKLOG_MAX: Final = 1 << 20  # bytes of answers that wait for a client, before no more is read from it
-ROOM: Final = 1 << 16  # bytes taken at once
+AT_ONCE: Final = 1 << 16  # bytes taken, and offered, at once
 LINE_MAX: Final = 1 << 28  # bytes of a line; more than what the longest command takes
 
 
@@ -95,7 +95,7 @@ class Qtest(Object, UserCreatable):
     # -- bytes and lines
 
     def _room(self) -> int:
-        return ROOM if len(self._out) < BACKLOG_MAX else 0
+        return AT_ONCE if len(self._out) < BACKLOG_MAX else 0
 
     def _event(self, event: ChardevEvent) -> None:
         if event is ChardevEvent.OPENED:
@@ -156,8 +156,12 @@ class Qtest(Object, UserCreatable):
         chardev = self.chardev
         assert chardev is not None
         full = len(self._out) >= BACKLOG_MAX
-        if self._out:
-            del self._out[: chardev.write(bytes(self._out))]
+        while self._out:
+            part = bytes(self._out[:AT_ONCE])
+            sent = chardev.write(part)
+            del self._out[:sent]
+            if sent < len(part):
+                break  # it calls again when there is room
         if full and len(self._out) < BACKLOG_MAX:
             chardev.accept_input()
 

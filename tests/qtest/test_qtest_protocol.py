@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.observe.qtest_commands import COMMANDS
 from qom import ConfigError, IsaDevice, Region, VirtualMachine, open_machine, prop, type_init
 from qom.cli.options import CommandLine
 from qom.testing import QTest, QTestError
@@ -230,6 +232,44 @@ def test_a_device_that_fails_ends_the_machine_and_says_so() -> None:
         assert answer.startswith("FAIL /machine/peripheral-anon/isa-broken-port") and "it is broken" in answer
         assert q.wait() == 1
         assert q.vm.failure is not None and "it is broken" in q.vm.failure
+
+
+def test_whatever_is_said_is_answered_and_the_machine_lives_on() -> None:
+    """Lines put together by chance out of commands, numbers, names and rubbish."""
+    chance = random.Random(5)
+    names = [name for name in COMMANDS if name != "memset"]  # of gigabytes it takes its time
+    shorts = ("", "0", "-1", "0x", "1e3", "ioapic", "/machine", "pic", "unnamed-gpio-in", "pirq", "AQ==")
+
+    def word(large: bool) -> str:
+        kind = chance.randrange(5)
+        if kind == 0:
+            return chance.choice(shorts)
+        if kind == 1:
+            return f"{chance.randrange(1 << chance.randrange(1, 66 if large else 12)):#x}"
+        if kind == 2:
+            return str(chance.randrange(-9, 99))
+        if kind == 3:
+            return "0x" + chance.randbytes(chance.randrange(9 if large else 2)).hex()
+        return "".join(chr(chance.randrange(0x20, 0x2FF)) for _ in range(chance.randrange(9)))
+
+    with QTest("-m 16") as q:
+        counts = dict.fromkeys(("OK", "FAIL", "ERR"), 0)
+        for _ in range(3000):
+            name = chance.choice(names)
+            # Not far into time, and not many bytes: that would be all this test takes.
+            large = [not name.startswith("clock"), not name.endswith(("read", "write")), True, True]
+            line = " ".join([name, *(word(large[n]) for n in range(chance.randrange(5)))])
+            counts[q.send(line).split(" ")[0]] += 1
+        assert q.vm.failure is None
+        assert counts["OK"] > 300 and counts["FAIL"] > 300 and counts["ERR"] > 5
+
+
+def test_an_answer_of_megabytes_comes_whole_and_in_time(ours: QTest) -> None:
+    ours.memset(0x100000, 8 << 20, 0x5A)
+    assert ours.command("read", 0x100000, 8 << 20) == "0x" + "5a" * (8 << 20)
+    data = bytes(range(256)) * 4096
+    ours.command("write", 0x100000, len(data), "0x" + data.hex())
+    assert ours.read(0x100000, len(data)) == data
 
 
 # Clients on a socket
