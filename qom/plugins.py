@@ -102,7 +102,6 @@ class _Candidate:
     module: str
     load: Callable[[], Any]
     api: str = ""  # of the package whose submodule it is
-    known: list[Indexed] | None = None  # its types, when the index has them
     where: Path | None = None  # the directory it is in, of a plugin named by its path
     plugin: Any = None  # once it is loaded
 
@@ -175,9 +174,6 @@ class PluginManager:
             if isinstance(candidate, PluginRow):
                 self.rows.append(candidate)
                 continue
-            if candidate.known is not None:
-                self.rows.append(self._expect(candidate, candidate.known))
-                continue
             with deprecated.loading_for(candidate.dist):
                 row, more = self._load_one(candidate)
             if row.status == "loaded":
@@ -231,34 +227,42 @@ class PluginManager:
             for found in at_path(path, GROUP)
         ]
 
-    def _box(self) -> list[_Candidate]:
-        """What is in the box: from the index, and where that does not have a package, by importing it."""
+    def _box(self) -> list[_Candidate | PluginRow]:
+        """What is in the box: from the index, whose types are registered here, and what it does not have by importing it."""
         from qom.in_box import IN_BOX as INDEX
 
-        version, made = _own_version(), []
-        for name, module, types in INDEX:
-            if not name and not self.whole:
-                for found in types or ():
-                    self.registry.expect(Indexed(found[0], found[1], module, *found[2:]), "qom").implied = True
-        for name, package in IN_BOX.items():
-            rows = [row for row in INDEX if row[0] == name or row[0].startswith(f"{name}/")]
-            if self.whole or not rows or rows[0][2] is None:
-                made.append(_Candidate(name, "qom", version, package, _importer(package)))
+        version = _own_version()
+        made: dict[str, list[_Candidate | PluginRow]] = {name: [] for name in IN_BOX}
+        whole = {
+            name for name, _, types in INDEX if types is None and "/" not in name
+        }  # these bring their modules themselves
+        for name, module, types in () if self.whole else INDEX:
+            package = name.partition("/")[0]
+            if package in whole:
                 continue
-            for own, module, types in rows:
-                known = None if types is None else [Indexed(t, parent, module, *rest) for t, parent, *rest in types]
-                made.append(_Candidate(own, "qom", version, module, _importer(module), known=known))
-        return made
+            if types is None:
+                made[package].append(_Candidate(name, "qom", version, module, _importer(module)))
+                continue
+            row = self._expect(PluginRow(name, "qom", version, module), types)
+            if package in made:
+                made[package].append(row)
+        for name, package in IN_BOX.items():
+            if not made[name]:
+                made[name].append(_Candidate(name, "qom", version, package, _importer(package)))
+        return [found for rows in made.values() for found in rows]
 
-    def _expect(self, candidate: _Candidate, known: list[Indexed]) -> PluginRow:
+    def _expect(self, row: PluginRow, types: tuple[tuple[Any, ...], ...]) -> PluginRow:
         """Register what the index has of a module; its row."""
-        row = PluginRow(candidate.name, candidate.dist, candidate.version, candidate.module)
+        names: list[str] = []
         try:
-            with self.registry.transaction(row.dist):
-                types = [self.registry.expect(found, row.dist).name for found in known]
+            for name, parent, *rest in types:
+                found = self.registry.expect(Indexed(name, parent, row.module, *rest), row.dist)
+                found.implied = not row.name
+                names.append(name)
         except TypeRegistryError as error:
+            self._forget(names)
             return records.evolve(row, status="broken", reason=_reason(error))
-        return records.evolve(row, types=tuple(types))
+        return records.evolve(row, types=tuple(names)) if names else row
 
     def _unwanted(self, dist: str) -> str:
         if not self.load_external:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from qom import records
 from qom.errors import NotModelled, did_you_mean
 from qom.options import Options, Report, Taker, at, raise_it
 
 __all__ = ["SMBIOS_KEYS", "TABLES", "Key", "parse_table"]
 
 
-class Key(NamedTuple):
+@records.frozen
+class Key:
     """What a key takes.
 
     kind: "text", "switch", "number", "choice" or "words" (a text or a list of them).  low, high: bounds of a number, which

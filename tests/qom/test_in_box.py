@@ -155,6 +155,14 @@ def test_a_module_that_does_more_than_bring_types_is_imported(monkeypatch: pytes
     assert manager.registry.get("port92").loaded_class is not None
 
 
+def test_a_package_that_does_more_than_bring_types_brings_its_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(name, module, None if module == "plugins.isa" else types) for name, module, types in indexed_rows()]
+    monkeypatch.setattr("qom.in_box.IN_BOX", tuple(rows))
+    lazy, whole = PluginManager(load_external=False), PluginManager(load_external=False, whole=True)
+    assert [(r.name, r.status, r.types) for r in lazy.load()] == [(r.name, r.status, r.types) for r in whole.load()]
+    assert lazy.registry.get("port92").loaded_class is not None
+
+
 def indexed_rows() -> tuple[tuple[str, str, tuple[tuple[object, ...], ...] | None], ...]:
     from qom.in_box import IN_BOX as rows
 
