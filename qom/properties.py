@@ -662,6 +662,8 @@ def object_property_set(obj: Object, name: str, value: Any) -> None:
         raise ObjectFault(text, place_of(error, obj.type)) from error
     if not prop.volatile:
         obj.user_set.add(prop.name)
+    if obj.registry.probe is not None:
+        obj.registry.probe.property_set(obj, prop.name)
 
 
 def property_set_bool(obj: Object, prop: Property, value: Any) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qom.hw.mtree import format_mtree
     from qom.hw.pci import PciDevice
     from qom.hw.pci_bus import PciBus, PciHostBridge
-    from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation
+    from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation, PropertySet
     from qom.hw.reset import Reset, Resettable, reset_tree, subtree
     from qom.hw.system import SystemControl
 
@@ -61,6 +61,7 @@ __all__ = [
     "PciDevice",
     "PciHostBridge",
     "Pin",
+    "PropertySet",
     "RamBlock",
     "Region",
     "RegionError",
@@ -102,7 +103,7 @@ _LATER = {
     "qom.hw.mtree": ("format_mtree",),
     "qom.hw.pci": ("PciDevice",),
     "qom.hw.pci_bus": ("PciBus", "PciHostBridge"),
-    "qom.hw.probe": ("Access", "Exit", "ExitProbe", "Fail", "LifeStep", "LineChange", "Observation"),
+    "qom.hw.probe": ("Access", "Exit", "ExitProbe", "Fail", "LifeStep", "LineChange", "Observation", "PropertySet"),
     "qom.hw.reset": ("Reset", "Resettable", "reset_tree", "subtree"),
     "qom.hw.system": ("SystemControl",),
 }

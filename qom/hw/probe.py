@@ -183,6 +183,19 @@ class LifeStep:
         return f"'{self.what}' of {getattr(self.object, 'path', self.object)}"
 
 
+class PropertySet:
+    """A property was set; `object` has its new value, `name` is the property's."""
+
+    __slots__ = ("name", "object")
+
+    def __init__(self, object: Any, name: str) -> None:
+        self.object = object
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"property '{self.name}' of {getattr(self.object, 'path', self.object)}"
+
+
 class Observation:
     """What adding an observer gives: `close()`, or leaving its `with`, ends it.  Closing twice is allowed."""
 
@@ -445,6 +458,7 @@ class MachineProbe:
         self.exits: ExitProbe | None = None
         self.steps: tuple[Callable[[LifeStep], object], ...] = ()
         self.last_steps: tuple[Callable[[LifeStep], object], ...] = ()
+        self.sets: tuple[Callable[[PropertySet], object], ...] = ()
         self.deaf = False  # the machine is being closed: nothing can be failed any more
 
     def step(self, what: str, object: Any, detail: str = "") -> str | None:
@@ -455,3 +469,10 @@ class MachineProbe:
         for callback in (*self.steps, *self.last_steps):
             tell(self._telling, callback, step)
         return None if self.deaf else step.failed
+
+    def property_set(self, object: Any, name: str) -> None:
+        """Tell that a property was set."""
+        if self.sets and not self._telling.on:
+            told = PropertySet(object, name)
+            for callback in self.sets:
+                tell(self._telling, callback, told)

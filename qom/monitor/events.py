@@ -46,6 +46,7 @@ _TrayMoved = TypedDict("_TrayMoved", {"device": str, "id": str, "tray-open": boo
 
 
 class _Property(TypedDict):
+    subscription: int
     path: str
     property: str
     value: Any
@@ -78,6 +79,6 @@ _ALL = (
     MonitorEvent("DEVICE_TRAY_MOVED", _TrayMoved, "The tray of a drive with a removable medium was opened or closed"),
     MonitorEvent("RTC_CHANGE", _RtcChange, "The guest set its clock: seconds it now differs by", every=1.0),
     MonitorEvent("DUMP_COMPLETED", _DumpCompleted, "A guest memory dump that ran beside the machine has ended"),
-    MonitorEvent("X_PROPERTY_CHANGED", _Property, "A property that was subscribed to has another value"),
+    MonitorEvent("X_PROPERTY_CHANGED", _Property, "A property that this client subscribed to has another value"),
 )
 EVENTS: dict[str, MonitorEvent] = {each.name: each for each in _ALL}

@@ -58,7 +58,7 @@ class QmpSession:
         self.vm: VirtualMachine = service.vm
         self.oob = False
         self.commands_mode = False
-        self.subscriptions: dict[int, Callable[[], None]] = {}  # what ends each; see plugins/monitor/watching.py
+        self.subscriptions: dict[int, Callable[[], None]] = {}  # what ends each; see commands/watching.py
         self._stream = JsonStream()
         self._requests: deque[tuple[Any, int]] = deque()
         self._running = False

@@ -30,6 +30,7 @@ from qom.hw.probe import (
     LineTap,
     MachineProbe,
     Observation,
+    PropertySet,
     Space,
     Telling,
 )
@@ -184,6 +185,16 @@ class Observatory:
             self._changed()
         return Observation(lambda: self._stop_lifecycle(chosen))
 
+    def properties(self, callback: Callable[[PropertySet], object]) -> Observation:
+        """Tell `callback(told)` whenever a property of any object was set.
+
+        Not told: values that a device computes or changes by itself without setting a property.
+        """
+        with self._vm.lock:
+            self._probe.sets = (*self._probe.sets, callback)
+            self._changed()
+        return Observation(lambda: self._stop_properties(callback))
+
     # -- for VirtualMachine; the machine lock is held
 
     def begin(self) -> None:
@@ -247,7 +258,8 @@ class Observatory:
     def _changed(self) -> None:
         """Somebody came or went: show the probe to whoever asks for it exactly while there is anybody."""
         probe = self._probe
-        self._vm.registry.probe = probe if probe.exits is not None or probe.steps or probe.last_steps else None
+        heard = probe.exits is not None or probe.steps or probe.last_steps or probe.sets
+        self._vm.registry.probe = probe if heard else None
 
     def _exits_changed(self) -> None:
         self._changed()
@@ -311,6 +323,11 @@ class Observatory:
         with self._vm.lock:
             self._probe.steps = tuple(c for c in self._probe.steps if c != callback)
             self._probe.last_steps = tuple(c for c in self._probe.last_steps if c != callback)
+            self._changed()
+
+    def _stop_properties(self, callback: Callable[[PropertySet], object]) -> None:
+        with self._vm.lock:
+            self._probe.sets = tuple(c for c in self._probe.sets if c != callback)
             self._changed()
 
     def _device_came(self, step: LifeStep) -> None:

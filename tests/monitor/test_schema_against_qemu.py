@@ -43,6 +43,7 @@ DEVIATIONS: dict[str, str] = {
     "set-numa-node: argument node initiator: not taken": NUMA,
     "set-numa-node: argument node memdev: not taken": NUMA,
     "set-numa-node: argument type: without hmat-cache, hmat-lb": NUMA,
+    "human-monitor-command: without the feature savevm-monitor-nodes": "savevm is not modelled",
     "object-add: argument qom-type: a word of QEMU's choice is any text here": BY_TYPE,
 }
 """Difference: why."""

@@ -30,8 +30,9 @@ QOM_COMMANDS = {
     "screen": ("screendump", "send-key", "input-send-event"),
     "yank": ("query-yank", "yank"),
     "generation": ("query-vm-generation-id",),
-    "tree": ("qom-list", "qom-list-get", "qom-get", "qom-set", "x-query-qom-tree"),
+    "tree": ("qom-list", "qom-list-get", "qom-get", "qom-set", "x-query-qom-tree", "x-query-machine-file"),
     "hotplug": ("device_add", "device_del", "object-add", "object-del"),
+    "watching": ("x-subscribe-property", "x-unsubscribe-property"),
     "types": ("qom-list-types", "qom-list-properties", "device-list-properties"),
     "machine": (
         "query-machines",

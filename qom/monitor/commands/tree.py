@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast
 
 from qom.errors import AmbiguousPath, PathError, QomError, UnknownProperty, did_you_mean
 from qom.monitor import CommandError, command
@@ -61,6 +61,13 @@ class ObjectNow(TypedDict):
     type: str
     properties: list[PropertyNow]
     children: list[ObjectNow]
+
+
+class MachineFile(TypedDict):
+    """A configuration file."""
+
+    format: Literal["toml", "json", "yaml"]
+    text: str
 
 
 def resolve(vm: VirtualMachine, path: str) -> Object:
@@ -180,6 +187,14 @@ def qom_set(vm: VirtualMachine, path: str, property: str, value: Any) -> None:
 def x_query_qom_tree(vm: VirtualMachine, path: str = "/") -> ObjectNow:
     """The object at `path` with all below it: every property with type, value, description and default."""
     return _now(resolve(vm, path))
+
+
+@command("x-query-machine-file")
+def x_query_machine_file(vm: VirtualMachine, format: Literal["toml", "json", "yaml"] = "toml") -> MachineFile:
+    """The machine as it is now, as a configuration file that builds its like (see `qom dump`)."""
+    from qom.config.write import dumps
+
+    return {"format": format, "text": dumps(vm.dump(), format, vm.registry)}
 
 
 def _now(obj: Object) -> ObjectNow:
