@@ -17,7 +17,7 @@ from collections.abc import Callable
 import attrs
 
 from qom import Chardev, link, prop, type_init
-from qom.vm import ChardevError, ChardevEvent
+from qom.vm import Alarm, ChardevError, ChardevEvent
 
 FRONTS_MAX = 4
 KEPT_MAX = 32  # bytes of input that wait for a front end with no room
@@ -62,6 +62,7 @@ class MuxChardev(Chardev):
         self._escaped = False
         self._stamps_from: float | None = None  # set while lines begin with times
         self._line_begins = True
+        self._opening: Alarm | None = None  # until the main loop runs
         self._pending = b""  # of our own making, or stamped: what the back end had no room for
 
     # --- the machine's side
@@ -70,12 +71,26 @@ class MuxChardev(Chardev):
         """Become the front end of the back end.  Raises ChardevError when it has one."""
         if self.backend is None:
             raise ChardevError(f"{self.path}: 'chardev' is required: expected the id of the back end to share")
-        self.backend.set_frontend(self._read, self._room, self._event, self._writable, owner=self.path)
-        self.set_connected(self.backend.connected)
+        # Front ends hear of a peer once all are there, so that a monitor does not greet in place of the serial port.
+        assert self.poller is not None
+        self._opening = self.poller.call_later(0, self._opened)
+        try:
+            self.backend.set_frontend(self._read, self._room, self._event, self._writable, owner=self.path)
+        except BaseException:
+            self.close_end()
+            raise
+
+    def _opened(self) -> None:
+        self._opening = None
+        if self.backend is not None:
+            self.set_connected(self.backend.connected)
 
     def close_end(self) -> None:
         """Let go of the back end."""
-        if self.backend is not None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if self.backend is not None and self.path in self.backend.users():
             self.backend.unset_frontend(self.path)
 
     # --- the front ends' side
@@ -160,7 +175,7 @@ class MuxChardev(Chardev):
         if event is ChardevEvent.BREAK:
             if self.focus is not None:
                 self.focus.on_event(event)
-        elif self.backend is not None:
+        elif self.backend is not None and self._opening is None:
             self.set_connected(self.backend.connected)
 
     def set_connected(self, connected: bool) -> None:

@@ -707,9 +707,11 @@ class ConfigBuilder:
             return None
         if with_monitor:
             entry.props["mux"] = "on"
+            if entry.backend == "stdio":
+                entry.props.setdefault("signal", "off")  # Ctrl-C is the guest's; Ctrl-A x ends the machine
             self.config.monitors.append(MonitorEntry(id, "readline", False, origin))
         self._add_chardev(entry)
-        return entry.id
+        return id
 
     def _add_chardev(self, entry: ChardevEntry) -> None:
         """Take in a back end; `mux=on` is short for a multiplexer of that id, and the back end as ID-base behind it."""

@@ -51,6 +51,8 @@ class HmpSession:
         self._busy = False  # a line is being carried out, or waits for it
         self._client = 0  # counts them
         self._closed = False
+        self._owner = owner
+        self._shown = True  # on a shared back end: it has the focus
         chardev.set_frontend(self._read, self._room, self._event, self._flush, owner=owner)
 
     def close(self) -> None:
@@ -58,10 +60,14 @@ class HmpSession:
         if not self._closed:
             self._flush()
             self._closed = True
-            self.chardev.unset_frontend()
+            self.chardev.unset_frontend(self._owner)
 
     def _event(self, event: ChardevEvent) -> None:
         if event is ChardevEvent.BREAK:
+            return
+        if event in (ChardevEvent.MUX_IN, ChardevEvent.MUX_OUT):
+            self._shown = event is ChardevEvent.MUX_IN
+            self._flush()
             return
         self._client += 1
         self._in = b""
@@ -118,7 +124,7 @@ class HmpSession:
             self._flush()
 
     def _flush(self) -> None:
-        if self._out and not self._closed:
+        if self._out and self._shown and not self._closed:
             was_full = len(self._out) > OUTPUT_WAITING
             sent = self.chardev.write(bytes(self._out))
             del self._out[:sent]
