@@ -20,6 +20,11 @@ SEABIOS_FOLDERS = (Path("/usr/share/seabios"), Path("/usr/share/qemu"))  # Debia
 SEABIOS_NAMES = ("bios-256k.bin", "bios.bin")
 
 
+def firmware_folders() -> list[Path]:
+    """Where firmware is looked for, after the folder the program runs in and those of `-L`."""
+    return [EMBEDDED.parent, *SEABIOS_FOLDERS]
+
+
 def find_seabios() -> Path | None:
     """Return the installed SeaBIOS image for a PC, or None when no package has put one where Debian does."""
     for folder in SEABIOS_FOLDERS:

@@ -15,7 +15,7 @@ from qom import records
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
 from qom.config import LOG_CATEGORIES, SECTIONS, ConfigBuilder
 from qom.config.builder import PLAIN_IN_MACHINE
-from qom.config.model import VGA_KINDS
+from qom.config.model import TRACE_EVENTS, VGA_KINDS
 from qom.errors import ConfigError, NotModelled, did_you_mean
 from qom.options import Options, parse_options, split_options
 
@@ -356,6 +356,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("readconfig", "FILE", "read a configuration file first: QEMU's INI, or .toml, .json, .yaml", _readconfig),
     Option("var", "NAME=VALUE", "value of a variable that the file declares", _variable),
     Option("D", "FILE", "write the log there", lambda line, text, origin: line.builder.log_file(text, origin)),
+    Option("trace", "[enable=]PATTERN[,events=FILE][,file=FILE]", "write down what matches; `-trace help` lists events",
+           _section("trace")),
     Option("d", "CATEGORY[,CATEGORY]", "log these; `-d help` lists them", _log),
     Option("enable-kvm", "", "the same as -accel kvm",
            lambda line, text, origin: line.builder.accel({"accel": "kvm"}, origin)),
@@ -408,4 +410,10 @@ def _row(head: str, text: str) -> str:
 
 def log_help() -> str:
     """The text of `-d help`."""
-    return "\n".join(["Log categories:", *(f"  {name:14} {what}" for name, what in LOG_CATEGORIES.items())])
+    rows = {**LOG_CATEGORIES, "trace:PATTERN": "as -trace PATTERN"}
+    return "\n".join(["Log categories:", *(f"  {name:14} {what}" for name, what in rows.items())])
+
+
+def trace_help() -> str:
+    """The text of `-trace help`."""
+    return "\n".join(["Events:", *(f"  {name:14} {what}" for name, what in TRACE_EVENTS.items())])

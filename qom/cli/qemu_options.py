@@ -42,7 +42,6 @@ WITH_ARGUMENT = frozenset(
         "spice",
         "tb-size",
         "tpmdev",
-        "trace",
         "usbdevice",
         "virtfs",
         "vnc",

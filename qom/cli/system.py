@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from qom import __version__
 from qom.cli.exit_options import EXIT_OPTIONS, ExitsAsked, take_exits
-from qom.cli.options import WITH_ARGUMENT, CommandLine, log_help, usage
+from qom.cli.options import WITH_ARGUMENT, CommandLine, log_help, trace_help, usage
 from qom.cli.session import current, take
 from qom.errors import QomError
 from qom.registry import GlobalProperty
@@ -102,6 +102,14 @@ def answer(question: tuple[str, str]) -> int:
     """Print what `-device help` and the like ask for."""
     if question[0] == "log":
         print(log_help())
+        return 0
+    if question[0] == "trace":
+        print(trace_help())
+        return 0
+    if question[0] == "L":
+        from plugins.firmware import firmware_folders
+
+        print("\n".join(map(str, firmware_folders())))
         return 0
     from qom.cli.help import help_text
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from qom.config.model import (
     LOG_CATEGORIES,
+    TRACE_EVENTS,
     VGA_KINDS,
     AccelChoice,
     ChardevEntry,
@@ -496,13 +497,47 @@ class ConfigBuilder:
     def log_categories(self, value: str | list[str], origin: str) -> None:
         """`-d`: categories to log, comma-separated."""
         for name in value if isinstance(value, list) else value.split(","):
-            if name not in LOG_CATEGORIES:
+            if name.startswith("trace:"):
+                self.trace({"enable": name.removeprefix("trace:")}, origin)
+            elif name in QEMU_LOG_ITEMS:
+                text = f"log category '{name}' of QEMU's is not modelled: expected some of {', '.join(LOG_CATEGORIES)}"
+                self.report(NotModelled(text, origin))
+            elif name not in LOG_CATEGORIES:
                 known = ", ".join(LOG_CATEGORIES)
                 hint = did_you_mean(name, LOG_CATEGORIES)
                 self.report(ConfigError(f"unknown log category '{name}': expected some of {known}{hint}", origin))
             elif name not in self.config.log.categories:
                 self.config.log.categories.append(name)
         self.config.log.origin = origin
+
+    def trace(self, options: Options, origin: str) -> None:
+        """`-trace [enable=]PATTERN[,events=FILE][,file=FILE]`: short for an object that writes down what matches."""
+        import fnmatch
+
+        take = self._take(options, "trace", origin)
+        pattern, events, file = take.text("enable"), take.text("events"), take.text("file")
+        take.done()
+        patterns = [] if pattern is None else [pattern]
+        if events is not None:
+            try:
+                with open(events, encoding="utf-8", errors="replace") as lines:
+                    patterns += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+            except OSError as error:
+                raise take.error(f"'events': '{events}' cannot be read: {error.strerror}", "events") from None
+        chosen: list[str] = []
+        for one in patterns:
+            wanted = one.removeprefix("-")
+            found = [name for name in TRACE_EVENTS if fnmatch.fnmatchcase(name, wanted)]
+            if not found:
+                known = ", ".join(TRACE_EVENTS)
+                hint = did_you_mean(wanted, TRACE_EVENTS)
+                raise take.error(f"no event '{wanted}': expected some of {known}, or a pattern{hint}", "enable")
+            chosen = [name for name in chosen if name not in found] + ([] if one.startswith("-") else found)
+        if not chosen:
+            raise take.error("nothing to trace: expected a pattern, such as ports or *")
+        number = sum(entry.driver == "trace" for entry in self.config.objects)
+        props = {"what": chosen, "file": file or "/dev/stderr"}
+        self.config.objects.append(ObjectEntry("trace", f"trace{number}", props, origin))
 
     def log_file(self, name: str, origin: str) -> None:
         """`-D`: where the log goes."""
@@ -863,6 +898,7 @@ SECTIONS: dict[str, tuple[Section, str | None]] = {
     "chardev": (ConfigBuilder.chardev, "backend"),
     "drive": (ConfigBuilder.drive, None),
     "monitor": (ConfigBuilder.monitor, "chardev"),
+    "trace": (ConfigBuilder.trace, "enable"),
     "boot": (ConfigBuilder.boot, "order"),
     "part": (ConfigBuilder.part, None),
     "wire": (ConfigBuilder.wire, None),
@@ -871,6 +907,14 @@ SECTIONS: dict[str, tuple[Section, str | None]] = {
 }
 """Sections that are option strings on a command line: who takes them, and the name of their first, bare option."""
 
+
+QEMU_LOG_ITEMS = frozenset(
+    (
+        *("in_asm", "out_asm", "op", "op_opt", "op_ind", "exec", "nochain", "plugin", "page"),
+        *("cpu", "fpu", "mmu", "pcall", "strace", "tid"),
+    )
+)
+"""What else QEMU's `-d` takes."""
 
 TABLE_LISTS: dict[str, str] = {
     "smbios": "smbios",

@@ -53,7 +53,20 @@ _ACTION_SWITCHES = {
 }
 """Short spellings of an action: which, and what off and on mean."""
 _LISTS = frozenset(
-    {"device", "object", "chardev", "drive", "numa", "accel", "part", "wire", "region", "monitor", *TABLE_LISTS}
+    {
+        "device",
+        "object",
+        "chardev",
+        "drive",
+        "numa",
+        "accel",
+        "part",
+        "wire",
+        "region",
+        "monitor",
+        "trace",
+        *TABLE_LISTS,
+    }
 )
 _TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
@@ -184,7 +197,7 @@ def _key(builder: ConfigBuilder, key: str, node: Node) -> None:
 def _section(builder: ConfigBuilder, key: str, node: Node) -> None:
     section, first = SECTIONS[key]
     entries = [node]
-    if isinstance(node.value, list) and key in _LISTS and (key == "option-rom" or not _names(node)):
+    if isinstance(node.value, list) and key in _LISTS and (key in ("option-rom", "trace") or not _names(node)):
         entries = node.value
     for entry in entries:
         with builder.gathering():

@@ -23,15 +23,22 @@ FDSETS = "/dev/fdset/"
 LOG_CATEGORIES = {
     "guest_errors": "what the guest did wrong",
     "unimp": "what the guest used and is not modelled",
-    "int": "interrupts and exceptions",
-    "exec": "guest entries",
+    "int": "interrupt lines",
     "exits": "exits from the guest to user space",
-    "mmu": "page walks",
-    "cpu_reset": "processor state at reset",
+    "cpu_reset": "triple faults, which reset the processor",
     "io": "port accesses",
     "reset": "machine and device resets",
 }
 """Names that `-d` takes, and what each logs."""
+
+TRACE_EVENTS = {
+    "ports": "port accesses",
+    "memory": "accesses to the memory of devices",
+    "exits": "exits from the guest to user space",
+    "lines": "interrupt lines and others",
+    "lifecycle": "steps in the life of objects and of the machine",
+}
+"""What `-trace` can write down (the object `trace`)."""
 
 VGA_KINDS = ("std", "none")
 """Display adapters that a board may be asked for."""

@@ -234,6 +234,13 @@ def _of_key(said: Key) -> Schema:
     return {"$ref": "#/$defs/names"} if said.kind == "words" else _TEXT
 
 
+TRACE_KEYS: Final[dict[str, Schema]] = {
+    "enable": {**_TEXT, "description": "Pattern of names of events"},
+    "events": {**_TEXT, "description": "File with a pattern a line"},
+    "file": {**_TEXT, "description": "Where they are written; standard error without it"},
+    **_REPEAT,
+}
+
 _ROM: Final[Schema] = {"if": {"type": "string"}, "then": {}, "else": _of_table("option-rom")}
 
 TABLE_SCHEMAS: Final[dict[str, Schema]] = {
@@ -388,6 +395,10 @@ class _Maker:
             "append": {**path, "description": "Command line of the kernel"},
             "boot": BOOT,
             **TABLE_SCHEMAS,
+            "trace": {
+                **one_or_several({"if": {"type": "string"}, "then": {}, "else": table(TRACE_KEYS)}),
+                "description": "Events that are written down",
+            },
             "pidfile": {**path, "description": "File that holds the number of the process while the machine runs"},
             "data-dir": {"$ref": "#/$defs/names", "description": "Folders in which firmware is looked for first"},
             "echr": {**number(0, 255), "description": "Number of the letter that is a command after Ctrl (1 is A)"},

@@ -90,7 +90,7 @@ def dump(vm: VirtualMachine, as_built: Mutable) -> MachineConfig:
             globals=[records.evolve(g, origin="") for g in was.globals],
             chardevs=[
                 ChardevEntry(c.type_name.removeprefix("chardev-"), id, said(vm, c))
-                for id, c in _held(vm, "/chardevs").items()
+                for id, c in sorted(_held(vm, "/chardevs").items(), key=lambda held: held[1].type_name == "chardev-mux")
             ],
             drives=[_drive(vm, id, d) for id, d in _held(vm, "/drives").items()],
             objects=[ObjectEntry(o.type_name, id, said(vm, o)) for id, o in _held(vm, "/objects").items()],

@@ -238,6 +238,10 @@ class VirtualMachine:
         self.machine.accel = accel
         self._take_clock(accel.new_clock())
         self._make_backends()
+        if self._categories and not self.inert:
+            from qom.vm.logged import watch
+
+            watch(self, self._categories)
         self.machine.set("realized", True)
         with self.machine.system_bus.io_space.deferred():
             self._add_devices(config.devices)

@@ -22,8 +22,11 @@ COMMAND_LINE = """
     -M pc,a20-gate=off,rtc-base=2001-02-03T04:05:06 -accel simulated -cpu qemu64,-apic -m 48 -smp 4,sockets=2,cores=2
     -numa node,cpus=0-1,mem=16 -numa node,cpus=2-3,mem=32 -numa dist,src=0,dst=1,val=20 -name guest=spelled -nodefaults
     -chardev ringbuf,id=log,size=4096 -serial chardev:log -debugcon null -drive file=disk.img,if=ide,index=1,snapshot=on
-    -device isa-serial,id=second,index=1 -device isa-debug-exit,iobase=0x600,iosize=2 -global isa-debugcon.iobase=0x403
-    -boot order=c,menu=on -no-reboot -S -d guest_errors,io
+    -device isa-serial,id=second,index=2 -device isa-debug-exit,iobase=0x600,iosize=2 -global isa-debugcon.iobase=0x403
+    -boot order=c,menu=on,once=d,strict=on -no-reboot -S -d guest_errors,io
+    -rtc base=2001-02-03T04:05:06,clock=vm -smbios type=1,product=P,serial=S -smbios type=11,value=a,value=b
+    -fw_cfg opt/x,string=y    -acpitable sig=SSDT,data=disk.img -option-rom disk.img,bootindex=7 -L fw -msg timestamp=on
+    -action panic=none -echr 20 -chardev ringbuf,id=shared,mux=on -no-fd-bootchk -set device.second.index=1 -pidfile vm.pid
 """
 
 TOML = """
@@ -35,7 +38,18 @@ serial = ["chardev:log"]
 debugcon = "null"
 cpu = { model = "qemu64", features = { apic = false } }
 log = { categories = ["guest_errors", "io"] }
-boot = { order = "c", menu = true }
+boot = { order = "c", menu = true, once = "d", strict = true }
+rtc = { base = "2001-02-03T04:05:06", clock = "vm" }
+smbios = [{ type = 1, product = "P", serial = "S" }, { type = 11, value = ["a", "b"] }]
+fw_cfg = [{ name = "opt/x", string = "y" }]
+acpitable = [{ sig = "SSDT", data = "disk.img" }]
+option-rom = [{ file = "disk.img", bootindex = 7 }]
+data-dir = "fw"
+msg = { timestamp = true }
+action = { panic = "none" }
+echr = 20
+pidfile = "vm.pid"
+set = ["device.second.index=1"]
 smp = { cpus = 4, sockets = 2, cores = 2 }
 numa = [
   { type = "node", cpus = "0-1", mem = "16M" },
@@ -48,6 +62,7 @@ type = "pc"
 accel = "simulated"
 memory = "48M"
 a20-gate = false
+fd-bootchk = false
 rtc-base = "2001-02-03T04:05:06"
 
 [[global]]
@@ -64,7 +79,7 @@ snapshot = true
 [[device]]
 driver = "isa-serial"
 id = "second"
-index = 1
+index = 2
 
 [[device]]
 driver = "isa-debug-exit"
@@ -75,6 +90,11 @@ iosize = 2
 backend = "ringbuf"
 id = "log"
 size = "4096"
+
+[[chardev]]
+backend = "ringbuf"
+id = "shared"
+mux = true
 """
 
 

@@ -146,8 +146,8 @@ an object of type 'chardev', or its path
 50:1: object[0].qom-type: unknown object type 'rng'; no plugin that is loaded brings it (`qom plugins` lists them)
 54:1: global[0].value: global: 'isa-serial.irq' cannot be 99: expected an integer in 0..15
 57:1: global[1].property: 'isa-serial' has no property 'irqq'; did you mean 'irq'?
-62:22: log.categories[1]: unknown log category 'exet': expected some of guest_errors, unimp, int, exec, exits, mmu, \
-cpu_reset, io, reset; did you mean 'exec' or 'reset' or 'exits'?
+62:22: log.categories[1]: unknown log category 'exet': expected some of guest_errors, unimp, int, exits, \
+cpu_reset, io, reset; did you mean 'reset' or 'exits'?
 64:1: accel.name: unknown accelerator 'kwm'; did you mean 'kvm'?; there are: kvm, qtest, simulated
 """
 

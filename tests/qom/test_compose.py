@@ -82,11 +82,11 @@ def test_the_including_file_wins(write: Write, suffix: str) -> None:
             machine = { accel = "simulated" }
             remove = ["b", "c"]
             device = [{ id = "a", driver = "isa-stopwatch", irq = 5 }, { driver = "last" }]
-            log = { categories = ["exec"] }
+            log = { categories = ["exits"] }
         """.replace("            ", ""),
         "json": """
             {"include": ["base.toml"], "name": "over", "serial": ["null"], "machine": {"accel": "simulated"},
-             "remove": ["b", "c"], "log": {"categories": ["exec"]},
+             "remove": ["b", "c"], "log": {"categories": ["exits"]},
              "device": [{"id": "a", "driver": "isa-stopwatch", "irq": 5}, {"driver": "last"}]}
         """,
         "yaml": """
@@ -98,7 +98,7 @@ def test_the_including_file_wins(write: Write, suffix: str) -> None:
             device:
             - {id: a, driver: isa-stopwatch, irq: 5}
             - driver: last
-            log: {categories: exec}
+            log: {categories: exits}
         """.replace("            ", ""),
     }[suffix]
     made = load(write(**{f"vm_{suffix}": over}, base_toml=BASE))
@@ -112,7 +112,7 @@ def test_the_including_file_wins(write: Write, suffix: str) -> None:
         ("last", None, {}),
     ]
     assert [c.id for c in made.chardevs] == ["serial0"]
-    assert made.log.file == "log" and made.log.categories == ["exec"]
+    assert made.log.file == "log" and made.log.categories == ["exits"]
 
 
 def test_errors_name_the_file_that_said_it(write: Write) -> None:

@@ -207,7 +207,7 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
          "-drive file=b,index=0: drive: index 0 is taken already, by -hda a"),
         (["-global", "isa-serial"], "-global isa-serial: global: 'isa-serial': expected DRIVER.PROPERTY=VALUE"),
         (["-d", "everything"], "-d everything: unknown log category 'everything': expected some of guest_errors, unimp, int,"
-         " exec, exits, mmu, cpu_reset, io, reset"),
+         " exits, cpu_reset, io, reset"),
         (["-append", "x"], "-append x: 'append' is only of use with a kernel: expected -kernel too"),
         (["-uuid", "1"], "-uuid 1: uuid cannot be '1': expected 8-4-4-4-12 hexadecimal digits"),
         (["-boot", "order=cc"],

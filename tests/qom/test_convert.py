@@ -41,7 +41,7 @@ LINES = [
     "-device isa-serial,id=s1,iobase=0x2f8,irq=3 -device isa-debugcon,iobase=0x402,chardev=d -chardev null,id=d",
     '-device \'{"driver": "isa-serial", "iobase": 760, "pacing": true}\'',
     "-object rng-random,id=rng0,filename=/dev/urandom -global isa-serial.irq=5 -global driver=x,property=y,value=a,,b",
-    f"-name guest=vm1 -uuid {UUID} -D log.txt -d int,exec,guest_errors",
+    f"-name guest=vm1 -uuid {UUID} -D log.txt -d int,exits,guest_errors -trace ports",
     "-name guest=vm1,process=vm,debug-threads=on -pidfile vm.pid -daemonize -msg timestamp=on,guest-name=on -echr 20",
     "-rtc base=2006-06-17T16:01:21,clock=host -rtc driftfix=none -no-acpi -no-hpet -no-fd-bootchk -no-user-config",
     "-boot c,splash=a,,b.jpg,reboot-timeout=5 -action reboot=shutdown,panic=none -watchdog-action pause -L fw -L more",

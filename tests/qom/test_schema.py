@@ -156,7 +156,7 @@ driver = "ide-hd"
 property = "model"
 value = 3
 [log]
-categories = ["int", "exec"]
+categories = ["int", "exits"]
 file = "log"
 """,
     "a board, changed": """
