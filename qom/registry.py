@@ -788,12 +788,16 @@ def _compile(found: Type, parent: Type | None) -> None:
     assert cls is not None
     props = dict(parent._properties) if parent else {}
     states = dict(parent._states) if parent else {}
+    by_attr = {p.attr: name for name, p in props.items()}
     hooks: dict[str, list[Callable[[Any], None]]] = {"instance_init": [], "instance_post_init": [], "finalize": []}
     for owner in _own_classes(cls, parent._cls if parent else None):
         for attr, declared in _declared(owner).items():
             if isinstance(declared, Property):
-                props = {n: p for n, p in props.items() if n != declared.name and p.attr != attr}
+                for name in (declared.name, by_attr.get(attr)):  # those it takes the place of
+                    if name is not None and (gone := props.pop(name, None)) is not None:
+                        by_attr.pop(gone.attr, None)
                 props[declared.name] = declared
+                by_attr[attr] = declared.name
                 states.pop(attr, None)
             else:
                 states[attr] = declared

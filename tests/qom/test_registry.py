@@ -332,3 +332,30 @@ def test_a_failed_transaction_takes_everything_back(registry: TypeRegistry) -> N
         assert registry.get("uno").origin == "dist-t"
         registry.register(TypeInfo(name="container"))
     assert "first" not in registry and "uno" not in registry
+
+
+def test_a_property_takes_the_place_of_those_with_its_name_or_attribute() -> None:
+    @type_init("base-one")
+    class Base(Object):
+        x: int = prop(1, "First", name="a")
+        y: int = prop(2, "Second", name="b")
+        z: int = prop(3, "Third", name="c")
+
+    @type_init("other-name")
+    class Child(Base):
+        y: int = prop(4, "Its attribute with another name", name="d")
+        w: int = prop(5, "Its name with another attribute", name="a")
+
+    @type_init("once-more")
+    class Grandchild(Child):
+        x: int = prop(6, "An attribute whose property went", name="e")
+
+    registry = TypeRegistry()
+    for cls in (Base, Child, Grandchild):
+        registry.register(cls)
+    own = {
+        name: [(p.name, p.attr) for p in registry.get(name).properties.values()] for name in ("other-name", "once-more")
+    }
+    inherited = [(p.name, p.attr) for p in registry.get("object").properties.values()]
+    assert own["other-name"] == [*inherited, ("c", "z"), ("d", "y"), ("a", "w")]
+    assert own["once-more"] == [*inherited, ("c", "z"), ("d", "y"), ("a", "w"), ("e", "x")]
