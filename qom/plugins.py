@@ -478,7 +478,7 @@ def default_registry(
     """
     manager = PluginManager(load_external=load_external, allow=allow, paths=paths)
     manager.registry.plugins = manager.load()
-    manager.registry.hooks = manager.used_hooks
+    manager.registry.manager = manager
     return manager.registry
 
 

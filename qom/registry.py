@@ -39,7 +39,7 @@ from qom.properties import Property, StateField, namespace_of
 
 if TYPE_CHECKING:
     from qom.object import Object
-    from qom.plugins import PluginRow
+    from qom.plugins import PluginManager, PluginRow
 
 C = TypeVar("C", bound=type)
 _MARK = "__qom_mark__"
@@ -264,8 +264,8 @@ class TypeRegistry:
         self.plugins: Sequence[PluginRow] = ()
         self.in_box = False
         """Whether it holds what `qom.in_box` lists."""
-        self.hooks: Any = None
-        """The plugin manager's hooks (pluggy); None in a registry that no plugin manager filled."""
+        self.manager: PluginManager | None = None
+        """The plugin manager that filled it; None without one."""
         self.probe: Any = None
         """Who listens to the life of objects and to exits (qom/hw/probe.py); a machine's own, while anybody does."""
         self.extensions = Extensions()
@@ -277,6 +277,16 @@ class TypeRegistry:
 
         for cls in (core.Object, core.Container, core.Root, core.UserCreatable):
             self.register(cls, origin="qom")
+
+    @property
+    def hooks(self) -> Any:
+        """The plugin manager's hooks (pluggy), made when first asked for; None without a plugin manager."""
+        return self.manager.pluggy if self.manager is not None else None
+
+    @property
+    def used_hooks(self) -> Any:
+        """`hooks` where anybody implements one or has asked for them, else None."""
+        return self.manager.used_hooks if self.manager is not None else None
 
     # Registration
 
@@ -446,7 +456,7 @@ class TypeRegistry:
         other.globals = list(self.globals)
         other.plugins = self.plugins
         other.in_box = self.in_box
-        other.hooks = self.hooks
+        other.manager = self.manager
         other.extensions = self.extensions
         other._deprecated = dict(self._deprecated)
         return other

@@ -981,10 +981,11 @@ class VirtualMachine:
 
     def _call_hook(self, name: str, **facts: Any) -> None:
         """Have every plugin hear of this machine; one that raises is reported, and the others hear of it too."""
-        if self.registry.hooks is None:
+        hooks = self.registry.used_hooks
+        if hooks is None:
             return
         given = {"vm": self, **facts}
-        for plugin in getattr(self.registry.hooks.hook, name).get_hookimpls():
+        for plugin in getattr(hooks.hook, name).get_hookimpls():
             try:
                 plugin.function(*[given[argument] for argument in plugin.argnames])
             except BaseException as error:
