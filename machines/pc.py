@@ -143,6 +143,12 @@ class PcMachine(BoardMachine):
         if self._loader is not None:
             self._loader.load()
 
+    def set_boot_order(self, order: str) -> None:
+        """Through CMOS memory and fw_cfg, where the firmware looks."""
+        from machines import pc_firmware
+
+        pc_firmware.set_boot_order(self, pc_firmware.checked_order(order))
+
     def powerdown(self) -> None:
         """The power button: PIIX4's."""
         pm = self.chip("pm", "PIIX4_PM")

@@ -60,7 +60,11 @@ def boot_order(machine: PcMachine, *, once: bool = True) -> str:
         ConfigError: a letter that no boot device has.
     """
     boot = machine.vm.config.boot
-    order = str((boot.get("once") if once else None) or boot.get("order") or DEFAULT_ORDER)
+    return checked_order(str((boot.get("once") if once else None) or boot.get("order") or DEFAULT_ORDER))
+
+
+def checked_order(order: str) -> str:
+    """`order`, if each of its letters is a boot device.  Raises ConfigError."""
     for letter in order:
         if letter not in BOOT_CODES:
             known = "".join(sorted(BOOT_CODES))

@@ -8,8 +8,10 @@ Guest view: the kernel's, at ports 20h, A0h, 4D0h, 4D1h, memory FEC00000h and FE
 Not modelled: reset of the I/O APIC's id; edge detection across a state load.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel._kvmabi import ffi, lib
 from accel.accel import Accel
@@ -18,11 +20,16 @@ from accel.kvm.kvm_accel import KvmAccel
 from qom import RealizeError, SysBusDevice, link, prop, state, type_init
 from qom.hw import Route
 
+if TYPE_CHECKING:
+    from qom.hw import IoApicReport, LapicReport, PicReport
+
 PIC_STATE_SIZE = ffi.sizeof("struct kvm_pic_state")
 IOAPIC_STATE_SIZE = ffi.sizeof("struct kvm_ioapic_state")
 PIC_LINES = 16
 IOAPIC_LINES = lib.KVM_IOAPIC_NUM_PINS
 REDIRECTION_MASKED = 1 << 16
+IOAPIC_VERSION = 0x11  # of the kernel's
+APIC_BASE_X2APIC = 0x400
 
 
 class _Inside(SysBusDevice):
@@ -69,6 +76,21 @@ class KvmPic(_Inside):
     def _set_line(self, n: int, level: int) -> None:
         self._vm.irq_line(n, 1 if level else 0)
 
+    def interrupt_reports(self) -> list[PicReport]:
+        """The registers of both chips, for people."""
+        from qom.hw import PicReport
+
+        out: list[PicReport] = []
+        for number, chip in enumerate((lib.KVM_IRQCHIP_PIC_MASTER, lib.KVM_IRQCHIP_PIC_SLAVE)):
+            held = ffi.from_buffer("struct kvm_pic_state *", self._vm.get_irqchip(chip)[:PIC_STATE_SIZE])
+            out.append(
+                PicReport(
+                    number, held.irr, held.imr, held.isr, held.priority_add, held.irq_base, bool(held.read_reg_select),
+                    held.elcr, bool(held.special_fully_nested_mode),
+                )
+            )  # fmt: skip
+        return out
+
     def reset(self) -> None:
         """Power-up: both chips uninitialised, nothing requested."""
         super().reset()
@@ -107,6 +129,15 @@ class KvmIoapic(_Inside):
     def _set_line(self, n: int, level: int) -> None:
         if n >= PIC_LINES:  # the others reach it through kvm-i8259's input of the same number
             self._vm.irq_line(n, 1 if level else 0)
+
+    def interrupt_reports(self) -> list[IoApicReport]:
+        """The registers, for people."""
+        from qom.hw import IoApicReport
+
+        page = self._vm.get_irqchip(lib.KVM_IRQCHIP_IOAPIC)[:IOAPIC_STATE_SIZE]
+        held = ffi.from_buffer("struct kvm_ioapic_state *", page)
+        entries = tuple(held.redirtbl[n].bits for n in range(IOAPIC_LINES))
+        return [IoApicReport(held.id, IOAPIC_VERSION, held.ioregsel, held.irr, entries)]
 
     def reset(self) -> None:
         """Power-up: every redirection entry masked."""
@@ -159,6 +190,15 @@ class KvmApic(_Inside):
         if self.apic_bus is not None:
             self.apic_bus.message_sink = self.accel.deliver_message
             self.accel.end_of_interrupt = self.apic_bus.end_of_interrupt
+
+    def interrupt_reports(self) -> list[LapicReport]:
+        """The registers, for people."""
+        from qom.hw import LapicReport
+
+        vcpu = self.cpu.vcpu
+        page, base = self.cpu.run_on(lambda: (vcpu.get_lapic(), vcpu.get_sregs().apic_base))
+        registers = {at: int.from_bytes(page[at : at + 4], "little") for at in range(0, len(page), 16)}
+        return [LapicReport(registers, bool(base & APIC_BASE_X2APIC))]
 
     def get_interrupt(self) -> int:
         """Nothing is delivered from outside."""

@@ -25,6 +25,7 @@ from qom.hw import Route
 
 if TYPE_CHECKING:
     from qom import Cpu
+    from qom.hw import LapicReport
 
 __all__ = ["Apic", "ApicBus"]
 
@@ -365,6 +366,15 @@ class Apic(SysBusDevice):
         return self.tpr if self.tpr & 0xF0 >= serving else serving
 
     # -- messages -------------------------------------------------------------------------------------------------
+
+    def interrupt_reports(self) -> list[LapicReport]:
+        """The registers, for people."""
+        from qom.hw import LapicReport
+
+        registers = {offset: read() & 0xFFFFFFFF for offset, read in self._readers.items()}
+        if self.base & BASE_X2APIC:
+            registers[ICR_HIGH] = self.icr >> 32
+        return [LapicReport(registers, bool(self.base & BASE_X2APIC))]
 
     def matches(self, destination: int, logical: bool) -> bool:
         """Whether a destination, other than a broadcast to all, means this APIC (11.6.2, 11.12.10)."""

@@ -12,9 +12,13 @@ Sections: "8259A Programmable Interrupt Controller", Intel 231468-003; ELCR: PII
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from qom import link, prop, state, type_init
 from qom.hw import IsaDevice, Region, Route
+
+if TYPE_CHECKING:
+    from qom.hw import PicReport
 
 COMMAND, DATA = 0, 1  # port offsets
 
@@ -76,6 +80,7 @@ class I8259(IsaDevice):
         """Declare the lines."""
         self.gpio_in(None, 8, self.set_input)
         self._intr = self.gpio_out("intr")[0]
+        self._raised = [0] * 8
 
     def routes(self) -> Iterator[Route]:
         """Every input leads to INTR."""
@@ -102,6 +107,7 @@ class I8259(IsaDevice):
         bit = 1 << n
         if level:
             if not self.inputs & bit or self.elcr & bit:
+                self._raised[n] += not self.inputs & bit
                 self.inputs |= bit
                 self.irr |= bit
                 self._update()
@@ -110,6 +116,19 @@ class I8259(IsaDevice):
             if self.elcr & bit:
                 self.irr &= ~bit
                 self._update()
+
+    def interrupt_counts(self) -> list[int]:
+        """How often each input was raised since the machine was made."""
+        return list(self._raised)
+
+    def interrupt_reports(self) -> list[PicReport]:
+        """The registers, for people."""
+        from qom.hw import PicReport
+
+        number, highest = int(not self.master), (self.lowest + 1) & 7
+        return [
+            PicReport(number, self.irr, self.imr, self.isr, highest, self.base, self.read_isr, self.elcr, self.nested)
+        ]
 
     def has_interrupt(self) -> bool:
         """Whether INTR is asserted."""

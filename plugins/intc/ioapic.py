@@ -18,6 +18,8 @@ from qom.hw import Route
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from qom.hw import IoApicReport
+
 __all__ = ["IoApic"]
 
 PINS: Final = 24
@@ -55,6 +57,7 @@ class IoApic(SysBusDevice):
     def instance_init(self) -> None:
         """Declare the inputs."""
         self.gpio_in(None, PINS, self._set)
+        self._raised = [0] * PINS
 
     def realize(self) -> None:
         """Show the registers and listen for EOIs."""
@@ -76,6 +79,7 @@ class IoApic(SysBusDevice):
         entry = self.table[n]
         rising = level and not self.levels & bit
         if level:
+            self._raised[n] += not self.levels & bit
             self.levels |= bit
         else:
             self.levels &= ~bit
@@ -104,6 +108,16 @@ class IoApic(SysBusDevice):
             entry >> DESTINATION_SHIFT, bool(entry & LOGICAL), entry >> MODE_SHIFT & 7, entry & VECTOR,
             level=bool(entry & LEVEL),
         )  # fmt: skip
+
+    def interrupt_counts(self) -> list[int]:
+        """How often each input was raised since the machine was made."""
+        return list(self._raised)
+
+    def interrupt_reports(self) -> list[IoApicReport]:
+        """The registers, for people."""
+        from qom.hw import IoApicReport
+
+        return [IoApicReport(self.ioapic_id, VERSION_VALUE & 0xFF, self.select, self.irr, tuple(self.table))]
 
     def eoi(self, vector: int) -> None:
         """A processor finished a level-triggered interrupt with this vector."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
     from qom.hw.device import Device, device_set_realized
     from qom.hw.fault import DeviceFault, Fault, ObserverFault
+    from qom.hw.interrupt_report import IoApicReport, LapicReport, PicReport
     from qom.hw.irq import Line, LineHandler, Pin, Route, SharedLine, or_line
     from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
     from qom.hw.listener import FlatRange, MemoryListener, MemorySection
@@ -46,9 +47,11 @@ __all__ = [
     "Fail",
     "Fault",
     "FlatRange",
+    "IoApicReport",
     "IsaBus",
     "IsaDevice",
     "IsaSlot",
+    "LapicReport",
     "LifeStep",
     "Line",
     "LineChange",
@@ -60,6 +63,7 @@ __all__ = [
     "PciBus",
     "PciDevice",
     "PciHostBridge",
+    "PicReport",
     "Pin",
     "PropertySet",
     "RamBlock",
@@ -96,6 +100,7 @@ _LATER = {
     "qom.hw.clock": ("NS_PER_SECOND", "Clock", "RunningClock", "SteppedClock", "Timer"),
     "qom.hw.device": ("Device", "device_set_realized"),
     "qom.hw.fault": ("DeviceFault", "Fault", "ObserverFault"),
+    "qom.hw.interrupt_report": ("IoApicReport", "LapicReport", "PicReport"),
     "qom.hw.irq": ("Line", "LineHandler", "Pin", "Route", "SharedLine", "or_line"),
     "qom.hw.isa": ("ISA_IRQS", "DmaProvider", "IsaBus", "IsaDevice", "IsaSlot"),
     "qom.hw.listener": ("FlatRange", "MemoryListener", "MemorySection"),

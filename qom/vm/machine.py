@@ -146,6 +146,15 @@ class Machine(Device):
     def powerdown(self) -> None:
         """Press the power button.  A board with one overrides this."""
 
+    def set_boot_order(self, order: str) -> None:
+        """Have the firmware boot in this order of letters from the next reset on.  A board that can overrides this.
+
+        Raises:
+            LifecycleError: this one cannot.
+            ConfigError: a letter that no boot device has.
+        """
+        raise LifecycleError("no function defined to set boot device list for this architecture")
+
     def inject_nmi(self) -> None:
         """Press the NMI button.  A board with one overrides this.
 

@@ -12,6 +12,7 @@ thread; they are carried out by the main loop.
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import os
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import TracebackType
@@ -30,6 +31,7 @@ from qom import records
 from qom.blame import passes, place_of, shown
 from qom.config.model import (
     FDSETS,
+    LOG_CATEGORIES,
     ChardevEntry,
     DeviceEntry,
     DriveEntry,
@@ -274,6 +276,8 @@ class VirtualMachine:
         """
         if path.startswith(FDSETS):
             return self.fdsets.open(path, flags)
+        if "\0" in path:
+            raise OSError(errno.EINVAL, "the name of a file holds no null character", path)
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
     def read_file(self, path: str) -> bytes:
@@ -1016,6 +1020,37 @@ class VirtualMachine:
         self.log_lines.append(line)
         if category == "warning" or category in self._categories:
             print(line, file=self._log_file or sys.stderr, flush=True)
+
+    def set_log(self, categories: Iterable[str]) -> None:
+        """Show these categories from now on, and no others (`log`).
+
+        Raises:
+            ConfigError: there is no such category; nothing has changed.
+        """
+        wanted = list(dict.fromkeys(categories))
+        for name in wanted:
+            if name not in LOG_CATEGORIES:
+                known = ", ".join(LOG_CATEGORIES)
+                near = did_you_mean(name, LOG_CATEGORIES)
+                raise ConfigError(f"unknown log category '{name}': expected some of {known}{near}")
+        self.config.log.categories = wanted
+        self._categories = frozenset(wanted)
+
+    def set_log_file(self, path: str) -> None:
+        """Have the log go to another file from now on (`logfile`).
+
+        Raises:
+            ConfigError: it cannot be opened; the log goes where it went.
+        """
+        try:
+            opened = os.fdopen(self.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"log file {path}: {error.strerror}") from None
+        with self.lock:
+            before, self._log_file = self._log_file, opened
+            self.config.log.file = path
+            if before is not None:
+                before.close()
 
     def emit(self, event: str, **data: Any) -> None:
         """Tell every listener in `events`, and the plugins that implement `qom_machine_event`."""

@@ -104,16 +104,18 @@ class Form:
 
 
 class Word(Form):
-    """A word, or what stands in double quotes; `among` are the only ones allowed."""
+    """A word, or what stands in double quotes; `among` are the only ones allowed, `what` names it where it is missing."""
 
-    def __init__(self, shown: str = "", complete: Complete | None = None, among: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, shown: str = "", complete: Complete | None = None, among: tuple[str, ...] = (), what: str = "string"
+    ) -> None:
         super().__init__(shown or "|".join(among), complete or ((lambda hmp, begun: among) if among else None))
-        self.among = among
+        self.among, self.what = among, what
 
     def take(self, line: Line) -> str:
         """The next word."""
         if line.ended:
-            raise CommandError(f"{line.name}: string expected")
+            raise CommandError(f"{line.name}: {self.what} expected")
         found = line.word()
         if self.among and found not in self.among:
             raise CommandError(f"{line.name}: '{found}' is not one of {', '.join(self.among)}")
@@ -192,8 +194,8 @@ class Switch(Form):
 
 
 class Flag(Form):
-    """A letter after a minus: `-f`.  Flags come before the other arguments, in any order, and several letters may share
-    a minus.  `what` says what it does.
+    """A letter after a minus: `-f`.  Flags stand where the signature has them, one after the other in any order, and
+    several letters may share a minus.  `what` says what it does.
     """
 
     def __init__(self, letter: str, what: str) -> None:

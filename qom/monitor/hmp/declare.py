@@ -13,7 +13,7 @@ A command runs on the main loop's thread with the machine lock held.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qom.blame import passes, place_of, shown
@@ -74,11 +74,16 @@ class Hmp:
         self._registers = None
 
     def qmp(self, name: str, **arguments: Any) -> Any:
-        """The answer of a QMP command; arguments that are None are left out.  Raises QomError."""
+        """The answer of a QMP command; `a_b` is argument `a-b`.  Raises QomError."""
+        return self.call(name, {key.rstrip("_").replace("_", "-"): value for key, value in arguments.items()})
+
+    def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """The same, with all arguments in one.  Raises QomError, which the monitor shows after "Error: "."""
         service = service_of(self.vm)
-        found = service.table.find(name)
-        given = {key.rstrip("_").replace("_", "-"): value for key, value in arguments.items() if value is not None}
-        return service.call(found, given)
+        try:
+            return service.call(service.table.find(name), arguments or {})
+        except CommandError as error:
+            raise QomError(str(error)) from None  # no mistake of whoever typed: said as QEMU does
 
 
 class HmpCommand:
@@ -155,20 +160,26 @@ class HmpCommand:
 
     def read(self, line: Line) -> dict[str, Any]:
         """The arguments on a line, by parameter.  Raises CommandError."""
-        values = self._read_flags(line)
+        values: dict[str, Any] = {}
+        flags: dict[str, str] = {}
         for name, (form, optional) in self.forms.items():
-            if isinstance(form, Flag) or (optional and line.ended):
+            if isinstance(form, Flag):
+                flags[form.letter] = name
+                values[name] = False
+                continue
+            if flags:
+                self._read_flags(line, flags, values)
+                flags = {}
+            if optional and line.ended:
                 continue
             values[name] = form.take(line)
+        if flags:
+            self._read_flags(line, flags, values)
         if not line.ended:
             raise UsageError(f"{self.short}: extraneous characters at the end of line")
         return values
 
-    def _read_flags(self, line: Line) -> dict[str, Any]:
-        flags = {form.letter: name for name, (form, _) in self.forms.items() if isinstance(form, Flag)}
-        values: dict[str, Any] = dict.fromkeys(flags.values(), False)
-        if not flags:
-            return values
+    def _read_flags(self, line: Line, flags: dict[str, str], values: dict[str, Any]) -> None:
         while not line.ended and line.text[line.at] == "-" and line.text[line.at + 1 : line.at + 2].strip():
             word = line.word()
             for letter in word[1:]:
@@ -176,7 +187,6 @@ class HmpCommand:
                     known = ", ".join(f"-{known}" for known in flags)
                     raise UsageError(f"{self.short}: unsupported option -{letter}: expected {known}")
                 values[flags[letter]] = True
-        return values
 
     def call(self, line: Line) -> str:
         """Carry it out with the arguments on a line; what it shows.

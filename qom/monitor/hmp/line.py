@@ -74,6 +74,10 @@ class LineEditor:
         self._written = ""
         self._write(self.prompt)
 
+    def show(self) -> None:
+        """Show prompt and line again, where the terminal is now."""
+        self._again()
+
     def forget(self) -> None:
         """Another one is at the keyboard: nothing of the line so far is his."""
         self.text, self.cursor, self._row, self._escape, self._cut = "", 0, 0, None, ""

@@ -34,7 +34,7 @@ class HmpMonitor(Monitor):
         from qom.monitor.hmp.session import HmpSession
 
         with vm.lock:
-            self.session = HmpSession(vm, chardev, "a monitor")
+            self.session = HmpSession(vm, chardev, self.path)
 
     def close(self) -> None:
         """End the session."""

@@ -44,6 +44,9 @@ _BY_SUBJECT = {
     "machine checks and PCI Express errors": ("mce", "pcie_aer_inject_error"),
     "a gdb server": ("gdbserver",),
     "single steps of the emulator": ("singlestep",),
+    "QEMU's trace events (object_add trace,id=t,what=ports,file=F writes down what happens)": (
+        "trace-event", "info trace-events",
+    ),
     "the flattened device tree": ("dumpdtb",),
     "profiles of the emulator": ("sync-profile", "info sync-profile", "info profile", "info opcount", "info jit"),
 }  # fmt: skip

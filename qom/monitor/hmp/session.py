@@ -52,7 +52,10 @@ class HmpSession:
         self._client = 0  # counts them
         self._closed = False
         self._owner = owner
-        self._shown = True  # on a shared back end: it has the focus
+        self._open = False  # somebody is there
+        self._greeted = False
+        self._shares = self._away = False  # the keyboard, with other front ends; one of them has it now
+        self._hidden = True  # the prompt is not on the screen
         chardev.set_frontend(self._read, self._room, self._event, self._flush, owner=owner)
 
     def close(self) -> None:
@@ -63,17 +66,33 @@ class HmpSession:
             self.chardev.unset_frontend(self._owner)
 
     def _event(self, event: ChardevEvent) -> None:
-        if event is ChardevEvent.BREAK:
+        if event is ChardevEvent.OPENED or event is ChardevEvent.CLOSED:
+            self._client += 1
+            self._in = b""
+            self._out.clear()
+            self.editor.forget()
+            self._greeted, self._hidden, self._open = False, True, event is ChardevEvent.OPENED
+            if not self._shares:
+                self._show()
+        elif event is ChardevEvent.MUX_IN:
+            self._shares, self._away = True, False
+        elif event is ChardevEvent.MUX_OUT:
+            self._away = True
+            if self._open and not self._hidden:
+                self._hidden = True
+                self._type("\r\n")
+        if self._shares:  # who has the keyboard in the end is known once all front ends are there
+            self.vm.main_loop.call_soon_threadsafe(self._show)
+
+    def _show(self) -> None:
+        """Show the prompt, with what was typed before another front end got the keyboard; before that, the greeting."""
+        if self._closed or self._away or not self._open or not self._hidden or self._busy:
             return
-        if event in (ChardevEvent.MUX_IN, ChardevEvent.MUX_OUT):
-            self._shown = event is ChardevEvent.MUX_IN
-            self._flush()
-            return
-        self._client += 1
-        self._in = b""
-        self._out.clear()
-        self.editor.forget()
-        if event is ChardevEvent.OPENED:
+        self._hidden = False
+        if self._greeted:
+            self.editor.show()
+        else:
+            self._greeted = True
             self._type(BANNER)
             self.editor.begin()
 
@@ -110,9 +129,14 @@ class HmpSession:
             if self.vm.shutdown_reason == QUIT:
                 self._in = b""  # nothing is carried out after it
                 return
-            self.editor.begin()
+            if self._away:
+                self.editor.forget()
+                self._hidden = True
+            else:
+                self.editor.begin()
         finally:
             self._busy = False
+        self._show()
         self._edit()
         self.chardev.accept_input()
 
@@ -124,7 +148,7 @@ class HmpSession:
             self._flush()
 
     def _flush(self) -> None:
-        if self._out and self._shown and not self._closed:
+        if self._out and not self._closed:
             was_full = len(self._out) > OUTPUT_WAITING
             sent = self.chardev.write(bytes(self._out))
             del self._out[:sent]
@@ -138,7 +162,8 @@ class HmpSession:
 
     def _columns(self) -> int | None:
         """The width of the terminal at the other end, where there is one."""
-        fd = getattr(self.chardev, "fd_out", -1)
+        end = getattr(self.chardev, "backend", None) or self.chardev  # behind a multiplexer
+        fd = getattr(end, "fd_out", -1)
         if fd < 0:
             return None
         try:

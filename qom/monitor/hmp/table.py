@@ -31,12 +31,13 @@ INFO = "info"
 class HmpTable:
     """The commands of one machine.
 
-    format: what `x/4xw` said last, for all of its monitors.
+    format: what `x/4xw` said last, for all of its monitors.  ejected: by drive, the name of the medium that was in it.
     """
 
     def __init__(self, vm: VirtualMachine) -> None:
         self.vm = vm
         self.format = Format()
+        self.ejected: dict[str, str] = {}
         self._modules: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
         self._found: dict[str, HmpCommand] = {}

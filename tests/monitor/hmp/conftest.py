@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from hmp_machine import Ask, made
 
-from qom.cli.options import CommandLine
 from qom.monitor.hmp.declare import Hmp
 from qom.monitor.hmp.table import hmp_table
-from qom.plugins import default_registry
 from qom.vm import VirtualMachine
-
-Ask = Callable[[str], str]
-
-
-def made(*words: str) -> VirtualMachine:
-    """A built machine of this command line, not running."""
-    line = CommandLine().parse(["-nodefaults", "-display", "none", "-serial", "none", *words])
-    return VirtualMachine(line.builder.finish(), default_registry(load_external=False)).build()
 
 
 @pytest.fixture(scope="module")

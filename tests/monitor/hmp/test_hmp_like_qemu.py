@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Ask, made
+from hmp_machine import Ask, made
 from qemu_monitor import QemuMonitor
 
 from qom.monitor.hmp.declare import Hmp
@@ -154,6 +154,8 @@ i
 cpu
 cpu abc
 cpu 9
+cpu -1
+cpu 0x100000000
 cpu 1
 cpu 0
 """.strip().splitlines()

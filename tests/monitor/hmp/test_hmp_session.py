@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import made
+from hmp_machine import made
 
 from qom.vm import VirtualMachine
 
@@ -155,5 +155,5 @@ def test_quit_ends_the_machine_and_its_connection(tmp_path: Path) -> None:
 
 def test_a_back_end_serves_one_monitor() -> None:
     words = ["-chardev", "null,id=n", "-mon", "n", "-mon", "n"]
-    with pytest.raises(Exception, match="/chardevs/n: already used by a monitor, so a monitor cannot use it too"):
+    with pytest.raises(Exception, match="already used by /monitors/monitor0, so /monitors/monitor1 cannot use it too"):
         made("-M", "none", *words)

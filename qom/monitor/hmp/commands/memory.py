@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from qom.hw.address_space import AddressSpace
 from qom.monitor.hmp.arguments import Expression, Flag, Format, Word
-from qom.monitor.hmp.declare import CommandError, Hmp, hmp_command
+from qom.monitor.hmp.declare import CommandError, Hmp, UsageError, hmp_command
 from qom.monitor.hmp.expression import signed
 from qom.monitor.paging import translate
 
@@ -189,7 +188,7 @@ def memsave(
     file: Annotated[str, Word()],
 ) -> None:
     """save to disk virtual memory dump starting at 'addr' of size 'size'"""
-    _save(hmp, addr, size, file, physical=False)
+    hmp.call("memsave", {"val": addr, "size": size, "filename": file, "cpu-index": hmp.cpu.index})
 
 
 @hmp_command("pmemsave")
@@ -197,19 +196,33 @@ def pmemsave(
     hmp: Hmp, addr: Annotated[int, Expression()], size: Annotated[int, Expression()], file: Annotated[str, Word()]
 ) -> None:
     """save to disk physical memory dump starting at 'addr' of size 'size'"""
-    _save(hmp, addr, size, file, physical=True)
+    hmp.call("pmemsave", {"val": addr, "size": size, "filename": file})
 
 
-def _save(hmp: Hmp, addr: int, size: int, file: str, *, physical: bool) -> None:
-    if addr + size > 1 << 64:
-        raise CommandError(f"Invalid addr {addr:#x}/size {size} specified")
-    with Path(file).open("wb") as out:
-        for at in range(addr, addr + size, SUM_STEP):
-            step = min(SUM_STEP, addr + size - at)
-            data = _physical(hmp).read_bytes(at, step) if physical else read_virtual(hmp, at, step)
-            if data is None:
-                raise CommandError(f"Invalid addr {addr:#x}/size {size} specified")
-            out.write(data)
+@hmp_command("dump-guest-memory")
+def dump_guest_memory(
+    hmp: Hmp,
+    paging: Annotated[bool, Flag("p", "by the guest's page tables")],
+    detach: Annotated[bool, Flag("d", "return immediately")],
+    filename: Annotated[str, Word()],
+    begin: Annotated[int, Expression()] = -1,
+    length: Annotated[int, Expression()] = -1,
+) -> None:
+    """dump guest memory into file 'filename'"""
+    if (begin < 0) != (length < 0):
+        raise UsageError("dump-guest-memory: begin and length belong together: expected both or none")
+    part = {"begin": begin, "length": length} if begin >= 0 else {}
+    hmp.call("dump-guest-memory", {"paging": paging, "protocol": f"file:{filename}", "detach": detach, **part})
+
+
+@hmp_command("info dump")
+def info_dump(hmp: Hmp) -> str:
+    """show the latest dump status"""
+    found = hmp.call("query-dump")
+    lines = [f"Status: {found['status']}"]
+    if found["status"] == "active" and found["total"]:
+        lines.append(f"Finished: {100 * found['completed'] / found['total']:.2f} %")
+    return "\n".join(lines)
 
 
 @hmp_command("info mtree")
