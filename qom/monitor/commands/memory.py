@@ -68,8 +68,9 @@ def read_virtual(vm: VirtualMachine, cpu: Cpu, address: int, size: int) -> Itera
     while size > 0:
         here = min(size, PAGE - address % PAGE)
         physical = translate(memory, registers, address)
-        if physical is None:
-            raise CommandError(f"Invalid addr 0x{address:016x}/size {size} specified: the page is not mapped")
+        if physical is None or memory.lookup(physical) is None:
+            what = "the page is not mapped" if physical is None else f"there is nothing at {physical:#x}"
+            raise CommandError(f"Invalid addr 0x{address:016x}/size {size} specified: {what}")
         yield bytes(memory.read_bytes(physical, here))
         address, size = (address + here) & (1 << 64) - 1, size - here
 
@@ -92,8 +93,11 @@ def pmemsave(vm: VirtualMachine, val: int, size: int, filename: str) -> None:
     """Write `size` bytes of guest memory from the physical address `val` on to a file; what is not there reads as ones."""
     _in_range(val, size)
     space = vm.machine.system_bus.memory_space
-    if val + size > space.root.size:
-        raise CommandError(f"Parameter 'val' expects an address below {space.root.size:#x}, with the size added")
+    last = max((flat.start + flat.size for flat in space.flat_view), default=0)
+    if val + size > last:
+        raise CommandError(
+            f"there is nothing at {last:#x} and above: expected 'val' and 'size' to end there, got {val + size:#x}"
+        )
     fd = _create(vm, filename)
     try:
         for at in range(val, val + size, AT_ONCE):
