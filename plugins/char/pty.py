@@ -31,6 +31,10 @@ class PtyChardev(FdChardev):
         self._master = -1
         self._probe: Alarm | None = None
 
+    def filename(self) -> str:
+        """The name of the terminal."""
+        return f"pty:{self.device}"
+
     def open_end(self) -> None:
         """Make the terminal and say its name."""
         try:

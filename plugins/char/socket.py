@@ -64,6 +64,16 @@ class SocketChardev(FdChardev):
         self._telnet: Telnet | None = None
         self._owed = b""  # of telnet's making: what the peer had no room for
 
+    def filename(self) -> str:
+        """Its address, and whether it is a server; "disconnected:" before it while no peer is there."""
+        if self.fd:
+            where = f"fd:{self.fd}"
+        elif self.socket_path:
+            where = f"unix:{self.socket_path}{',abstract=on' if self.abstract else ''}"
+        else:
+            where = f"{'telnet' if self.telnet else 'tcp'}:{self.address or self._target()}"
+        return f"{'' if self.connected else 'disconnected:'}{where}{',server=on' if self.server else ''}"
+
     # --- opening
 
     def open_end(self) -> None:

@@ -112,11 +112,13 @@ def _is_board(path: str | Path) -> bool:
         return False
 
 
-def wrong_with_device(entry: DeviceEntry, config: MachineConfig, registry: TypeRegistry) -> list[ConfigError]:
-    """Everything wrong with a device that is to join the others of a configuration."""
+def wrong_with_device(
+    entry: DeviceEntry, config: MachineConfig, registry: TypeRegistry, named: Collection[str]
+) -> list[ConfigError]:
+    """Everything wrong with a device that is to join the others of a configuration; `named`: ids there are besides."""
     errors: list[ConfigError] = []
     with_it = records.evolve(config, devices=[*config.devices, entry])
-    _Checker(with_it, registry, errors.append, (), complete=True).device(entry)
+    _Checker(with_it, registry, errors.append, named, complete=True).device(entry)
     return errors
 
 

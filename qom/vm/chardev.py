@@ -182,6 +182,10 @@ class Chardev(Object):
         self.detach_frontend(owner)
         self.accept_input()
 
+    def filename(self) -> str:
+        """What is behind it, as `query-chardev` says it: "null", "pty:/dev/pts/3", "unix:/run/qmp,server=on"."""
+        return self.type_name.removeprefix("chardev-")
+
     def users(self) -> list[str]:
         """What uses it, as it named itself."""
         return [self.frontend] if self.frontend else []

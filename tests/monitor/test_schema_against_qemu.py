@@ -25,7 +25,25 @@ BY_TYPE = "what an object or device takes depends on its type, which may be a pl
 FACTS_OF_OURS = "what is counted is ours: accelerator and devices, by our names"
 NUMA = "NUMA nodes have processors, memory by size and distances; the rest of it is not modelled"
 
+_CHARDEV_GAPS = {
+    "type: without braille, dbus, msmouse, parallel, qemu-vdagent, serial, spiceport, spicevmc, testdev, vc, wctablet":
+        NOT_MODELLED,
+    "socket data addr type: without vsock": NOT_MODELLED,
+    "socket data addr inet data numeric: not taken": NOT_MODELLED,
+    "socket data addr inet data keep-alive: not taken": NOT_MODELLED,
+    "socket data addr inet data mptcp: not taken": NOT_MODELLED,
+    "socket data tls-creds: not taken": NOT_MODELLED,
+    "socket data tls-authz: not taken": NOT_MODELLED,
+    "socket data tn3270: not taken": NOT_MODELLED,
+    "socket data websocket: not taken": NOT_MODELLED,
+}  # fmt: skip
+
 DEVIATIONS: dict[str, str] = {
+    **{
+        f"{name}: argument backend {gap}": why
+        for name in ("chardev-add", "chardev-change")
+        for gap, why in _CHARDEV_GAPS.items()
+    },
     "GUEST_CRASHLOADED: data info type: left out": "no device here has more to tell; a plugin's says what it likes",
     "GUEST_PANICKED: data info type: left out": "no device here has more to tell; a plugin's says what it likes",
     "blockdev-add: argument cache direct: not taken": NOT_MODELLED,

@@ -32,6 +32,14 @@ QOM_COMMANDS = {
     "generation": ("query-vm-generation-id",),
     "tree": ("qom-list", "qom-list-get", "qom-get", "qom-set", "x-query-qom-tree", "x-query-machine-file"),
     "hotplug": ("device_add", "device_del", "object-add", "object-del"),
+    "chardevs": (
+        "query-chardev",
+        "query-chardev-backends",
+        "chardev-add",
+        "chardev-change",
+        "chardev-remove",
+        "chardev-send-break",
+    ),
     "watching": ("x-subscribe-property", "x-unsubscribe-property"),
     "types": ("qom-list-types", "qom-list-properties", "device-list-properties"),
     "machine": (

@@ -92,7 +92,8 @@ def _add_later(vm: VirtualMachine, entry: DeviceEntry) -> None:
 
     if entry.id is not None and any(other.id == entry.id for other in vm.config.devices):
         raise CommandError(f"Duplicate device ID '{entry.id}'")
-    for wrong in wrong_with_device(entry, vm.config, vm.registry):
+    made = {name for place in ("/chardevs", "/drives", "/objects") for name in vm.root.container(place).children()}
+    for wrong in wrong_with_device(entry, vm.config, vm.registry, made):
         raise CommandError(wrong.message)
     vm.config.devices.append(entry)
 
