@@ -218,6 +218,10 @@ class Floppy(Device):
         self._take(image)
         self._set_medium(image)
 
+    def check_medium(self, image: BlockBackend) -> None:
+        """Raise BlockError when this drive has no medium of the size of `image`, which is open."""
+        _format_of(image, self.drive_type)
+
     def eject(self) -> BlockBackend | None:
         """Take the medium out and close its image; the machine lock is held.
 

@@ -95,11 +95,22 @@ def _inserted(name: str, drive: BlockBackend) -> BlockDeviceInfo:
 
 @command("query-block")
 def query_block(vm: VirtualMachine) -> list[BlockInfo]:
-    """The drives: those of -drive by their id, and what disks use of the rest."""
+    """The drives: those of -drive by their id, and what disks use of the rest; floppy drives also when they are empty."""
+    from qom.monitor.commands.media import removable_drives
+
     ids = {entry.id for entry in vm.config.drives}
     out: list[BlockInfo] = []
+    removable = removable_drives(vm)
+    for name, device in removable.items():
+        floppy: BlockInfo = {
+            "device": name, "qdev": device.path, "type": "unknown", "removable": True, "locked": False,
+        }  # fmt: skip
+        if device.drive is not None:
+            floppy["inserted"] = _inserted(device.drive.name, device.drive)
+        out.append(floppy)
+    in_removable = {device.drive for device in removable.values()}
     for name, drive in drives(vm).items():
-        if name not in ids and not drive.user:
+        if (name not in ids and not drive.user) or drive in in_removable:
             continue
         made: BlockInfo = {
             "device": name if name in ids else "",
