@@ -18,6 +18,8 @@ __all__ = ["BzImage"]
 
 SECTOR = 512
 SETUP_SECTS, BOOT_FLAG, JUMP_SIZE, HEADER, VERSION = 0x1F1, 0x1FE, 0x201, 0x202, 0x206  # offsets in the setup header
+VID_MODE = 0x1FA
+VIDEO_MODES = {"normal": 0xFFFF, "ext": 0xFFFE, "ask": 0xFFFD}  # what `vga=` on a command line may say beside a number
 TYPE_OF_LOADER, LOADFLAGS, RAMDISK_IMAGE, RAMDISK_SIZE = 0x210, 0x211, 0x218, 0x21C
 HEAP_END_PTR, CMD_LINE_PTR, INITRD_ADDR_MAX = 0x224, 0x228, 0x22C
 KERNEL_ALIGNMENT, RELOCATABLE, XLOADFLAGS, CMDLINE_SIZE = 0x230, 0x234, 0x236, 0x238
@@ -103,6 +105,9 @@ class BzImage(Kernel):
         fitted = self._fit(request, low_memory, low_memory - FIRMWARE_RESERVED)
         setup = self._header(LOADER_QEMU, CMDLINE_ADDR, fitted)
         setup[LOADFLAGS] |= CAN_USE_HEAP
+        mode = self._video_mode(request.append)
+        if mode is not None:
+            struct.pack_into("<H", setup, VID_MODE, mode)
         struct.pack_into("<H", setup, HEAP_END_PTR, CMDLINE_ADDR - REAL_ADDR - 0x200)
         found = _sized(keys.KERNEL_ADDR, keys.KERNEL_SIZE, keys.KERNEL_DATA, PROTECTED_ADDR, self.protected)
         found |= _sized(keys.SETUP_ADDR, keys.SETUP_SIZE, keys.SETUP_DATA, REAL_ADDR, bytes(setup))
@@ -150,6 +155,24 @@ class BzImage(Kernel):
         data = read_image("initrd", request.initrd, request.read)
         highest = self.field(INITRD_ADDR_MAX, "<I", VERSION_INITRD_MAX, INITRD_MAX_DEFAULT)
         return _Fitted(cmdline, data, self.place_initrd(request.initrd, data, needed, min(highest + 1, top)))
+
+    def _video_mode(self, append: str) -> int | None:
+        """What `vga=` asks the kernel's setup for: a loader's business (boot.rst, "Special command line options")."""
+        said = [word[4:] for word in append.split() if word.startswith("vga=")]
+        if not said:
+            return None
+        text = said[-1]
+        if text in VIDEO_MODES:
+            return VIDEO_MODES[text]
+        octal = len(text) > 1 and text.startswith("0") and text.isdecimal()
+        try:
+            mode = int(text, 8 if octal else 0)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0xFFFF:
+            words = ", ".join(VIDEO_MODES)
+            raise self.append_error(f"vga= cannot be {text!r}: expected a mode, such as 0x317, or one of {words}")
+        return mode
 
     def _header(self, loader: int, cmdline: int, fitted: _Fitted) -> bytearray:
         """The setup part with the fields that a loader fills in."""

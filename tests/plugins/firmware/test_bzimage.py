@@ -74,6 +74,29 @@ def test_it_is_split_and_its_header_filled_in(tmp_path: Path, initrd: str) -> No
     assert (setup[0x210], setup[0x211]) == (0xB0, 0x81)
 
 
+@pytest.mark.parametrize(
+    ("append", "mode"),
+    [("", None), ("vga=0x317", 0x317), ("vga=791 quiet", 791), ("vga=01427", 0x317), ("vga=ask vga=ext", 0xFFFE),
+     ("vga=normal", 0xFFFF), ("svga=1", None)],
+)  # fmt: skip
+def test_the_video_mode_of_the_command_line(tmp_path: Path, append: str, mode: int | None) -> None:
+    kernel = written(tmp_path, bzimage())
+    (before,) = struct.unpack_from("<H", kernel.setup, 0x1FA)
+    (after,) = struct.unpack_from("<H", kernel.items(Request(append=append), 64 * MIB)[fw_cfg.SETUP_DATA], 0x1FA)
+    assert after == (before if mode is None else mode)
+
+
+@pytest.mark.parametrize("text", ["big", "0x10000", "-1", "09", ""])
+def test_a_video_mode_that_is_none(tmp_path: Path, text: str) -> None:
+    kernel = written(tmp_path, bzimage())
+    with pytest.raises(ImageError) as caught:
+        kernel.items(Request(append=f"vga={text}"), 64 * MIB)
+    assert caught.value.about == "append"
+    assert str(caught.value) == (
+        f"kernel '{kernel.path}' vga= cannot be {text!r}: expected a mode, such as 0x317, or one of normal, ext, ask"
+    )
+
+
 def test_items(tmp_path: Path) -> None:
     fw = IsaBench().add("fw_cfg_io")
     written(tmp_path, bzimage()).install(fw, Request(), 64 * MIB)
