@@ -527,7 +527,7 @@ class TypeRegistry:
 
     def suggest_type(self, name: str, known: Iterable[str]) -> str:
         """The same for a type that a user named; where nothing is close, what else the name is, or where types come from."""
-        near = self._not_indexed(name) or self.suggest(name, known)
+        near = (self._not_indexed(name) if name not in self else "") or self.suggest(name, known)
         if not near and name in self:
             near = f"; that is a type of another kind (`qom doc {name}` describes it)"
         return near or "; no plugin that is loaded brings it (`qom plugins` lists them)"

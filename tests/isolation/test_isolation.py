@@ -399,7 +399,7 @@ class StuckIsa(IsaDevice):
 
 
 def test_the_user_may_interrupt_a_timer_that_keeps_the_main_loop(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "stuck_plugin.py").write_text(STUCK)
     (tmp_path / "rom").write_bytes(b"\xf4" * 65536)  # hlt
@@ -409,4 +409,4 @@ def test_the_user_may_interrupt_a_timer_that_keeps_the_main_loop(
     finally:
         sys.modules.pop("stuck_plugin", None)
     told = f"qom-system-x86_64: terminating on signal {signal.SIGINT:d}\nqom-system-x86_64: interrupted\n"
-    assert capsys.readouterr().err == told
+    assert capfd.readouterr().err == told
