@@ -16,25 +16,15 @@ runs there either, but its clock cannot be stepped (`QTest.stepped` says so).
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
-import json
-import os
 import shlex
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
-from qom.errors import QomError
-from qom.hw.clock import SteppedClock
-from qom.registry import TypeRegistry, type_init
-from qom.vm.chardev import Chardev
+from qom.registry import TypeRegistry
+from qom.testing.qtest_end import End, QTestError
 from qom.vm.console import PATIENCE
 from qom.vm.vm import VirtualMachine
 
@@ -43,32 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["QTest", "QTestError"]
 
-OWN: Final = "qom-system-x86_64"
 CHUNK: Final = 1 << 24  # bytes of memory that one command carries
 LAST_LINES: Final = 64  # kept for the report of a failure
-
-
-class QTestError(QomError):
-    """A command was refused, or the program that was to carry it out has ended or does not answer."""
-
-
-class _End(Protocol):
-    """What carries lines to the machine and back."""
-
-    def send(self, line: str) -> list[str]:
-        """Send a line; gives the answer, after the IRQ lines that came before it."""
-
-    def serve(self) -> None:
-        """Let the machine do what waits to be done."""
-
-    def reset(self) -> None:
-        """Reset the machine as a whole."""
-
-    def wait(self, timeout: float) -> int:
-        """Wait until the machine has ended; its exit status."""
-
-    def close(self) -> None:
-        """End the machine."""
 
 
 class QTest:
@@ -103,13 +69,17 @@ class QTest:
         self._levels: dict[int, bool] = {}
         self._raised: dict[int, int] = {}
         self._sent: deque[str] = deque(maxlen=LAST_LINES)
-        self._end: _End
+        self._end: End
         if program is None:
-            self._end = _InProcess(words, tuple(types), registry, keywords)
+            from qom.testing.qtest_here import MachineHere
+
+            self._end = MachineHere(words, types, registry, keywords)
         else:
             if keywords or registry is not None or tuple(types):
                 raise QTestError("a program takes 'args' only: expected no types, registry or keywords of open_machine")
-            self._end = _Program(program, words, timeout)
+            from qom.testing.qtest_program import Program
+
+            self._end = Program(program, words, timeout)
 
     # -- the machine
 
@@ -120,9 +90,10 @@ class QTest:
         Raises:
             QTestError: it is in another process.
         """
-        if not isinstance(self._end, _InProcess):
+        found = self._end.vm
+        if found is None:
             raise QTestError("the machine is in another process: only its protocol can be had")
-        return self._end.vm
+        return found
 
     @functools.cached_property
     def machine(self) -> TestMachine:
@@ -136,12 +107,12 @@ class QTest:
     @property
     def in_process(self) -> bool:
         """Whether the machine is in this process."""
-        return isinstance(self._end, _InProcess)
+        return self._end.vm is not None
 
     @property
     def stepped(self) -> bool:
         """Whether its clock can be stepped: under the accelerator qtest."""
-        return self._end.stepped if isinstance(self._end, _Program) else isinstance(self.vm.clock, SteppedClock)
+        return self._end.stepped
 
     def system_reset(self) -> None:
         """Reset the machine, as its reset button would; returns when it is done."""
@@ -374,294 +345,3 @@ def _short(text: str) -> str:
 def _check(what: str, value: int, size: int) -> None:
     if not 0 <= value < 1 << 8 * size:
         raise QTestError(f"{what}: {value:#x} does not fit into {size} byte{'s' * (size > 1)}")
-
-
-def _names_accelerator(words: Sequence[str]) -> bool:
-    """Whether a command line says which accelerator is to be used."""
-    for at, word in enumerate(words):
-        name, value = word.lstrip("-"), "".join(words[at + 1 : at + 2])
-        if not word.startswith("-"):
-            continue
-        if name in ("accel", "enable-kvm"):
-            return True
-        if name in ("machine", "M") and any(part.startswith("accel=") for part in value.split(",")):
-            return True
-    return False
-
-
-@type_init("chardev-qtest-client")
-class _ClientEnd(Chardev):
-    """The client's end of the protocol, in the process of the machine."""
-
-    @classmethod
-    def class_init(cls) -> None:
-        """State the facts of this class."""
-        cls.desc = "Client of the qtest protocol in the process of the machine"
-
-    def instance_init(self) -> None:
-        """Nothing was answered yet."""
-        self.answers = bytearray()
-
-    def write(self, data: bytes) -> int:
-        """Take what the server says."""
-        self.answers += data
-        return len(data)
-
-    def take(self) -> list[str]:
-        """The lines that came, and no more of them."""
-        lines = self.answers.decode().splitlines()
-        self.answers.clear()
-        return lines
-
-
-class _InProcess:
-    """A machine here, whose main loop runs while somebody asks for something."""
-
-    def __init__(
-        self, words: list[str], types: tuple[type, ...], registry: TypeRegistry | None, keywords: dict[str, Any]
-    ) -> None:
-        from qom.plugins import default_registry
-        from qom.vm.launch import build, open_machine
-
-        if words and keywords:
-            raise QTestError(f"{next(iter(keywords))}=: expected either 'args' or keywords of open_machine")
-        known = registry.fork() if registry is not None else default_registry()
-        for cls in (_ClientEnd, *types):
-            known.register(cls, "types=")
-        if keywords:
-            keywords = {"accel": "qtest", "nodefaults": True, **keywords}
-            keywords["chardevs"] = [*keywords.get("chardevs", ()), "qtest-client,id=qtest"]
-            keywords["settings"] = {"qtest": "chardev:qtest", "qtest-log": "none", **keywords.get("settings", {})}
-            self.vm = open_machine(registry=known, **keywords)
-        else:
-            self.vm = build(_config(words), known)
-        try:
-            end = self.vm.root.resolve("/chardevs/qtest")
-            assert isinstance(end, _ClientEnd)
-            self._client = end
-            if not self.vm.config.paused:
-                self.vm.cont()
-        except BaseException:
-            self.vm.close()
-            raise
-
-    def send(self, line: str) -> list[str]:
-        client = self._client
-        with self.vm.lock:
-            if client.poller is None:
-                raise QTestError(f"{line}: the machine has been closed")
-            client.on_read(line.encode(errors="surrogateescape") + b"\n")
-            lines = client.take()
-        self.serve()
-        if not lines:
-            raise QTestError(f"{line}: not answered")
-        return lines
-
-    def serve(self) -> None:
-        self.vm.main_loop.run_once(0)
-
-    def reset(self) -> None:
-        self.vm.reset()
-
-    def wait(self, timeout: float) -> int:
-        self.serve()
-        if not self.vm.wait(0):
-            raise QTestError(f"the machine has not ended: it is {self.vm.run_state.value}")
-        return self.vm.exit_status
-
-    def close(self) -> None:
-        self.vm.close()
-
-    def __repr__(self) -> str:
-        return repr(self.vm)
-
-
-def _config(words: list[str]) -> Any:
-    """The configuration of a command line, with the client in it."""
-    from qom.cli.options import CommandLine
-
-    line = CommandLine().parse(words)
-    if line.show or line.help_for is not None:
-        raise QTestError(f"{shlex.join(words)}: asks for help: expected a machine")
-    builder = line.builder
-    if not builder.config.accelerators:
-        builder.accel({"accel": "qtest"}, "QTest")
-    builder.plain("nodefaults", True, "QTest")
-    builder.chardev({"backend": "qtest-client", "id": "qtest"}, "QTest")
-    builder.qtest("chardev:qtest", "QTest")
-    builder.qtest_log("none", "QTest")
-    return builder.finish()
-
-
-class _Program:
-    """A program of its own: ours, or a QEMU."""
-
-    def __init__(self, program: str | Sequence[str], words: list[str], timeout: float) -> None:
-        command = [program] if isinstance(program, str) else list(program)
-        self.name = command[0]
-        self._timeout = timeout
-        if command == [OWN]:
-            command = [sys.executable, "-m", "qom.cli.system"]
-        elif shutil.which(command[0]) is None:
-            raise QTestError(f"{command[0]}: no such program")
-        self.stepped = True
-        if not _names_accelerator(words):
-            self.stepped = self.name == OWN or "qtest" in _accelerators(tuple(command))
-            words = [*words, "-accel", "qtest"] if self.stepped else [*words, "-accel", "tcg", "-S"]
-        self._pending = bytearray()
-        with contextlib.ExitStack() as steps:
-            folder = steps.enter_context(tempfile.TemporaryDirectory(prefix="qtest-"))
-            self._errors = steps.enter_context(open(os.path.join(folder, "stderr"), "w+b"))
-            path, monitor = os.path.join(folder, "qtest"), os.path.join(folder, "qmp")
-            listener = steps.enter_context(_listener(path, timeout))
-            monitor_listener = steps.enter_context(_listener(monitor, timeout))
-            ends = ["-nodefaults", "-display", "none", "-qmp", f"unix:{monitor}"]
-            ends += ["-qtest", f"unix:{path}", "-qtest-log", "none"]
-            self._process = subprocess.Popen(
-                [*command, *words, *ends], stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors
-            )
-            steps.callback(self._end_process)
-            peer = steps.enter_context(self._accept(monitor_listener))
-            try:
-                self._monitor = _Monitor(peer, steps.enter_context(peer.makefile("r", encoding="utf-8")))
-            except TimeoutError:
-                raise QTestError(f"{self.name}: no greeting within {timeout:g} s{self._said()}") from None
-            except OSError:
-                raise self._ended("at its start") from None
-            self._socket = steps.enter_context(self._accept(listener))
-            self._steps = steps.pop_all()
-
-    def _accept(self, listener: socket.socket) -> socket.socket:
-        """The program's connection; looks after the program while it waits."""
-        listener.settimeout(0.2)
-        for _ in range(max(1, int(self._timeout / 0.2))):
-            try:
-                peer, _ = listener.accept()
-            except TimeoutError:
-                if self._process.poll() is not None:
-                    raise self._ended("at its start") from None
-                continue
-            peer.settimeout(self._timeout)
-            return peer
-        raise QTestError(f"{self.name}: did not connect within {self._timeout:g} s{self._said()}")
-
-    def send(self, line: str) -> list[str]:
-        if self._errors.closed:
-            raise QTestError(f"{line}: the machine has been closed")
-        lines = []
-        try:
-            self._socket.sendall(line.encode(errors="surrogateescape") + b"\n")
-            while True:
-                text = self._line()
-                lines.append(text)
-                if not text.startswith("IRQ "):
-                    return lines
-        except TimeoutError:
-            raise QTestError(f"{line}: no answer of {self.name} within {self._timeout:g} s") from None
-        except OSError:
-            raise self._ended(line) from None
-
-    def _line(self) -> str:
-        while (end := self._pending.find(b"\n")) < 0:
-            data = self._socket.recv(1 << 16)
-            if not data:
-                raise ConnectionResetError
-            self._pending += data
-        text = self._pending[:end].decode()
-        del self._pending[: end + 1]
-        return text
-
-    def _ended(self, doing: str) -> QTestError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        return QTestError(f"{doing}: {self.name} has ended, with status {self._process.poll()}{self._said()}")
-
-    def _said(self) -> str:
-        self._errors.seek(0)
-        text = self._errors.read().decode(errors="backslashreplace").strip()
-        return f"; it said: {text}" if text else ""
-
-    def serve(self) -> None:
-        pass
-
-    def reset(self) -> None:
-        try:
-            self._monitor.execute("system_reset")
-            self._monitor.event("RESET")
-        except OSError:
-            raise self._ended("system_reset") from None
-
-    def wait(self, timeout: float) -> int:
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise QTestError(f"{self.name} has not ended within {timeout:g} s") from None
-
-    def _end_process(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(self._timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def close(self) -> None:
-        self._steps.close()
-
-    def __repr__(self) -> str:
-        return f"{self.name}, process {self._process.pid}"
-
-
-class _Monitor:
-    """As much of QMP as a test of devices needs."""
-
-    def __init__(self, peer: socket.socket, lines: TextIO) -> None:
-        self._peer = peer
-        self._lines = lines
-        self._events: list[str] = []
-        self._message()  # the greeting
-        self.execute("qmp_capabilities")
-
-    def _message(self) -> dict[str, Any]:
-        text = self._lines.readline()
-        if not text:
-            raise ConnectionResetError
-        message: dict[str, Any] = json.loads(text)
-        if "event" in message:
-            self._events.append(message["event"])
-        return message
-
-    def execute(self, command: str, **arguments: Any) -> Any:
-        """Carry out a command; gives what it returns.
-
-        Raises:
-            QTestError: it was refused.
-        """
-        self._peer.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        while True:
-            message = self._message()
-            if "return" in message:
-                return message["return"]
-            if "error" in message:
-                raise QTestError(f"{command}: {message['error'].get('desc')}")
-
-    def event(self, name: str) -> None:
-        """Wait for an event; those before it are forgotten."""
-        while name not in self._events:
-            self._message()
-        del self._events[: self._events.index(name) + 1]
-
-
-def _listener(path: str, timeout: float) -> socket.socket:
-    found = socket.socket(socket.AF_UNIX)
-    found.bind(path)
-    found.listen(1)
-    found.settimeout(timeout)
-    return found
-
-
-@functools.cache
-def _accelerators(command: tuple[str, ...]) -> frozenset[str]:
-    """The accelerators that a QEMU says it has."""
-    told = subprocess.run([*command, "-accel", "help"], capture_output=True, text=True, check=False, timeout=PATIENCE)
-    return frozenset(told.stdout.split())
