@@ -18,7 +18,7 @@ from plugins.display.dispi import DAC_8, ENABLE
 from plugins.display.planes import WINDOW, Planes
 from plugins.display.vga_registers import ATTRIBUTE_WRITE, FIRST_PORT, PORTS
 from plugins.firmware import find_firmware
-from qom import PropertyError, RealizeError, prop, state, type_init
+from qom import PropertyError, RealizeError, StateError, prop, state, type_init
 from qom.hw import PciDevice, Region
 from qom.vm import DisplayConsole, Surface
 
@@ -126,6 +126,23 @@ class VgaPci(Planes, PciDevice, DisplayConsole):
             return super().save_state()
         finally:
             self.memory_pages = b""
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """As for any device; the pages must be whole, and pages that this adapter has."""
+        pages = saved.get("memory_pages", b"")
+        if isinstance(pages, bytes):
+            whole = len(pages) % (4 + PAGE) == 0
+            last = (
+                max((struct.unpack_from("<I", pages, at)[0] for at in range(0, len(pages), 4 + PAGE)), default=0)
+                if whole
+                else 0
+            )
+            if not whole or last * PAGE >= self.memory_size:
+                text = f"page {last}" if whole else f"{len(pages)} bytes"
+                raise StateError(
+                    f"{self.path}: memory_pages: saved state has {text}: expected whole pages below {self.memory_size // PAGE}"
+                )
+        super().load_state(saved)
 
     def state_loaded(self) -> None:
         """Video memory, what shows of it, and the BARs are as the state says."""

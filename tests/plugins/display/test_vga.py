@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qom import PropertyError, RealizeError
+from qom import PropertyError, RealizeError, StateError
 from qom.hw.bench import PciBench
 from qom.testing import hw_registry
 from qom.vm.display import Surface
@@ -450,3 +450,18 @@ def test_saved_state_has_the_memory_in_it(card: Card) -> None:
     assert bytes(other.device.block.view) == bytes(card.device.block.view)
     assert other.surface() == card.surface()
     other.bench.close()
+
+
+def test_saved_state_of_another_size_is_refused(card: Card) -> None:
+    card.memory.write(LFB + 0xFF000, 1, 4)
+    saved = card.device.save_state()
+    path = card.device.path
+    for pages, text in (
+        (saved["memory_pages"][:-1], "4099 bytes"),
+        ((256).to_bytes(4, "little") + bytes(4096), "page 256"),
+    ):
+        with pytest.raises(StateError) as error:
+            card.device.load_state({**saved, "memory_pages": pages})
+        assert str(error.value) == f"{path}: memory_pages: saved state has {text}: expected whole pages below 256"
+    card.device.load_state(saved)
+    assert card.memory.read(LFB + 0xFF000, 4) == 1
