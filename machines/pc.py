@@ -6,7 +6,8 @@ Stages 7 to 10 of the seed under QEMU's names: `pc_init1`, `pc_memory_init`, `pc
 
 Modelled: RAM below and above 4 GiB, firmware under 4 GiB with its alias under 1 MiB, A20 for the second megabyte, serial
 and parallel ports, IDE disks on the PIIX controller, floppy drives, speaker, debug console, power button.
-Not modelled: USB, system-management mode, CPU hotplug.
+Not modelled: USB, system-management mode; that the guest is told by ACPI of a processor that
+comes while it runs.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class PcMachine(BoardMachine):
     can_suspend = True
     default_ram_id = RAM
     numa_mem_supported = True
+    hotpluggable_cpus = True
 
     desc = "What a PC is beyond its parts"
 

@@ -26,7 +26,9 @@ from qom.vm.machine import Machine
 if TYPE_CHECKING:
     from qom.board.files import Version
     from qom.config import ChardevEntry, MachineConfig
+    from qom.options import Options
     from qom.registry import TypeRegistry
+    from qom.vm.cpu import Cpu
 
 __all__ = ["BoardMachine"]
 
@@ -240,33 +242,98 @@ class BoardMachine(Machine):
         """Make processor `index`; setting its `realized` creates its thread."""
         cpus = self.board.cpus
         assert cpus is not None
+        cpu = self._make_cpu(index)
+        with placed(cpus.origin, "name"):
+            self.add_child(cpus.name.replace("{index}", str(index)), cpu)
+        self._hand_cpu(cpu)
+        self.cpus.append(cpu)
+        cpu.set("realized", True)
+
+    def add_cpu(self, driver: str, id: str | None, props: Options) -> Cpu:
+        """Make the processor of a place that has none; it waits for its INIT.  The guest is not told of it.
+
+        Args:
+            driver: its type, which has to be that of the others.
+            id: its name under /machine/peripheral; None for one made from its type and number.
+            props: where it is ("socket-id", "core-id", "thread-id"), and further properties.
+
+        Raises:
+            ConfigError: another type, or no such place, or there is one already.
+        """
+        if self.board.cpus is None or not type(self).hotpluggable_cpus:
+            raise ConfigError("machine does not support hot-plugging CPUs")
+        wanted = self.cpu_type_name()
+        if self.registry.get(driver).name != wanted:
+            raise ConfigError(f"Invalid CPU type, expected cpu type: '{wanted}'")
+        given, sizes = {name.replace("_", "-"): value for name, value in props.items()}, self._places()
+        for name, size in sizes.items():
+            if name not in given:
+                raise ConfigError(f"CPU {name} is not set")
+            try:
+                value = given[name] = int(given[name])
+            except (TypeError, ValueError):
+                raise ConfigError(f"CPU {name} cannot be {given[name]!r}: expected an integer") from None
+            if not 0 <= value < size:
+                raise ConfigError(f"Invalid CPU {name}: {value} must be in range 0:{size - 1}")
+        index = (given["socket-id"] * self.smp_cores + given["core-id"]) * self.smp_threads + given["thread-id"]
+        if any(other.index == index for other in self.cpus):
+            raise ConfigError(f"CPU[{index}] with APIC ID {self.apic_id_of(self.cpu_place(index))} exists")
+        cpu = self._make_cpu(index)
+        home = self.vm.root.container("/machine/peripheral" if id is not None else "/machine/peripheral-anon")
+        if id is not None:
+            home.add_child(id, cpu)
+        else:
+            home.add_auto(cpu)
+        try:
+            for name, value in given.items():
+                cpu.set(name, value)
+            self._hand_cpu(cpu)
+            cpu.set("realized", True)
+        except BaseException:
+            cpu.unparent()
+            raise
+        self.cpus.append(cpu)
+        self.cpus.sort(key=lambda each: each.index)
+        return cpu
+
+    def _places(self) -> dict[str, int]:
+        """How many sockets there may be, cores in each, threads in each of those."""
+        sockets = self.vm.config.smp.maxcpus // (self.smp_cores * self.smp_threads)
+        return {"socket-id": sockets, "core-id": self.smp_cores, "thread-id": self.smp_threads}
+
+    def _make_cpu(self, index: int) -> Cpu:
+        """Processor `index`, in no tree yet, with what its place and the configuration say."""
         threads, cores, place = self.smp_threads, self.smp_cores, self.cpu_place(index)
         apic_id = self.apic_id_of(place)
         if apic_id > LAST_APIC_ID:
             text = f"{self.path}: processor {index} would have APIC id {apic_id}: expected at most {LAST_APIC_ID}"
             raise ConfigError(text, self.vm.config.smp.origin)
-        cpu: Any = self.registry.new(self.cpu_type_name(), index=index, apic_id=apic_id)
-        with placed(cpus.origin, "name"):
-            self.add_child(cpus.name.replace("{index}", str(index)), cpu)
-        facts = {"node-id": 0, **place, "cores": cores, "threads": threads}
+        cpu: Any = self.registry.new(self.cpu_type_name())
+        facts = {
+            "index": index, "apic-id": apic_id, "node-id": 0, **place, "cores": cores, "threads": threads,
+        }  # fmt: skip
         known = cpu.properties()
         for name, fact in facts.items():
             if name in known:
-                cpu.set(name, fact)
+                cpu.set_default(name, fact)
         choice = self.vm.config.cpu
         with placed(choice.origin if choice is not None else ""):
             for name, value in self.cpu_options.items():
                 cpu.set(name, value)
         cpu.chosen = choice is not None
-        vm = self.vm
+        made: Cpu = cpu
+        return made
+
+    def _hand_cpu(self, cpu: Any) -> None:
+        """Give a processor that is in the tree what it uses."""
+        vm, cpus = self.vm, self.board.cpus
+        assert cpus is not None
         cpu.accel, cpu.lock, cpu.cond = self.accel, vm.lock, vm.cpu_cond
         cpu.system, cpu.clock, cpu.system_bus = vm, vm.clock, self.system_bus
         if cpus.apic_bus is not None:
             assert self.assembly is not None
             cpu.apic_type = self.assembly.scope.roles["apic"]
             cpu.apic_bus = self.child(cpus.apic_bus)
-        self.cpus.append(cpu)
-        cpu.set("realized", True)
 
     # -- images
 

@@ -349,7 +349,7 @@ class _Checker:
             return
         with self._placed(entry.origin):
             found = self.probe.find(entry.driver, "device")
-            if found is None or not found.cls.user_creatable:
+            if found is None or not (found.cls.user_creatable or found.is_a("cpu")):
                 text = f"{entry.driver!r} is not a device that can be added by hand"
                 self.report(text, entry.origin, "driver")
                 return

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from qom.errors import LifecycleError
 from qom.hw.device import Device
 from qom.hw.reset import Reset
 from qom.properties import prop
@@ -76,6 +77,7 @@ class Cpu(Device):
     """
 
     user_creatable: ClassVar[bool] = False
+    hotpluggable: ClassVar[bool] = True
     options: ClassVar[Collection[str]] = ()
 
     index: int = prop(0, "Number of the processor in its machine; the first one starts the machine", type="uint32")
@@ -122,6 +124,10 @@ class Cpu(Device):
     def is_bootstrap(self) -> bool:
         """Whether this processor starts the machine."""
         return self.index == 0
+
+    def unplug(self) -> None:
+        """Refused: what a guest would have to agree to is not modelled.  Raises LifecycleError."""
+        raise LifecycleError(f"{self.path}: a processor cannot be taken out of a machine")
 
     def place(self) -> str:
         """Named after its index."""

@@ -34,6 +34,7 @@ from qom.hw.device import Device
 from qom.object import Object
 from qom.options import Options
 from qom.properties import AliasProperty, Property, checked, format_size
+from qom.vm.cpu import Cpu
 
 if TYPE_CHECKING:
     from qom.registry import GlobalProperty
@@ -189,7 +190,11 @@ def _drive(vm: VirtualMachine, id: str, drive: Object) -> DriveEntry:
 def _device(vm: VirtualMachine, device: Device) -> DeviceEntry:
     home = device.parent
     id = device.name if home is not None and home.name == "peripheral" else None
-    return DeviceEntry(device.type_name, id, _bus(vm, device), said(vm, device))
+    props = said(vm, device)
+    if isinstance(device, Cpu):  # its place decides the rest
+        place = {name: value for name, value in vm.machine.cpu_place(device.index).items() if name != "node-id"}
+        props = {**{name: value for name, value in props.items() if name in device.user_set}, **place}
+    return DeviceEntry(device.type_name, id, _bus(vm, device), props)
 
 
 def _bus(vm: VirtualMachine, device: Device) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qom.errors import ConfigError, LifecycleError, RealizeError
 from qom.hw.bus import SystemBus
 from qom.hw.device import Device
-from qom.options import Report, at
+from qom.options import Options, Report, at
 from qom.properties import prop
 from qom.registry import type_init
 from qom.vm.lock import MachineLock
@@ -134,6 +134,14 @@ class Machine(Device):
     def cpu_type_name(self) -> str:
         """The name of the type of its processors."""
         return self.cpu_type or type(self).default_cpu_type or ""
+
+    def add_cpu(self, driver: str, id: str | None, props: Options) -> Cpu:
+        """Make one more processor; boards that can override this.
+
+        Raises:
+            ConfigError: this one cannot, or not as asked.
+        """
+        raise ConfigError("machine does not support hot-plugging CPUs")
 
     def cpu_place(self, index: int) -> dict[str, int]:
         """Where processor `index` is: "socket-id", "core-id", "thread-id", and "node-id" with NUMA; {} if nowhere."""

@@ -483,6 +483,9 @@ class VirtualMachine:
             QomError: a property is wrong or the device cannot be realized; nothing of it remains.
         """
         with placed(entry.origin), self.lock:
+            known = self.registry.find_any((entry.driver,))
+            if known is not None and known.is_a("cpu"):
+                return self._add_cpu(entry)
             device = self._new(entry.driver, "device")
             if not isinstance(device, Device) or not device.user_creatable:
                 raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
@@ -507,6 +510,17 @@ class VirtualMachine:
                 device.unparent()
                 raise
             return device
+
+    def _add_cpu(self, entry: DeviceEntry) -> Device:
+        if entry.bus is not None:
+            raise ConfigError(f"{entry.driver}: a processor is on no bus, so 'bus' cannot be {entry.bus!r}")
+        cpu = self.machine.add_cpu(entry.driver, entry.id, entry.props)
+        self._added[cpu] = next(self._count)
+        if self._built:
+            self.observe.built()
+            if self.run_state is RunState.RUNNING:
+                resume_all_vcpus([cpu])
+        return cpu
 
     def _bus_for(self, device: Device, entry: DeviceEntry) -> Bus:
         if entry.bus is not None:

@@ -60,7 +60,7 @@ def _device_type(vm: VirtualMachine, driver: str) -> Type:
     found = registry.get(driver)
     if found.abstract:
         raise CommandError(f"Parameter 'driver' expects a non-abstract device type: '{driver}' is abstract")
-    if not found.cls.user_creatable:
+    if not found.cls.user_creatable and not found.is_a("cpu"):
         raise CommandError(f"Parameter 'driver' expects a pluggable device type: '{driver}' is a part of others")
     return found
 
@@ -68,6 +68,8 @@ def _device_type(vm: VirtualMachine, driver: str) -> Type:
 def _check_bus(vm: VirtualMachine, found: Type, entry: DeviceEntry) -> None:
     """Whether the device may come now, to the bus it names or to one that fits."""
     wanted = found.cls.bus_type
+    if found.is_a("cpu") and entry.bus is None:
+        return  # the machine knows its places
     if entry.bus is not None:
         bus: Bus | None = vm.find_bus(entry.bus)
         if bus is not None and (wanted is None or not bus.is_a(wanted)):
