@@ -2,7 +2,8 @@
 
 What is set is what the tables claim (plugins/firmware/acpi.py, mptable.py) and what Linux expects to find done: shadow RAM
 over E0000h-FFFFFh, PM registers at 600h and the SMBus host at 700h, PCI interrupts routed to ISA lines 10 and 11 and
-level-triggered, the IDE channels decoded.  BARs stay unassigned: operating systems place them by the windows in the DSDT.
+level-triggered, the first DMA controller cascaded, the IDE channels decoded.  BARs stay unassigned: operating systems
+place them by the windows in the DSDT.
 
 Sources: Intel 290549 (82441FX), 290550 (PIIX3), 290562 (PIIX4).
 """
@@ -35,6 +36,7 @@ PMBASE, PMREGMISC, SMBHSTBASE, SMBHSTCFG = 0x40, 0x80, 0x90, 0xD2
 PMIOSE, SMB_ENABLED = 0x01, 0x09
 
 ELCR: Final = 0x4D0
+DMA2_MODE, DMA2_MASK_ONE, DMA_CASCADE = 0xD6, 0xD4, 0xC0  # channel 4, by which channels 0 to 3 are served
 NO_PIN: Final = 0
 
 
@@ -52,6 +54,9 @@ def set_up(machine: PcMachine) -> None:
         levels = sum(1 << line for line in LEVEL_LINES)
         machine.system_bus.io_space.write(ELCR, levels & 0xFF, 1)
         machine.system_bus.io_space.write(ELCR + 1, levels >> 8, 1)
+    if machine.chip("dma", "i8257") is not None:
+        machine.system_bus.io_space.write(DMA2_MODE, DMA_CASCADE, 1)
+        machine.system_bus.io_space.write(DMA2_MASK_ONE, 0, 1)
     ide = machine.chip("ide", "piix3-ide")
     if ide is not None:
         ide.config_write(IDETIM, IDE_DECODE, 4)

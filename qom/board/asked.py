@@ -24,6 +24,10 @@ CALLED: Final = {
 }
 
 
+OWN_FLOPPIES: Final = ("floppy", "isa-fdc")
+"""Devices whoever adds one of which cares for floppy drives, so that there is no empty one by default."""
+
+
 @records.frozen
 class Asked:
     """Something a configuration asks for.
@@ -64,7 +68,7 @@ def asked_for(config: MachineConfig) -> dict[tuple[str, int], Asked]:
         if drive.interface != "none" and drive.index is not None:
             what = "floppy" if drive.interface == "floppy" else "cdrom" if drive.media == "cdrom" else "drive"
             asked[what, drive.index] = Asked(f"/drives/{drive.id}", "drive", f"drive '{drive.id}'", drive.origin)
-    if not config.nodefaults:
+    if not config.nodefaults and not any(device.driver in OWN_FLOPPIES for device in config.devices):
         asked.setdefault(("floppy", 0), Asked("", "drive", "floppy drive 0", ""))
     return asked
 

@@ -117,6 +117,15 @@ def test_drives_wait_to_be_sensed(own: QTest) -> None:
     assert own.inb(MSR) == RQM
 
 
+def test_what_the_firmware_is_told(either: QTest) -> None:
+    """CMOS 10h: drive A is a 1.44M drive, there is no B; 14h: one floppy drive."""
+    said = []
+    for register in (0x10, 0x14):
+        either.outb(0x70, register)
+        said.append(either.inb(0x71))
+    assert (said[0], said[1] & 0xC1) == (0x40, 0x01)
+
+
 def test_disk_change(either: QTest) -> None:
     either.outb(DOR, ON)
     while command(either, SENSE) != [0x80]:

@@ -22,6 +22,8 @@ CONFIG = acpi.AcpiConfig(
     pci_hole=(0xC000_0000, 0xFEBF_FFFF),
     pci_hole64=(0x1_8000_0000, 0x1_FFFF_FFFF),
     serials=((0x3F8, 4), (0x2F8, 3)),
+    parallels=((0x378, 7),),
+    floppy=acpi.FloppyFacts(0x3F0, 6, 2, (acpi.FloppyDrive(4, 80, 2, 18), None)),
     hpet=acpi.HpetFacts(0xFED0_0000, 0x8086_A201),
     pvpanic_port=0x505,
     generation=acpi.GenerationFacts(bytes(40) + bytes(range(16)) + bytes(4040), 40),
@@ -98,6 +100,21 @@ def field(listing: str, label: str) -> list[str]:
     return [value.strip() for value in found]
 
 
+def test_floppy_controller_and_its_drives(listings: dict[str, str]) -> None:
+    """What is there (_FDE) and what it is (_FDI): drive, type, last cylinder, sectors, last head, and the BIOS's table."""
+    dsdt = listings["DSDT"]
+    body = dsdt[dsdt.index("Device (FDC0)") :]
+    assert "FLPB" not in dsdt
+    assert "0x03F2,             // Range Minimum" in body and "0x03F7,             // Range Minimum" in body
+    assert re.search(r"IRQNoFlags \(\)\s*\{6\}\s*DMA \(Compatibility, NotBusMaster, Transfer8, \)\s*\{2\}", body)
+    assert "0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00" in body
+    info = re.search(r"Name \(_FDI, Package \(0x10\)[^{]*\{([^}]*)\}", body)
+    assert info is not None
+    named = {"Zero": 0, "One": 1}
+    numbers = [named[word] if word in named else int(word, 16) for word in re.findall(r"\w+", info[1])]
+    assert numbers == [0, 4, 79, 18, 1, 0xAF, 2, 0x25, 2, 18, 0x1B, 0xFF, 0x6C, 0xF6, 0x0F, 8]
+
+
 def test_fadt(listings: dict[str, str]) -> None:
     fadt = listings["FACP"]
     for label, value in (
@@ -164,7 +181,23 @@ def test_srat_and_slit(listings: dict[str, str]) -> None:
 
 def test_dsdt_names(listings: dict[str, str]) -> None:
     dsdt = listings["DSDT"]
-    for name in ("PCI0", "ISA", "LNKA", "LNKB", "LNKC", "LNKD", "LNKS", "COM1", "COM2", "KBD", "RTC", "FWCF"):
+    for name in (
+        "PCI0",
+        "ISA",
+        "LNKA",
+        "LNKB",
+        "LNKC",
+        "LNKD",
+        "LNKS",
+        "COM1",
+        "COM2",
+        "LPT1",
+        "FDC0",
+        "FLPA",
+        "KBD",
+        "RTC",
+        "FWCF",
+    ):
         assert f"Device ({name})" in dsdt, name
     assert re.findall(r"Processor \((\w+), (\w+),", dsdt) == [(f"C00{n}", f"0x0{n}") for n in range(4)]
     assert "Name (\\_S5, Package (0x04)" in dsdt
