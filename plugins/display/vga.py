@@ -18,7 +18,7 @@ from plugins.display.dispi import DAC_8, ENABLE
 from plugins.display.planes import WINDOW, Planes
 from plugins.display.vga_registers import ATTRIBUTE_WRITE, FIRST_PORT, PORTS
 from plugins.firmware import find_firmware
-from qom import PropertyError, RealizeError, StateError, prop, state, type_init
+from qom import RealizeError, StateError, prop, state, type_init
 from qom.hw import PciDevice, Region
 from qom.vm import DisplayConsole, Surface
 
@@ -29,12 +29,8 @@ PORTS_SHOWN, DISPI_SHOWN, EXTENSION_SIZE, BYTE_ORDER = 0x20, 0x16, 8, 4
 BIG, LITTLE = 0xBEBEBEBE, 0x1E1E1E1E  # BYTE_ORDER
 PAGE: Final = 4096
 MIB: Final = 1 << 20
+SIZES: Final = tuple(1 << n for n in range(9))  # MiB: a BAR has a power of two
 CLASS_VGA: Final = 0x0300
-
-
-def _power_of_two(device: VgaPci, value: int) -> None:
-    if value & (value - 1):
-        raise PropertyError(device.path, "vgamem_mb", value, "a power of two, 1 to 256")
 
 
 @type_init("VGA")
@@ -45,9 +41,7 @@ class VgaPci(Planes, PciDevice, DisplayConsole):
     subsystem_vendor_id, subsystem_id = 0x1AF4, 0x1100
     listed_as = "display-console"
 
-    vgamem_mb: int = prop(
-        16, "Video memory, a power of two", type="uint32", min=1, max=256, unit="MiB", set=_power_of_two
-    )
+    vgamem_mb: int = prop(16, "Video memory", type="uint32", among=SIZES, unit="MiB")
     mmio: bool = prop(True, "Whether BAR 2 has the registers")
     edid: bool = prop(True, "Whether the guest can read what monitor there is")
     xres: int = prop(1280, "Width the monitor prefers", type="uint32", min=8, max=4095, unit="dots")
@@ -132,11 +126,8 @@ class VgaPci(Planes, PciDevice, DisplayConsole):
         pages = saved.get("memory_pages", b"")
         if isinstance(pages, bytes):
             whole = len(pages) % (4 + PAGE) == 0
-            last = (
-                max((struct.unpack_from("<I", pages, at)[0] for at in range(0, len(pages), 4 + PAGE)), default=0)
-                if whole
-                else 0
-            )
+            places = range(0, len(pages) if whole else 0, 4 + PAGE)
+            last = max((struct.unpack_from("<I", pages, at)[0] for at in places), default=0)
             if not whole or last * PAGE >= self.memory_size:
                 text = f"page {last}" if whole else f"{len(pages)} bytes"
                 raise StateError(

@@ -150,6 +150,7 @@ LEFT_ALONE = {
     ("chardev-socket", "port"), ("chardev-socket", "path"), ("chardev-socket", "server"), ("chardev-socket", "wait"),
     ("chardev-socket", "reconnect"), ("chardev-socket", "nodelay"), ("fault-injector", "what"), ("ide-hd", "cyls"),
     ("ide-hd", "heads"), ("ide-hd", "secs"), ("isa-i8259", "slave"), ("isa-i8259", "master"), ("isa-serial", "index"),
+    ("VGA", "romfile"),
 }  # fmt: skip
 """Properties that are only of use together, or with something else that is there: set below, or not at all."""
 
