@@ -12,6 +12,8 @@ Every class of that module marked by `@type_init` is a type of the plugin, witho
 - `QOM_DEPRECATED = (Deprecated(...),)`: types and properties of its own that will go.
 - `QOM_COMMANDS = {"lights": ("query-lights", "light-set")}`: monitor commands by the submodule that holds them, functions
   marked by `qom.monitor.declare`; the submodule is imported when one of them is first asked for.
+- `QOM_HMP_COMMANDS = {"people": ("lights|l", "info lights")}`: commands of the monitor for people, likewise, marked by
+  `qom.monitor.hmp.hmp_command`.
 - `QOM_BOARDS = ("tiny.toml",)`: board files beside the module; each becomes a machine type.
 - functions marked by `@hookimpl` named as the hook specifications below.
 

@@ -106,4 +106,4 @@ def _vectors(registers: dict[int, int], first: int) -> str:
     level = sum(registers[TMR + 16 * n] << 32 * n for n in range(8))
     if not held:
         return "(none)"
-    return " ".join(f"{n}{'(level)' if level >> n & 1 else ''}" for n in range(256) if held >> n & 1)
+    return "".join(f"{n}{'(level)' if level >> n & 1 else ''} " for n in range(256) if held >> n & 1)

@@ -33,14 +33,15 @@ def _text(cpu: Cpu) -> str:
     vcpu: Any = cpu.vcpu
     regs, sregs = vcpu.get_regs(), vcpu.get_sregs()
     long_mode = bool(sregs.efer & EFER_LMA)
-    lines = _general_long(regs) if long_mode else _general(regs)
+    code64 = long_mode and bool(sregs.cs.l)
+    lines = _general_long(regs) if code64 else _general(regs)
     flags = "".join(letter if regs.rflags >> bit & 1 else "-" for bit, letter in FLAGS)
     cpl = sregs.ss.dpl if sregs.cr0 & CR0_PE else 0
     state = f"[{flags}] CPL={cpl} II={_shadow(vcpu)} A20={_a20(cpu)} SMM=0 HLT={int(_halted(cpu))}"
-    ip = f"RIP={regs.rip:016x} RFL" if long_mode else f"EIP={regs.rip & 0xFFFFFFFF:08x} EFL"
+    ip = f"RIP={regs.rip:016x} RFL" if code64 else f"EIP={regs.rip & 0xFFFFFFFF:08x} EFL"
     lines.append(f"{ip}={regs.rflags & 0xFFFFFFFF:08x} {state}")
     for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr"):
-        lines.append(_segment(name.upper(), getattr(sregs, name), sregs, regs, long_mode))
+        lines.append(_segment(name.upper(), getattr(sregs, name), sregs, regs, code64))
     for name in ("gdt", "idt"):
         table = getattr(sregs, name)
         base = f"{table.base:016x}" if long_mode else f"{table.base & 0xFFFFFFFF:08x}"
@@ -51,7 +52,7 @@ def _text(cpu: Cpu) -> str:
     lines.append(f"CR0={sregs.cr0 & 0xFFFFFFFF:08x} {controls} CR4={sregs.cr4 & 0xFFFFFFFF:08x}")
     lines += _debug(vcpu)
     lines.append(f"EFER={sregs.efer:016x}")
-    return "\n".join([*lines, *_floating(vcpu.get_fpu(), sixteen=long_mode)])
+    return "\n".join([*lines, *_floating(vcpu.get_fpu(), sixteen=code64)])
 
 
 def _general(regs: Any) -> list[str]:
@@ -66,7 +67,7 @@ def _general_long(regs: Any) -> list[str]:
     return [" ".join(f"{name.upper():<3}={getattr(regs, name):016x}" for name in row) for row in rows]
 
 
-def _segment(name: str, segment: Any, sregs: Any, regs: Any, long_mode: bool) -> str:
+def _segment(name: str, segment: Any, sregs: Any, regs: Any, code64: bool) -> str:
     flags = (
         segment.type << 8 | segment.s << 12 | segment.dpl << 13 | segment.present << 15
         | segment.avl << 20 | segment.l << 21 | segment.db << 22 | segment.g << 23
@@ -74,20 +75,20 @@ def _segment(name: str, segment: Any, sregs: Any, regs: Any, long_mode: bool) ->
     )  # fmt: skip
     if segment.unusable:
         flags = 0
-    base = f"{segment.base:016x}" if long_mode else f"{segment.base & 0xFFFFFFFF:08x}"
+    base = f"{segment.base:016x}" if code64 else f"{segment.base & 0xFFFFFFFF:08x}"
     text = f"{name:<3}={segment.selector:04x} {base} {segment.limit:08x} {flags:08x}"
     if not sregs.cr0 & CR0_PE or not flags & 1 << 15 or regs.rflags & EFLAGS_VM:
         return text
     text += f" DPL={segment.dpl} "
     if not segment.s:
-        return text + (_SYSTEM_LONG if long_mode else _SYSTEM)[segment.type]
+        return text + (_SYSTEM_LONG if sregs.efer & EFER_LMA else _SYSTEM)[segment.type]
     if segment.type & 8:
         bits = "CS64" if segment.l else "CS32" if segment.db else "CS16"
         marks = ("C" if segment.type & 4 else "-") + ("R" if segment.type & 2 else "-")
     else:
-        bits = "DS" if segment.db or long_mode else "DS16"
+        bits = "DS" if segment.db or code64 else "DS16"
         marks = ("E" if segment.type & 4 else "-") + ("W" if segment.type & 2 else "-")
-    return f"{text}{bits} [{marks}{'A' if segment.type & 1 else '-'}]"
+    return f"{text}{bits:<4} [{marks}{'A' if segment.type & 1 else '-'}]"
 
 
 def _debug(vcpu: Any) -> list[str]:
