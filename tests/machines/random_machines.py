@@ -11,6 +11,7 @@ front end, a cable has two places.  What is left may be refused when it is built
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -383,7 +384,18 @@ def _backends(order: Order, bare: Bare) -> None:
             given["path"] = str(next(order.files))
         if found.name == "chardev-socket":
             given = {"path": f"{next(order.files)}.sock", "server": True, "wait": False}
+        if found.name == "chardev-udp":
+            given = {"host": "127.0.0.1", "port": "9", "localaddr": "127.0.0.1"}
+        if found.name == "chardev-pipe":
+            given = {"path": str(next(order.files))}
+            os.mkfifo(given["path"])
+        if found.name == "chardev-mux" and "chardev" not in given:
+            if not order.free_chardevs:
+                continue
+            given["chardev"] = order.free_chardevs.pop()
         given.pop("size", None)
+        if "logfile" in given:
+            given["logfile"] = str(next(order.files))
         id = f"{draw(NAMES)}{n}"
         order.build.chardev({"backend": found.name.removeprefix("chardev-"), "id": id, **given}, WHERE)
         order.free_chardevs.append(id)
