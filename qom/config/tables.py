@@ -164,7 +164,10 @@ def parse_table(what: str, options: Options, origin: str, report: Report = raise
             said[name] = value
     if what == "fw_cfg" and take.raw("gen_id") is not None:
         raise NotModelled(f"{what}: 'gen_id': no object here makes such content: expected file= or string=", origin)
-    take.done()
+    known = TABLES[what]
+    for name in take.options:
+        expected = did_you_mean(name, known) or f": expected {', '.join(known)}"
+        take.report(f"unknown option '{name}'{expected}", name)
     if not take.failed:
         for name in _REQUIRED.get(what, ()):
             if name not in said:

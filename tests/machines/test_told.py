@@ -13,6 +13,7 @@ import pytest
 from plugins.firmware import acpi
 from qom import QomError, VirtualMachine, default_registry
 from qom.cli.options import CommandLine
+from qom.config.tables import TABLES
 
 UUID = "6f2a1c9e-5d3b-4b7a-9c0e-8d1f2a3b4c5d"
 
@@ -159,7 +160,7 @@ def test_a_clock_of_the_hosts_goes_on_while_the_machine_stands(monkeypatch: pyte
         ("-smbios type=9", "smbios: 'type' cannot be '9': expected one of '0', '1', '2', '3', '4', '8', '11', '17'"),
         ("-smbios type=1,vendor=x", "smbios: 'vendor' cannot be said of a structure of type 1: expected manufacturer, product,"
          " version, serial, uuid, sku, family"),
-        ("-smbios foo=1", "smbios: unknown option 'foo'"),
+        ("-smbios foo=1", f"smbios: unknown option 'foo': expected {', '.join(TABLES['smbios'])}"),
         ("-smbios product=x", "smbios: expected type=TYPE with its fields, or file=FILE alone"),
         ("-smbios type=1,uuid=x", "smbios: 'uuid' cannot be 'x': expected 8-4-4-4-12 hexadecimal digits"),
         ("-smbios type=0,release=300.1", "smbios: 'release' cannot be '300.1': expected numbers of at most 255"),

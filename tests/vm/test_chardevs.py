@@ -156,8 +156,8 @@ def test_ctrl_a_x_ends_the_machine() -> None:
         ("-sandbox on", "-sandbox: there is no system call filter in this program: start it under one"),
         ("-frobnicat", "-frobnicat: invalid option"),
         ("-smbioss", "-smbioss: invalid option; did you mean 'smbios' or 'bios'?"),
-        ("-name a,foo=b", "-name a,foo=b: name: unknown option 'foo'"),
-        ("-msg foo=on", "-msg foo=on: msg: unknown option 'foo'"),
+        ("-name a,foo=b", "-name a,foo=b: name: unknown option 'foo': expected guest, process, debug-threads"),
+        ("-msg foo=on", "-msg foo=on: msg: unknown option 'foo': expected timestamp, guest-name"),
         ("-action reboot=x", "-action reboot=x: action: 'reboot' cannot be 'x': expected one of 'reset', 'shutdown'"),
     ],
 )  # fmt: skip
