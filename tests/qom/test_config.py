@@ -214,7 +214,8 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
          "-boot order=cc: boot: 'order' cannot be 'cc': expected letters out of a, c, d, n, each once"),
         (["-action", "panic=run"], "-action panic=run: action: 'panic' cannot be 'run': expected one of 'shutdown', 'pause',"
          " 'exit-failure', 'none'"),
-        (["-action", "restart=reset"], "-action restart=reset: action: unknown option 'restart': expected reboot, shutdown, panic, watchdog"),
+        (["-action", "restart=reset"], "-action restart=reset: action: unknown option 'restart': expected reboot, shutdown,"
+         " panic, watchdog"),
         (["-watchdog-action", "rest"], "-watchdog-action rest: action: 'watchdog' cannot be 'rest': expected one of"
          " 'reset', 'shutdown', 'poweroff', 'pause', 'debug', 'none', 'inject-nmi'; did you mean 'reset'?"),
         (["-vga", "qxl"], "-vga qxl: the display adapter 'qxl' is not modelled: expected std or none"),
