@@ -19,6 +19,8 @@ from qom.cli.exit_options import EXIT_OPTIONS
 from qom.cli.options import OPTIONS
 from qom.cli.session import PLUGIN_CHOICE
 from qom.errors import QomError
+from qom.monitor import qapi
+from qom.monitor.table import CommandTable
 from qom.registry import Type, TypeRegistry
 from qom.show.page import as_markdown, escaped, markdown_table
 from qom.show.type_page import HIDDEN, default_text, said, type_page, values_text
@@ -50,6 +52,7 @@ def pages(registry: TypeRegistry) -> dict[str, str]:
         "properties.md": _properties(registry),
         "hooks.md": _hooks(),
         "commands.md": _commands(),
+        "qmp.md": _qmp(registry),
     }
     for found in registry:
         made[f"types/{found.name}.md"] = as_markdown(type_page(found))
@@ -66,6 +69,7 @@ def _index() -> str:
         ),
         ("[Properties](properties.md)", "every property of every type, by name"),
         ("[Commands and options](commands.md)", "`qom` and `qom-system-x86_64`"),
+        ("[QMP commands and events](qmp.md)", "what a QMP monitor is asked and tells, with the types"),
         ("[Plugin hooks](hooks.md)", "what a plugin may declare and implement"),
     ]
     for module in _public_modules():
@@ -163,6 +167,56 @@ def _commands() -> str:
     lines += [*markdown_table(("option", "what it does"), own), ""]
     lines += ["These follow a file in `qom run FILE` and its relatives, too:", ""]
     return "\n".join([*lines, *markdown_table(("option", "takes", "what it does"), options), ""])
+
+
+# QMP
+
+
+def _qmp(registry: TypeRegistry) -> str:
+    table = CommandTable(registry)
+    text = (
+        "A `?` follows what may be left out. What an object of the answer holds is in braces; `query-qmp-schema` gives the"
+        " same to a program. Marked are commands that a client may give before the machine is built (`-preconfig`), and"
+        " those that may run out of band (`exec-oob`)."
+    )
+    lines = ["# QMP commands and events", "", text, "", "## Commands", ""]
+    for command in table:
+        marks = [
+            word
+            for word, on in (("before the machine is built", command.preconfig), ("out of band", command.oob))
+            if on
+        ]
+        taken = [
+            f"- `{name}{'?' * member.optional}`: `{_qapi(member.type)}`"
+            for name, member in command.arguments.members.items()
+        ]
+        taken += ["- any others"] if command.arguments.open else []
+        lines += [f"### {command.name}", "", inspect.cleandoc(command.desc), ""]
+        lines += [*taken, ""] if taken else []
+        lines += [f"Answer: `{_qapi(command.returns)}`" + (f" ({', '.join(marks)})" if marks else ""), ""]
+    lines += ["## Events", ""]
+    for event in table.events.values():
+        lines += [f"### {event.name}", "", f"{event.desc}.", "", f"Data: `{_qapi(event.data)}`", ""]
+    return "\n".join(lines)
+
+
+def _qapi(type: qapi.Type, above: tuple[qapi.Type, ...] = ()) -> str:
+    """A type of QMP in a line; one that contains itself ends in "..."."""
+    if type in above:
+        return "..."
+    inside = (*above, type)
+    if isinstance(type, qapi.Array):
+        return f"[{_qapi(type.item, inside)}]"
+    if isinstance(type, qapi.Enum):
+        return " | ".join(f'"{word}"' for word in type.values)
+    if isinstance(type, qapi.Alternate):
+        return " or ".join(_qapi(each, inside) for each in type.types)
+    if isinstance(type, qapi.Struct):
+        members = [f"{name}{'?' * m.optional}: {_qapi(m.type, inside)}" for name, m in type.members.items()]
+        for word, case in type.cases.items():
+            members += [f"with {type.tag} {word}: {_qapi(case, inside)}"] if case.members else []
+        return "{" + ", ".join([*members, *(["..."] * type.open)]) + "}"
+    return type.bits.name if isinstance(type, qapi.Builtin) and type.bits is not None else type.expected
 
 
 # Public names
