@@ -146,7 +146,7 @@ OWN_CHECKS = {
 """Properties that check more than their declaration says, by type and name: what they take."""
 
 LEFT_ALONE = {
-    ("fault-injector", "last"), ("trace", "last"), ("fault-injector", "fault"),
+    ("qtest", "chardev"), ("qtest", "log"), ("fault-injector", "last"), ("trace", "last"), ("fault-injector", "fault"),
     ("chardev-file", "input-path"), ("trace", "file"), ("trace", "chardev"), ("chardev-socket", "host"),
     ("chardev-socket", "port"), ("chardev-socket", "path"), ("chardev-socket", "server"), ("chardev-socket", "wait"),
     ("chardev-socket", "reconnect"), ("chardev-socket", "nodelay"), ("fault-injector", "what"), ("ide-hd", "cyls"),
@@ -321,7 +321,7 @@ def configs(draw: st.DrawFn, shop: Shop) -> MachineConfig:
         _ports_and_drives(order)
     for n in range(order.some(3)):
         found = draw(st.sampled_from([t for t in shop.types.types("user-creatable", abstract=False)]))
-        given = _trace_to(order, order.props(found)) if found.name == "trace" else order.props(found)
+        given = _NEEDS.get(found.name, lambda _, given: given)(order, order.props(found))
         if given is not None:
             id = f"{draw(NAMES)}{n}"
             build.object({"qom-type": found.name, "id": id, **given}, WHERE)
@@ -466,6 +466,20 @@ def _board(order: Order) -> None:
 
 def _trace_to(order: Order, given: dict[str, Any] | None) -> dict[str, Any]:
     return {**(given or {}), "file": str(next(order.files))}
+
+
+def _qtest_on(order: Order, given: dict[str, Any] | None) -> dict[str, Any]:
+    id = next(order.files).name
+    order.build.chardev({"backend": "null", "id": f"for-{id}"}, WHERE)
+    return {
+        **(given or {}),
+        "chardev": f"for-{id}",
+        "log": order.draw(st.sampled_from(["none", str(next(order.files))])),
+    }
+
+
+_NEEDS = {"trace": _trace_to, "qtest": _qtest_on}
+"""Objects that are refused without something: what gives it to them."""
 
 
 def _device(order: Order, bare: Bare, n: int) -> None:
