@@ -141,6 +141,9 @@ OWN_CHECKS = {
     ("ide-hd", "model"): st.text("ABC 012", max_size=40).map(str.strip),
     ("ide-hd", "ver"): st.text("ABC.12", max_size=8),
     ("trace", "what"): st.lists(st.sampled_from(["ports", "memory", "exits", "lines", "lifecycle"]), min_size=1, unique=True),
+    ("pci-testdev", "membar"): st.sampled_from([0, 16, "64k"]),
+    ("vmgenid", "guid"): st.sampled_from(["auto", "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"]),
+    ("VGA", "vgamem-mb"): st.sampled_from([1, 8, 16]),
     ("pc-i440fx-0.1-machine", "rtc-base"): st.sampled_from(["", "2024-02-29T12:00:00"]),
 }  # fmt: skip
 """Properties that check more than their declaration says, by type and name: what they take."""
@@ -154,6 +157,10 @@ LEFT_ALONE = {
     ("VGA", "romfile"),
 }  # fmt: skip
 """Properties that are only of use together, or with something else that is there: set below, or not at all."""
+
+
+ONCE = {"vmgenid", "ib700"}
+"""Devices of which a machine takes one."""
 
 
 # The shop
@@ -492,6 +499,7 @@ def _device(order: Order, bare: Bare, n: int) -> None:
         if name in bare.parts and not any(p.base == 16 for p in t.properties.values())
     }
     fixed -= {name for name, t in fitting.items() if t.is_a("pci-device")}
+    fixed |= ONCE & {entry.driver for entry in order.build.config.devices}
     if not fitting.keys() - fixed:
         return
     rare = [name for name in ("tests-tome",) if name in fitting]  # needs a shelf first
