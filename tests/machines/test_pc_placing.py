@@ -85,6 +85,8 @@ def test_the_chips_are_as_the_tables_say(qom_machine: MachineFactory) -> None:
     placed(machine)
     assert machine.inl(0x608) <= 0xFFFFFF  # the PM timer
     assert (machine.inb(0x4D0), machine.inb(0x4D1)) == (0, 0x0E)
+    machine.outb(0x0A, 2)
+    assert machine.part("dma").ready(2)  # channel 4 passes on what channels 0 to 3 ask for
     machine.outb(0xB2, 0xF1)  # ACPI_ENABLE of the FADT
     assert machine.inw(0x604) & 1
     pirq = machine.part("piix3").config[0x60:0x64]
