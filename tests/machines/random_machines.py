@@ -394,8 +394,9 @@ def _backends(order: Order, bare: Bare) -> None:
         if found.name == "chardev-udp":
             given = {"host": "127.0.0.1", "port": "9", "localaddr": "127.0.0.1"}
         if found.name == "chardev-pipe":
-            given = {"path": str(next(order.files))}
-            os.mkfifo(given["path"])
+            given = {"path": f"{next(order.files)}.fifo"}  # a name that no other kind of file has, of another example
+            if not os.path.exists(given["path"]):
+                os.mkfifo(given["path"])
         if found.name == "chardev-mux" and "chardev" not in given:
             if not order.free_chardevs:
                 continue
@@ -500,6 +501,8 @@ def _device(order: Order, bare: Bare, n: int) -> None:
     }
     fixed -= {name for name, t in fitting.items() if t.is_a("pci-device")}
     fixed |= ONCE & {entry.driver for entry in order.build.config.devices}
+    if order.build._debugcon is not None:
+        fixed.add("pc-testdev")  # which has ports around that one
     if not fitting.keys() - fixed:
         return
     rare = [name for name in ("tests-tome",) if name in fitting]  # needs a shelf first
