@@ -102,7 +102,7 @@ val = 20
 order = "cd"
 menu = true
 [log]
-categories = ["int", "exec"]
+categories = ["int", "exits"]
 [[part]]
 name = "port92"
 remove = true
