@@ -180,7 +180,15 @@ NUMA: Final[Schema] = {
                 **_REPEAT,
             }
         ),
-        "else": table({"type": {}, "nodeid": number(0, 127), "cpus": _CPUS, "mem": _MEBIBYTES, **_REPEAT}),
+        "else": table(
+            {
+                "type": {},
+                "nodeid": number(0, 127),
+                "cpus": _CPUS,
+                "mem": {"anyOf": [{"const": 0}, _MEBIBYTES]},
+                **_REPEAT,
+            }
+        ),
     },
 }
 
