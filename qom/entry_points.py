@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-OWN = "qom-"  # how the folder with our own metadata begins
+OWN = ("qom-", "qom.egg-info")  # how the folder with our own metadata begins, installed and in a source tree
 
 
 def entry_points(group: str) -> list[EntryPoint]:
@@ -24,7 +24,7 @@ def entry_points(group: str) -> list[EntryPoint]:
     import importlib.metadata
 
     found = importlib.metadata.entry_points(group=group)
-    return [e for e in found if e.dist is None or e.dist.name.lower() != OWN[:-1]]
+    return [e for e in found if e.dist is None or e.dist.name.lower() != "qom"]
 
 
 def _maybe_some(section: bytes) -> bool:
