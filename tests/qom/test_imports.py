@@ -149,7 +149,9 @@ def loaded(*words: str) -> tuple[set[str], set[str], set[str]]:
     """The modules in a new process when the board is about to be made, when it is built, and those of its objects' classes."""
     done = subprocess.run([sys.executable, "-c", LOOK, *words], capture_output=True, text=True, check=True)
     first, second = (ast.literal_eval(line) for line in done.stdout.splitlines())
-    return set(first[0]), set(second[0]), set(second[1])
+    bare = [sys.executable, "-c", "import sys; print(sorted(sys.modules))"]  # what an editable installation brings in
+    there = set(ast.literal_eval(subprocess.run(bare, capture_output=True, text=True, check=True).stdout))
+    return set(first[0]) - there, set(second[0]) - there, set(second[1])
 
 
 @pytest.mark.parametrize("machine", ["pc", "none"])
