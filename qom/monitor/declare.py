@@ -20,7 +20,8 @@ thread while another command runs, without the lock, so it must not touch device
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qom.blame import passes, place_of, shown
@@ -64,6 +65,28 @@ class Boxed:
 
     def __init__(self, type: Any) -> None:
         self.type = type
+
+
+@contextmanager
+def failures(name: str, origin: str) -> Iterator[None]:
+    """What a command's handler raises in the block, QomErrors apart, becomes a CommandError that names the command.
+
+    Args:
+        name: the command.
+        origin: the distribution that brought it, "" for ours.
+    """
+    try:
+        yield
+    except QomError:
+        raise
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        raise CommandError(text) from error
+    except BaseException as error:
+        if passes(error):
+            raise
+        whose = f" of {origin}" if origin else ""
+        raise CommandError(f"command '{name}'{whose} failed: {shown(error)}, at {place_of(error)}") from error
 
 
 class Command:
@@ -157,18 +180,8 @@ class Command:
         words = {self._boxed: dict(given)} if self._boxed else {self._names.get(k, k): v for k, v in given.items()}
         if self._wants_monitor:
             words["monitor"] = monitor
-        try:
+        with failures(self.name, self.origin):
             answer = self.handler(vm, **words)
-        except QomError:
-            raise
-        except OSError as error:
-            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-            raise CommandError(text) from error
-        except BaseException as error:
-            if passes(error):
-                raise
-            whose = f" of {self.origin}" if self.origin else ""
-            raise CommandError(f"command '{self.name}'{whose} failed: {shown(error)}, at {place_of(error)}") from error
         return {} if answer is None and (self._checks_itself or self.returns is EMPTY) else answer
 
     @classmethod

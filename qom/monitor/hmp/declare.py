@@ -16,9 +16,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qom.blame import passes, place_of, shown
 from qom.errors import QomError
-from qom.monitor.declare import CommandError
+from qom.monitor.declare import CommandError, failures
 from qom.monitor.hmp.arguments import Flag, Form, Format, Line
 from qom.monitor.service import service_of
 
@@ -200,18 +199,8 @@ class HmpCommand:
             raise
         except CommandError as error:
             raise UsageError(str(error)) from None
-        try:
+        with failures(self.name, self.origin):
             return self.handler(line.hmp, **values) or ""
-        except QomError:
-            raise
-        except OSError as error:
-            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-            raise CommandError(text) from error
-        except BaseException as error:
-            if passes(error):
-                raise
-            whose = f" of {self.origin}" if self.origin else ""
-            raise CommandError(f"command '{self.name}'{whose} failed: {shown(error)}, at {place_of(error)}") from error
 
 
 def hmp_command(
