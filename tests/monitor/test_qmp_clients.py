@@ -164,3 +164,47 @@ ANSWER = re.compile(r'^  "(?:return|error)":', re.MULTILINE)
 def noted(log: Path) -> str:
     """What the client has written into its log."""
     return log.read_text(errors="replace") if log.exists() else ""
+
+
+@pytest.fixture
+def shell(one_machine: QmpMachine, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    """qmp-shell on a terminal; readline completes there.  The parameter is its options."""
+    options = getattr(request, "param", [])
+    made = Terminal([sys.executable, "-m", "qemu.qmp.qmp_shell", *options, one_machine.paths[0]], tmp_path)
+    try:
+        made.wait(lambda text: "QEMU) " in text)
+        yield made
+    finally:
+        made.close()
+
+
+def test_qmp_shell_completes_a_command(shell: Terminal) -> None:
+    """Its completion is of command names, from query-commands; it has none of arguments."""
+    shell.type("query-memory-s\t")
+    shell.wait(lambda text: "query-memory-size-summary" in text)
+    shell.type("\r")
+    shell.wait(lambda text: "base-memory" in text)
+    assert '{"return": {"base-memory": 134217728, "plugged-memory": 0}}' in shell.text
+
+
+def test_qmp_shell_lists_what_a_beginning_may_become_and_arguments_follow(shell: Terminal) -> None:
+    shell.type("qom-list-\t\t")
+    shell.wait(lambda text: text.count("QEMU) ") == 2)  # written again under the list
+    for name in ("qom-list-get", "qom-list-properties", "qom-list-types"):
+        assert re.search(rf"\b{name}\b", shell.text), shell.text
+    shell.type("ty\t")
+    shell.wait(lambda text: "qom-list-types" in text.rpartition("QEMU) ")[2])
+    shell.type(" implements=monitor\r")
+    shell.wait(lambda text: '"return"' in text)
+    assert '"name": "monitor-qmp"' in shell.text
+
+
+@pytest.mark.parametrize("shell", [["-H"]], indirect=True)
+def test_qmp_shell_for_people_completes_too(shell: Terminal) -> None:
+    """With -H it completes from what `help` and `info` print."""
+    shell.type("info vers\t")
+    shell.wait(lambda text: "info version" in text)
+    shell.type("\r")
+    shell.wait(lambda text: "7.2.22" in text.rpartition("info version")[2])
+    shell.type("system_res\t")
+    shell.wait(lambda text: "system_reset" in text)

@@ -16,6 +16,8 @@ from qmp_machine import QmpMachine, qmp_machine
 from qom import MonitorCommand, prop
 from qom.errors import PluginError
 from qom.monitor import MonitorEvent, service_of
+from qom.monitor.hmp.declare import Hmp
+from qom.monitor.hmp.table import hmp_table
 from qom.monitor.session import ANSWERS_WAITING
 from qom.plugins import default_registry
 
@@ -261,7 +263,11 @@ def test_preconfig(tmp_path: Path) -> None:
         builder = threading.Thread(target=made.vm.build)
         builder.start()
         client = made.client_when_there()
-        assert client.do("query-status") == {"running": False, "singlestep": False, "status": "preconfig"}
+        # a client that knows QEMU 7.2's words only must be able to read it
+        assert client.do("query-status") == {"running": False, "singlestep": False, "status": "prelaunch"}
+        table = hmp_table(made.vm)
+        assert table.run("info status", Hmp(made.vm, table)) == "VM status: paused (prelaunch)\n"
+        assert client.do("query-block") == client.do("query-named-block-nodes") == []
         assert client.error("cont") == (
             "GenericError: The command 'cont' is permitted only after machine initialization has completed"
         )

@@ -55,7 +55,6 @@ DEVIATIONS: dict[str, str] = {
     "query-stats-schemas: argument provider: without kvm": FACTS_OF_OURS,
     "query-stats: answer[] provider: QEMU has no inner, user": FACTS_OF_OURS,
     "query-stats: argument providers[] provider: without kvm": FACTS_OF_OURS,
-    "query-status: answer status: QEMU has no preconfig": "up to 5.2 it had; a client must know that it waits",
     "set-numa-node: argument cpu cluster-id: not taken": NUMA,
     "set-numa-node: argument cpu die-id: not taken": NUMA,
     "set-numa-node: argument node initiator: not taken": NUMA,

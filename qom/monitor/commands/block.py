@@ -93,7 +93,7 @@ def _inserted(name: str, drive: BlockBackend) -> BlockDeviceInfo:
     }  # fmt: skip
 
 
-@command("query-block")
+@command("query-block", preconfig=True)
 def query_block(vm: VirtualMachine) -> list[BlockInfo]:
     """The drives: those of -drive by their id, and what disks use of the rest; floppy drives also when they are empty."""
     from qom.monitor.commands.media import removable_drives
@@ -125,7 +125,7 @@ def query_block(vm: VirtualMachine) -> list[BlockInfo]:
     return out
 
 
-@command("query-named-block-nodes")
+@command("query-named-block-nodes", preconfig=True)
 def query_named_block_nodes(vm: VirtualMachine, flat: bool = False) -> list[BlockDeviceInfo]:
     """Every image; there are no backing chains, so `flat` changes nothing."""
     return [_inserted(name, drive) for name, drive in drives(vm).items()]
@@ -189,7 +189,7 @@ def blockdev_del(vm: VirtualMachine, node_name: str) -> None:
     drive.unparent()
 
 
-@command("block_resize")
+@command("block_resize", preconfig=True)
 def block_resize(vm: VirtualMachine, size: int, device: str | None = None, node_name: str | None = None) -> None:
     """Change the size of an image that can be written, in bytes; a whole number of sectors.
 

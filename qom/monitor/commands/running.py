@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 RunStateName = Literal[
     "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch", "finish-migrate",
-    "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo", "preconfig",
+    "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo",
 ]  # fmt: skip
 
 
@@ -40,8 +40,8 @@ class UuidInfo(TypedDict):
 
 @command("query-status", preconfig=True)
 def query_status(vm: VirtualMachine) -> StatusInfo:
-    """Whether the processors run, and the run state."""
-    state = vm.run_state
+    """Whether the processors run, and the run state; before the machine is built that is "prelaunch", too."""
+    state = RunState.PRELAUNCH if vm.run_state is RunState.PRECONFIG else vm.run_state
     return {"running": state is RunState.RUNNING, "singlestep": False, "status": state.value}
 
 
