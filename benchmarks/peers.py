@@ -34,6 +34,8 @@ from tests.guests.runner import Bare, open_accelerator
 BYTECODE = Path(tempfile.gettempdir()) / f"qom-benchmarks-bytecode-{os.getuid()}"
 SECONDS = 240.0  # for one run
 HELD = ["-M", "pc", "-m", "64", "-S", "-nodefaults"]
+INSTALLED = [sys.executable, "-c", "import sys; from qom.cli.entry import system; sys.exit(system())"]
+"""What the installed command `qom-system-x86_64` does."""
 QEMU_SUCCESS = 1  # isa-debug-exit: (0 << 1) | 1
 
 
@@ -165,12 +167,10 @@ class Ours(Peer):
 
     def boot(self, disk: Path) -> Time:
         words = [*self._disk_words(disk), "-device", "isa-debug-exit,iobase=0x501,iosize=2", "-accel", self.accelerator]
-        return _process(
-            self.name, [sys.executable, "-m", "qom.cli.system", *words, "-nodefaults", "-no-reboot", "-m", "64"]
-        )
+        return _process(self.name, [*INSTALLED, *words, "-nodefaults", "-no-reboot", "-m", "64"])
 
     def linux(self, kernel: Path, initrd: Path, command_line: str, end: str) -> Time:
-        command = [sys.executable, "-m", "qom.cli.system", "-accel", self.accelerator]
+        command = [*INSTALLED, "-accel", self.accelerator]
         return _linux(self.name, command, kernel, initrd, command_line, end)
 
     def holding(self, devices: Path) -> tuple[list[str], bytes, bytes, bytes]:
@@ -179,7 +179,7 @@ class Ours(Peer):
 
     def monitored(self, path: Path) -> list[str]:
         words = ["-M", "pc", "-S", "-display", "none", "-qmp", f"unix:{path},server=on,wait=off"]
-        return [sys.executable, "-m", "qom.cli.system", *words, "-accel", self.accelerator]
+        return [*INSTALLED, *words, "-accel", self.accelerator]
 
     def _disk_words(self, disk: Path) -> list[str]:
         words = ["-bios", str(find_seabios()), "-drive", f"file={disk},format=raw,if=ide,snapshot=on"]

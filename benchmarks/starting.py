@@ -33,12 +33,11 @@ NOTE = """
 ## Starting
 
 QEMU is a program that the dynamic linker puts together; ours is read by an interpreter, module by module. Up to the
-greeting that is the interpreter itself, the modules of Python's library that everything needs (`typing`, `re`, `enum`,
-`threading`, `socket`, `json`), and of this tree the object model, the configuration, the command line, the main loop
-and the monitor; a test holds what may be imported until then, and until the machine is built
-(tests/qom/test_imports.py). Boards, devices and accelerators come after it. What is left is unmarshalling bytecode and
-making classes: no part of it stands out. A greeting sent before the server is there to answer would be quicker and
-worth nothing.
+greeting that is the interpreter itself, what everything needs of Python's library (`functools`, `enum`, `threading`,
+`socket`), and of this tree the object model, the configuration, the command line, the main loop and the monitor's session.
+A test holds what may be imported until then, and until the machine is built (tests/qom/test_imports.py). Commands, boards,
+devices and accelerators come after it. A greeting sent before the server is there to answer would be quicker and worth
+nothing.
 
 The tree is read by one call here, and in QEMU by `qom-list` and `qom-get` for each object and property.
 """

@@ -7,9 +7,11 @@ used) pays nothing.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qom.config import ChardevEntry, ConfigBuilder, DeviceEntry, DriveEntry, MachineConfig, ObjectEntry
     from qom.deprecated import Deprecated, QomDeprecationWarning
     from qom.errors import (

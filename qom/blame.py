@@ -10,9 +10,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qom.registry import Type
 
 FRAMEWORK = frozenset({"qom", "accel"})

@@ -10,18 +10,22 @@ A plugin deprecates types and properties of its own by `QOM_DEPRECATED`, with ve
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import importlib
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Literal
 
 from qom import records
 
-Kind = Literal["name", "type", "property", "hook"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    Kind = Literal["name", "type", "property", "hook"]
+
 KINDS: tuple[Kind, ...] = ("name", "type", "property", "hook")
 
 _FRAMEWORK = frozenset({"qom", "accel", "importlib", "pluggy", "attr", "attrs", "contextlib"})
@@ -66,18 +70,23 @@ class Use:
 uses: list[Use] = []
 """Every use seen in this process, each once; a warning was given for it."""
 
-loading: contextvars.ContextVar[str] = contextvars.ContextVar("loading", default="")
-"""The distribution whose plugin is being loaded; "" while none is."""
+
+class _Loading(threading.local):
+    dist = ""
+
+
+loading = _Loading()
+"""`dist` is the distribution whose plugin is being loaded on this thread; "" while none is."""
 
 
 @contextlib.contextmanager
 def loading_for(dist: str) -> Iterator[None]:
     """What is used in the block, `dist` uses."""
-    token = loading.set(dist)
+    before, loading.dist = loading.dist, dist
     try:
         yield
     finally:
-        loading.reset(token)
+        loading.dist = before
 
 
 def find(kind: Kind, name: str) -> Deprecated | None:
@@ -91,7 +100,7 @@ def note(what: Deprecated, by: str = "") -> None:
     by: the distribution, where it is known better than by looking whose code is at work.
     """
     frame = _user_frame()
-    by = by or loading.get() or _distribution(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+    by = by or loading.dist or _distribution(str(frame.f_globals.get("__name__", "")).partition(".")[0])
     use = Use(what, by)
     if use not in uses:
         uses.append(use)

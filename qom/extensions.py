@@ -6,20 +6,21 @@ each with the distribution it came from.  A registry has one (`TypeRegistry.exte
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from qom import records
 from qom.blame import passes, place_of, shown
 from qom.errors import ConfigError, PluginError, QomError, did_you_mean
 from qom.properties import Property, checked
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qom.config import ConfigBuilder
     from qom.vm.vm import VirtualMachine
 
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 _RESERVED = """
 accel acpitable action add-fd append async-teardown audio audio-help audiodev bios blockdev boot cdrom chardev chroot
@@ -258,7 +259,8 @@ class Extensions:
 
     @staticmethod
     def _legal(what: str, name: object, help: object) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        parts = name.split("-") if isinstance(name, str) else [""]
+        if parts[0][:1].isdecimal() or not all(part and _LETTERS.issuperset(part) for part in parts):
             raise PluginError(f"{what} name {name!r} is not legal: expected small letters, digits and single dashes")
         if not isinstance(help, str) or not help.strip() or "\n" in help:
             raise PluginError(f"{what} '{name}' has the help {help!r}: expected one line that says what it does")

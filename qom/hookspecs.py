@@ -29,9 +29,11 @@ a plain text in its source), and everything else goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import pluggy
 
     from qom.extensions import MonitorCommand, SystemOption

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import re
-from typing import TYPE_CHECKING
 
 from qom import records
 from qom.blame import passes, place_of, shown
 from qom.errors import QomError, TypeRegistryError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.registry import TypeInfo, TypeRegistry
 
@@ -93,6 +92,7 @@ def stale() -> str:
 def hint_for(name: str) -> str:
     """`"; ... marks it, ..."` when a source file of the box marks the type `name` (which its index does not have), else ""."""
     import importlib.util
+    import re
     from pathlib import Path
 
     from qom.in_box import IN_BOX

@@ -7,10 +7,10 @@ configured; an unrealized one may be configured and realized again.  Only machin
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
 
 from qom.errors import LifecycleError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.object import Object
 

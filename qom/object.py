@@ -6,9 +6,7 @@ things happened: a part without an id is named after its type and its place ("is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from qom.blame import blame, passes, place_of, shown
 from qom.errors import (
@@ -28,16 +26,24 @@ from qom.lifecycle import TRANSITIONS, Life, move
 from qom.properties import Property, StateField, inner_name, load_value, object_property_set, save_value
 from qom.registry import Interface, Type, construct, type_init
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qom.registry import TypeRegistry
+    from typing import Any, ClassVar, Final, cast
 
-_COUNT: Final = re.compile(r"\[\d+\]$")
-_ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+    from qom.registry import TypeRegistry
+else:
+
+    def cast(kind, value):  # noqa: D103 -- `typing.cast`
+        return value
+
+
+_COUNT: Final = r"\[\d+\]$"
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def check_id(text: str) -> str:
     """`text` if it can be a user's id (a letter, then letters, digits, '-', '.', '_'); else PathError."""
-    if not _ID.fullmatch(text):
+    if text[:1] not in _LETTERS or text.strip(_LETTERS + "0123456789_.-") or not text:
         raise PathError(f"id {text!r} is not legal: expected a letter, then letters, digits, '-', '.', '_'")
     return text
 
@@ -334,9 +340,11 @@ class Object:
 
     def name_in_order(self, children: Sequence[Object]) -> None:
         """Give children whose automatic names differ by their count alone ("x", "x[1]") these names in this order."""
+        import re
+
         groups: dict[str, list[Object]] = {}
         for held in children:
-            groups.setdefault(_COUNT.sub("", cast(str, held._name)), []).append(held)
+            groups.setdefault(re.sub(_COUNT, "", cast(str, held._name)), []).append(held)
         for group in groups.values():
             if len(group) > 1:
                 names = sorted((cast(str, held._name) for held in group), key=lambda name: (len(name), name))

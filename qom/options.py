@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Self
 
 from qom.errors import ConfigError, QomError, did_you_mean
 from qom.properties import parse_int, parse_size
 
-Options = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    Options = dict[str, Any]
+else:
+    Options = dict
 """Option names and values: text from a command line, typed values from a file."""
 
 

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 from qom import deprecated, hookspecs, records
 from qom.blame import plugin_place, shown, text_of
@@ -26,8 +25,10 @@ from qom.hookspecs import FIRST_API, PROJECT
 from qom.indexed import Indexed
 from qom.registry import TypeInfo, TypeRegistry, mark_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from pluggy import PluginManager as Hooks
 
@@ -181,7 +182,8 @@ class PluginManager:
             self.rows.append(row)
             queue[:0] = more
         self._load_boards(loaded)
-        self._drop_orphans()
+        if any(row.dist != "qom" for row in self.rows):  # what is in the box fits together
+            self._drop_orphans()
         return self.rows
 
     def require(self, name: str) -> PluginRow:
@@ -243,7 +245,7 @@ class PluginManager:
             if types is None:
                 made[package].append(_Candidate(name, "qom", version, module, _importer(module)))
                 continue
-            row = self._expect(PluginRow(name, "qom", version, module), types)
+            row = self._expect(name, version, module, types)
             if package in made:
                 made[package].append(row)
         for name, package in IN_BOX.items():
@@ -251,18 +253,18 @@ class PluginManager:
                 made[name].append(_Candidate(name, "qom", version, package, _importer(package)))
         return [found for rows in made.values() for found in rows]
 
-    def _expect(self, row: PluginRow, types: tuple[tuple[Any, ...], ...]) -> PluginRow:
+    def _expect(self, plugin: str, version: str, module: str, types: tuple[tuple[Any, ...], ...]) -> PluginRow:
         """Register what the index has of a module; its row."""
         names: list[str] = []
         try:
             for name, parent, *rest in types:
-                found = self.registry.expect(Indexed(name, parent, row.module, *rest), row.dist)
-                found.implied = not row.name
+                found = self.registry.expect(Indexed(name, parent, module, *rest), "qom")
+                found.implied = not plugin
                 names.append(name)
         except TypeRegistryError as error:
             self._forget(names)
-            return records.evolve(row, status="broken", reason=_reason(error))
-        return records.evolve(row, types=tuple(names)) if names else row
+            return PluginRow(plugin, "qom", version, module, "broken", _reason(error))
+        return PluginRow(plugin, "qom", version, module, types=tuple(names))
 
     def _unwanted(self, dist: str) -> str:
         if not self.load_external:

@@ -12,13 +12,9 @@ intercept plain assignment because something hangs on it: links (references are 
 
 from __future__ import annotations
 
-import copy
 import enum
-import re
 import sys
-import types
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 from qom import records
 from qom.blame import blame, passes, place_of, shown
@@ -33,8 +29,15 @@ from qom.errors import (
 )
 from qom.lifecycle import SETTABLE, Life
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from qom.object import Object
+
+    Getter = Callable[[Any], Any]
+    Setter = Callable[[Any, Any], None]
+    Check = Callable[[Any, str, Any], None]
 
 
 class _Required(enum.Enum):
@@ -53,10 +56,6 @@ INT_RANGES: Final[dict[str, tuple[int, int]]] = {
     for sign in ("", "u")
 }
 KINDS: Final = frozenset({*INT_RANGES, "bool", "size", "str", "enum", "list", "dict", "link", "child", "alias"})
-
-Getter = Callable[[Any], Any]
-Setter = Callable[[Any, Any], None]
-Check = Callable[[Any, str, Any], None]
 
 
 def outer_name(attr: str) -> str:
@@ -249,9 +248,16 @@ class Property:
         """The current value; for a required property nobody set yet, None."""
         return self.get(obj) if self.get is not None else obj.__dict__.get(self.attr)
 
+    def _copied(self) -> Property:
+        """Another property that is declared the same."""
+        made = object.__new__(type(self))
+        for fact in Property.__slots__:
+            setattr(made, fact, getattr(self, fact))
+        return made
+
     def with_default(self, default: Any, owner: str) -> Property:
         """A copy with another default: what a subclass gets that assigns a plain value in its body."""
-        made = copy.copy(self)
+        made = self._copied()
         made.default = default
         made._check_default(f"{owner}: property '{self.name}'")
         return made
@@ -265,9 +271,9 @@ class Property:
             raise TypeRegistryError(f"{where} has no description")
         if not self.kind or (self.kind == "enum" and self.enum is None and self.among is None):
             self._kind_from(annotation, namespace or {}, where)
-        match = re.fullmatch(r"(list|dict)<([^<>]+)>", self.kind)
-        if match:
-            self.kind, self.item = match[1], match[2]
+        kind, bracket, item = self.kind.partition("<")
+        if bracket and kind in ("list", "dict") and item.endswith(">"):
+            self.kind, self.item = kind, item[:-1]
         if self.kind not in KINDS:
             raise TypeRegistryError(
                 f"{where} has the unknown type '{self.kind}': expected one of {', '.join(sorted(KINDS))}"
@@ -277,6 +283,8 @@ class Property:
         if self.kind == "enum" and self.enum is None and self.among is None:
             raise TypeRegistryError(f"{where} is an enum without values: annotate it with an Enum class or give among=")
         if isinstance(self.default, list | dict | set | bytearray):
+            import copy
+
             self.default = copy.deepcopy(self.default)
         if self.kind in INT_RANGES or self.kind == "size":
             self.low, self.high = self.limits()
@@ -289,16 +297,16 @@ class Property:
 
     def _kind_from(self, annotation: Any, namespace: Mapping[str, Any], where: str) -> None:
         found = _evaluate(annotation, namespace, where)
-        args = [a for a in get_args(found) if a is not type(None)]
-        if get_origin(found) in (Union, types.UnionType) and len(args) == 1:
-            self.nullable, found = True, args[0]
+        several: tuple[Any, ...] = getattr(found, "__args__", ())
+        if type(None) in several and len(several) == 2:  # int | None, Optional[int]
+            self.nullable, found = True, several[several[0] is type(None)]
         if isinstance(found, type) and issubclass(found, enum.Enum):
             self.kind, self.enum = "enum", found
         elif found in _PLAIN:
             self.kind = _PLAIN[found]
-        elif get_origin(found) in (list, dict):
-            self.kind = "list" if get_origin(found) is list else "dict"
-            self.item = _PLAIN.get(get_args(found)[-1])
+        elif (origin := getattr(found, "__origin__", None)) in (list, dict):
+            self.kind = "list" if origin is list else "dict"
+            self.item = _PLAIN.get(found.__args__[-1])
         else:
             raise TypeRegistryError(f"{where}: no property type follows from the annotation {annotation!r}: give type=")
 
@@ -462,12 +470,14 @@ _BOOLS: Final = {
     "0": False,
 }
 _SUFFIXES: Final = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
-_SIZE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?)\s*([bBkKmMgGtTpPeE]?)(?:i?B)?")
+_SIZE: Final = r"(0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?)\s*([bBkKmMgGtTpPeE]?)(?:i?B)?"
 
 
 def parse_size(text: str, suffix: str = "") -> int:
     """Bytes from `512M`, `1.5G`, `0x1000`, `4096`; `suffix` is the unit of a bare number.  Raises ValueError."""
-    match = _SIZE.fullmatch(text.strip())
+    import re
+
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise ValueError(f"not a size: {text!r}")
     number, unit = match[1], (match[2] or suffix).lower()
@@ -568,8 +578,7 @@ def _integer(kind: str, value: Any) -> int:
 
 def _enum_value(prop: Property, value: Any) -> Any:
     if prop.enum is None:
-        among = cast("Container[Any]", prop.among)
-        if value in among:
+        if value in prop.among:  # type: ignore[operator]  # one of the two is there
             return value
         raise ValueError
     if isinstance(value, prop.enum):
@@ -627,13 +636,21 @@ def _dict_value(prop: Property, value: Any) -> dict[str, Any]:
 
 
 _PLAIN: Final[dict[Any, str]] = {bool: "bool", int: "int64", str: "str", list: "list", dict: "dict"}
+_BY_TEXT: Final[dict[str, Any]] = {kind.__name__: kind for kind in _PLAIN}
 
 
 def _evaluate(annotation: Any, namespace: Mapping[str, Any], where: str) -> Any:
     if not isinstance(annotation, str):
         return annotation
+    if annotation in _BY_TEXT and annotation not in namespace:
+        return _BY_TEXT[annotation]
     try:
-        return eval(annotation, dict(namespace))
+        try:
+            return eval(annotation, dict(namespace))
+        except NameError:  # a name that was imported for the type checker alone
+            import typing
+
+            return eval(annotation, {**vars(typing), **namespace})
     except Exception as error:
         raise TypeRegistryError(
             f"{where}: the annotation {annotation!r} is not known here ({error}): give type="
@@ -791,6 +808,8 @@ def load_value(current: Any, saved: Any, where: str) -> Any:
             fields = {f.name for f in records.fields(type(current))}
             if set(saved) != fields:
                 raise ValueError(f"fields {sorted(saved)} instead of {sorted(fields)}")
+            import copy
+
             record = copy.copy(current)
             for k, v in saved.items():
                 object.__setattr__(record, k, load_value(getattr(current, k), v, f"{where}.{k}"))

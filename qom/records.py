@@ -18,12 +18,13 @@ type checker they are attrs classes.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
 
 __all__ = ["asdict", "astuple", "define", "evolve", "field", "fields", "frozen", "has"]
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from attrs import asdict, astuple, define, evolve, field, fields, frozen, has
 

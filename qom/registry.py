@@ -8,13 +8,10 @@ Registries do not know of each other; there is no global one.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from qom import records
 from qom.blame import blame_type, passes, place_of, shown
@@ -37,14 +34,18 @@ from qom.extensions import Extensions
 from qom.indexed import Indexed, hint_for
 from qom.properties import Property, StateField, namespace_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from qom.object import Object
     from qom.plugins import PluginManager, PluginRow
 
-C = TypeVar("C", bound=type)
+    C = TypeVar("C", bound=type)
+
 _MARK = "__qom_mark__"
 _IN_BOX = frozenset({"qom", "accel", "plugins", "machines"})
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 @records.frozen
@@ -722,7 +723,7 @@ def construct(obj: Any, found: Type) -> None:
 
 
 def _legal(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if name[:1] not in _LETTERS or name.strip(_LETTERS + "_.+-") or not name:
         raise TypeRegistryError(f"type name {name!r} is not legal: expected letters, digits, '-', '_', '.', '+'")
     return name
 
@@ -776,6 +777,8 @@ def _class_from(info: TypeInfo, parent: Type | None) -> type:
     body: dict[str, Any] = {"__doc__": info.desc, "__module__": __name__}
     for attr, value in info.attributes.items():
         if isinstance(value, Property | StateField):  # the record may be made into a class again, in another registry
+            import copy
+
             value = copy.copy(value)
             value.attr = ""
         body[attr] = value
@@ -789,6 +792,8 @@ def _class_from(info: TypeInfo, parent: Type | None) -> type:
     body.update({name: hook for name, hook in hooks.items() if hook is not None})
     base = Interface if parent is None else parent._cls
     assert base is not None
+    import re
+
     return type(re.sub(r"(?:^|[^A-Za-z0-9]+)(\w)", lambda m: m[1].upper(), info.name), (base,), body)
 
 
@@ -833,7 +838,7 @@ def _compile(found: Type, parent: Type | None) -> None:
     template.update(type=found, registry=found.registry, class_properties=props)
     found.template = template
     found.factories = (
-        *((p.attr, functools.partial(copy.copy, p.default)) for p in stored if p not in shared),
+        *((p.attr, p.default.copy) for p in stored if p not in shared),
         *((a, s.factory) for a, s in states.items() if s.factory is not None),
     )
     found.children = tuple(p for p in props.values() if p.kind == "child")

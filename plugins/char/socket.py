@@ -13,12 +13,15 @@ import errno
 import os
 import socket
 import stat
-import struct
-from typing import Any
 
-from plugins.char.telnet import GREETING, Telnet
 from qom import prop, type_init
 from qom.vm import Alarm, ChardevError, ChardevEvent, FdChardev, FdWatch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from plugins.char.telnet import Telnet
 
 BACKLOG = 1
 FDS_MAX = 16  # descriptors that a peer may pass and nobody has taken yet
@@ -247,6 +250,8 @@ class SocketChardev(FdChardev):
         fd = peer.detach()
         self._peer = socket.socket(fileno=fd) if unix else None
         if self.telnet:
+            from plugins.char.telnet import GREETING, Telnet
+
             self._telnet = Telnet()
             self._owed = GREETING
         self.attach_fds(fd, fd)
@@ -262,6 +267,8 @@ class SocketChardev(FdChardev):
         data, ancillary, _, _ = self._peer.recvmsg(count, socket.CMSG_SPACE(4 * FDS_MAX), socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                import struct
+
                 fds = struct.unpack(f"{len(content) // 4}i", content[: len(content) & -4])
                 room = FDS_MAX - len(self._passed)
                 self._passed += fds[:room]
@@ -298,7 +305,7 @@ class SocketChardev(FdChardev):
             return super().write(data)
         if not self._pay():
             return 0
-        self._owed = Telnet.sent(data)
+        self._owed = self._telnet.sent(data)
         self._pay()
         return len(data)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import functools
 import importlib
 import inspect
 import re
@@ -105,6 +106,8 @@ def _members(path: str, cls: type, exported: set[int]) -> Iterator[str]:
             done.add(name)
             if isinstance(held, property):
                 yield f"property {path}.{name}{_returns(held.fget)}"
+            elif isinstance(held, functools.cached_property):
+                yield f"property {path}.{name}{_returns(held.func)}"
             elif isinstance(held, classmethod | staticmethod):
                 kind = "classmethod" if isinstance(held, classmethod) else "staticmethod"
                 yield f"{kind} {path}.{name}{_signature(held.__func__, bound=isinstance(held, classmethod))}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qom.cli.options import CommandLine
 from qom.cli.system import machine
 from qom.errors import ConfigError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.vm.vm import VirtualMachine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -18,7 +19,12 @@ def system() -> int:
 
 def _start(program: str, module: str) -> int:
     try:
-        return int(importlib.import_module(module).main())
+        gc.disable()  # modules are made to stay
+        try:
+            main = importlib.import_module(module).main
+        finally:
+            gc.enable()
+        return int(main())
     except KeyboardInterrupt:  # the modules were still being read; a command that runs answers it itself
         print(f"{program}: interrupted", file=sys.stderr)
         return 1

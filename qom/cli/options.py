@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from qom import records
 from qom.cli.session import PLUGIN_CHOICE, Choice, current
@@ -19,6 +18,7 @@ from qom.config.model import TRACE_EVENTS, VGA_KINDS
 from qom.errors import ConfigError, NotModelled, did_you_mean
 from qom.options import Options, parse_options, split_options
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.extensions import SystemOption
 

@@ -7,13 +7,13 @@ before anything else is read, so that it does not matter where an option that a 
 from __future__ import annotations
 
 import contextlib
-import contextvars
+import threading
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from qom import records
 from qom.errors import ConfigError, PluginError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.registry import TypeRegistry
 
@@ -64,19 +64,23 @@ class Session:
     @contextlib.contextmanager
     def active(self) -> Iterator[Session]:
         """The session of everything in the block."""
-        token = _current.set(self)
+        before, _here.session = _here.session, self
         try:
             yield self
         finally:
-            _current.reset(token)
+            _here.session = before
 
 
-_current: contextvars.ContextVar[Session | None] = contextvars.ContextVar("session", default=None)
+class _Here(threading.local):
+    session: Session | None = None
+
+
+_here = _Here()
 
 
 def current() -> Session:
     """The session we are in; a new one, with every installed plugin, for code that is in none."""
-    return _current.get() or Session()
+    return _here.session or Session()
 
 
 def take(argv: Sequence[str], with_argument: Collection[str]) -> tuple[Session, list[str]]:

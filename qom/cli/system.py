@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
 
 from qom import __version__
 from qom.cli.exit_options import EXIT_OPTIONS, ExitsAsked, take_exits
@@ -21,7 +20,10 @@ from qom.cli.session import current, take
 from qom.errors import QomError
 from qom.registry import GlobalProperty
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Self
+
     from qom.config import MachineConfig
     from qom.registry import TypeRegistry
     from qom.vm.vm import VirtualMachine
@@ -139,6 +141,7 @@ def machine(
 
     inert: it is only to be looked at, and touches nothing outside.  made: is given the machine before it is built.
     """
+    from qom.vm.pauses import quick_start
     from qom.vm.vm import VirtualMachine
 
     types = registry(program)
@@ -150,7 +153,8 @@ def machine(
         vm.report = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
     made(vm)
     try:
-        vm.build()
+        with quick_start():
+            vm.build()
         yield vm
     finally:
         vm.close()

@@ -1,9 +1,8 @@
 """The configuration of a machine: one typed model (`model`), what collects it (`builder`), what reads files (`files`)."""
 
-from typing import TYPE_CHECKING
-
 from qom.later import later
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.config.builder import SECTIONS, ConfigBuilder, parse_chardev_shorthand, parse_cpu, parse_cpus, parse_smp
     from qom.config.document import Document, read_document

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os.path
-import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from qom.config.model import (
     LOG_CATEGORIES,
@@ -30,10 +28,13 @@ from qom.config.model import (
     Smp,
     TableEntry,
 )
-from qom.config.parts import parse_part, parse_region, parse_wire
 from qom.errors import ConfigError, NotModelled, PathError, did_you_mean
 from qom.object import check_id
 from qom.options import Options, Origin, Report, Reported, Taker, at, format_options, parse_options, raise_it, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MIB = 1 << 20
 
@@ -94,6 +95,8 @@ def parse_cpu(text: str, origin: str = "") -> CpuChoice:
 
 def parse_cpus(value: Any, take: Taker) -> list[int]:
     """A processor list: 3, "0-3", "0,2", "0-1:4" or [0, 1]."""
+    import re
+
     parts = value if isinstance(value, list) else re.split(r"[,:]", str(value))
     out: list[int] = []
     for part in parts:
@@ -381,6 +384,8 @@ class ConfigBuilder:
 
     def global_text(self, text: str, origin: str) -> None:
         """`-global` as written on a command line."""
+        import re
+
         match = re.fullmatch(r"([^=,]+)\.([^.=,]+)=(.*)", text, re.DOTALL)
         if match is not None:
             self.global_({"driver": match[1], "property": match[2], "value": match[3]}, origin)
@@ -425,14 +430,20 @@ class ConfigBuilder:
 
     def part(self, options: Options, origin: str) -> None:
         """A part that the machine's board has in another form, besides, or no more."""
+        from qom.config.parts import parse_part
+
         self.config.parts.append(parse_part(options, origin, self.report))
 
     def wire(self, options: Options, origin: str) -> None:
         """A wire that the machine's board has besides, or no more."""
+        from qom.config.parts import parse_wire
+
         self.config.wires.append(parse_wire(options, origin, self.report))
 
     def region(self, options: Options, origin: str) -> None:
         """A piece of memory that the machine's board has in another form, besides, or no more."""
+        from qom.config.parts import parse_region
+
         self.config.regions.append(parse_region(options, origin, self.report))
 
     def boot(self, options: Options, origin: str) -> None:
@@ -485,6 +496,8 @@ class ConfigBuilder:
 
     def set_option(self, text: str, origin: str) -> None:
         """`-set SECTION.ID.OPTION=VALUE`: an option of an entry that is told afterwards; the last one holds."""
+        import re
+
         match = re.fullmatch(r"([^.=]+)\.([^=]+)\.([^.=]+)=(.*)", text, re.DOTALL)
         if match is None:
             raise ConfigError(f"set: '{text}': expected SECTION.ID.OPTION=VALUE, such as device.nic0.addr=5", origin)
@@ -617,11 +630,12 @@ class ConfigBuilder:
             if getattr(config, name) is not None:
                 text = f"'{name}' is only of use with a kernel: expected -kernel too"
                 self.report(ConfigError(text, config.origin_of(name)))
-        if config.uuid is not None and not re.fullmatch(
-            r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", config.uuid
-        ):
-            text = f"uuid cannot be {config.uuid!r}: expected 8-4-4-4-12 hexadecimal digits"
-            self.report(ConfigError(text, config.origin_of("uuid")))
+        if config.uuid is not None:
+            import re
+
+            if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", config.uuid):
+                text = f"uuid cannot be {config.uuid!r}: expected 8-4-4-4-12 hexadecimal digits"
+                self.report(ConfigError(text, config.origin_of("uuid")))
         if config.vga not in (None, *VGA_KINDS):
             text = f"vga cannot be {config.vga!r}: expected {' or '.join(VGA_KINDS)}{did_you_mean(str(config.vga), VGA_KINDS)}"
             self.report(ConfigError(text, config.origin_of("vga")))

@@ -5,13 +5,14 @@ Every entry carries its `origin` ("vm.toml:12", "-device isa-serial,id=x") for e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from qom import records
 from qom.errors import ConfigError, did_you_mean
 from qom.options import Options, at
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qom.registry import Type, TypeRegistry
 
 FORMAT_PREFIX = "block-"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from qom.config.model import PartEntry, RegionEntry, WireEntry
 from qom.errors import ConfigError
 from qom.options import Options, Report, Taker, at, raise_it, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 __all__ = ["REGION_KEYS", "REGION_KEYS_OF", "ROLES", "USES", "parse_part", "parse_region", "parse_wire"]
 

@@ -5,10 +5,9 @@ No particular chip lives here.  A plugin uses what this package exports (most of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qom.later import later
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.blame import place_of, shown
     from qom.hw import pci_config

@@ -15,10 +15,15 @@ import heapq
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
 
 from qom.blame import passes
 from qom.hw.fault import DeviceFault, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 NS_PER_SECOND = 1_000_000_000
 

@@ -18,9 +18,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qom.monitor.declare import Boxed, Command, CommandError, MonitorEvent, Named, command
     from qom.monitor.qapi import Bits, Open, Variants, WrongArgument
     from qom.monitor.service import MonitorService, service_of

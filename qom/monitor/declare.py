@@ -20,12 +20,10 @@ thread while another command runs, without the lock, so it must not touch device
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qom.blame import passes, place_of, shown
-from qom.errors import QomError
+from qom.monitor.failure import CommandError, failures
 from qom.monitor.qapi import ANY, EMPTY, Member, Struct, Type, of
 from qom.properties import INT_RANGES, outer_name
 
@@ -40,19 +38,6 @@ __all__ = ["Boxed", "Command", "CommandError", "MonitorEvent", "Named", "argumen
 CO_VARKEYWORDS = 8  # of a code object: it takes **words
 
 
-class CommandError(QomError):
-    """A command failed; `error_class` is QEMU's class for it.
-
-    Args:
-        text: one line.
-        error_class: "GenericError", "CommandNotFound", "DeviceNotActive", "DeviceNotFound" or "KVMMissingCap".
-    """
-
-    def __init__(self, text: str, error_class: str = "GenericError") -> None:
-        self.error_class = error_class
-        super().__init__(text)
-
-
 class Named:
     """The name of an argument that is no Python name."""
 
@@ -65,28 +50,6 @@ class Boxed:
 
     def __init__(self, type: Any) -> None:
         self.type = type
-
-
-@contextmanager
-def failures(name: str, origin: str) -> Iterator[None]:
-    """What a command's handler raises in the block, QomErrors apart, becomes a CommandError that names the command.
-
-    Args:
-        name: the command.
-        origin: the distribution that brought it, "" for ours.
-    """
-    try:
-        yield
-    except QomError:
-        raise
-    except OSError as error:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        raise CommandError(text) from error
-    except BaseException as error:
-        if passes(error):
-            raise
-        whose = f" of {origin}" if origin else ""
-        raise CommandError(f"command '{name}'{whose} failed: {shown(error)}, at {place_of(error)}") from error
 
 
 class Command:

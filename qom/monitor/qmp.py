@@ -5,12 +5,11 @@ Any number of them may be there.  Each serves one client at a time, as its chara
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qom import Object, prop, type_init
 from qom.monitor.service import MonitorService, service_of
 from qom.monitor.session import QmpSession
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.vm.chardev import Chardev
     from qom.vm.mainloop import MainLoop

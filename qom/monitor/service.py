@@ -5,23 +5,26 @@ Made when the first monitor is; a machine without monitors has none of it.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from qom import __version__
-from qom.monitor.declare import Command, CommandError, MonitorEvent
-from qom.monitor.qapi import WrongArgument
-from qom.monitor.table import CommandTable
+from qom.monitor.failure import CommandError
 from qom.vm.mainloop import Later, MainLoop
 from qom.vm.runstate import RunState
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
+    from qom.monitor.declare import Command, MonitorEvent
     from qom.monitor.session import QmpSession
+    from qom.monitor.table import CommandTable
     from qom.vm.vm import VirtualMachine
 
-__all__ = ["QEMU_VERSION", "MonitorService", "service_of", "version_info"]
+__all__ = ["QEMU_VERSION", "MonitorService", "greeting", "service_of", "version_info"]
 
 QEMU_VERSION = (7, 2, 22)
 """The QEMU whose protocol this is: clients look at it to know which commands and arguments to expect."""
@@ -31,6 +34,13 @@ def version_info() -> dict[str, Any]:
     """What the greeting and query-version say."""
     major, minor, micro = QEMU_VERSION
     return {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": f"qom {__version__}"}
+
+
+def greeting() -> bytes:
+    """What a client is told first, on one line; put together by hand, so that it does not wait for the JSON library."""
+    major, minor, micro = QEMU_VERSION
+    version = f'{{"qemu": {{"micro": {micro}, "minor": {minor}, "major": {major}}}, "package": "qom {__version__}"}}'
+    return f'{{"QMP": {{"version": {version}, "capabilities": ["oob"]}}}}\r\n'.encode()
 
 
 class MonitorService:
@@ -46,15 +56,23 @@ class MonitorService:
         self.vm = vm
         self.lock = threading.RLock()
         self.loop = MainLoop(self.lock, vm.device_failed)
-        self.table = CommandTable(vm.registry)
-        self.version = version_info()
         self.sessions: list[QmpSession] = []
         self.hmp: Any = None  # the commands for people (`qom.monitor.hmp.table.HmpTable`), once somebody needs them
         self._thread: threading.Thread | None = None
-        self._events = self.table.events
         self._last: dict[tuple[str, Any], float] = {}
         self._late: dict[tuple[str, Any], tuple[Later, dict[str, Any], float]] = {}
         vm.events.append(self.hear)
+
+    @functools.cached_property
+    def table(self) -> CommandTable:
+        """The commands and events there are; read when the first of them is needed."""
+        from qom.monitor.table import CommandTable
+
+        return CommandTable(self.vm.registry)
+
+    @functools.cached_property
+    def _events(self) -> dict[str, MonitorEvent]:
+        return self.table.events
 
     def start(self) -> None:
         """Serve from a thread of its own, from now on."""
@@ -92,6 +110,8 @@ class MonitorService:
             raise CommandError(f"The command '{command.name}' is permitted only before machine initialization")
         answer = command.call(self.vm, arguments, monitor)
         if self.checked:
+            from qom.monitor.qapi import WrongArgument
+
             try:
                 command.returns.check(answer, "return")
             except WrongArgument as error:
@@ -102,6 +122,8 @@ class MonitorService:
 
     def hear(self, name: str, told: dict[str, Any]) -> None:
         """Something happened (any thread): tell every session, not more often than its declaration says."""
+        if not self.sessions:
+            return
         declared = self._events.get(name)
         if declared is None:
             return

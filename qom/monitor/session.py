@@ -17,17 +17,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
 
 from qom.blame import passes, place_of
 from qom.blame import shown as described
 from qom.errors import QomError
-from qom.monitor.declare import CommandError
-from qom.monitor.json_stream import JsonError, JsonStream, dumps
+from qom.monitor.failure import CommandError
+from qom.monitor.service import greeting, version_info
 from qom.options import shown
 from qom.vm.chardev import Chardev, ChardevEvent
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from qom.monitor.json_stream import JsonStream
     from qom.monitor.service import MonitorService
     from qom.vm.vm import VirtualMachine
 
@@ -59,7 +62,7 @@ class QmpSession:
         self.oob = False
         self.commands_mode = False
         self.subscriptions: dict[int, Callable[[], None]] = {}  # what ends each; see commands/watching.py
-        self._stream = JsonStream()
+        self._stream: JsonStream | None = None  # once there is something to read
         self._requests: deque[tuple[Any, int]] = deque()
         self._running = False
         self._client = 0  # counts them, so that no answer reaches the next one
@@ -88,14 +91,20 @@ class QmpSession:
     def _event(self, event: ChardevEvent) -> None:
         if event is ChardevEvent.OPENED:
             self._forget_client()
-            self._send({"QMP": {"version": self.service.version, "capabilities": ["oob"]}})
+            self._greet()
         elif event is ChardevEvent.CLOSED:
             self._forget_client()
+
+    def _greet(self) -> None:
+        if self.pretty:
+            self._send({"QMP": {"version": version_info(), "capabilities": ["oob"]}})
+        else:
+            self._write(greeting())
 
     def _forget_client(self) -> None:
         self._client += 1
         self.oob = self.commands_mode = False
-        self._stream.reset()
+        self._stream = None
         self._requests.clear()
         self._out.clear()
         self._dropping = False
@@ -108,11 +117,15 @@ class QmpSession:
         return READ_AT_ONCE
 
     def _read(self, data: bytes) -> None:
+        from qom.monitor.json_stream import JsonStream
+
         client = self._client
+        if self._stream is None:
+            self._stream = JsonStream()
         for found in self._stream.feed(data):
             if client != self._client:
                 return
-            request = found if isinstance(found, JsonError) else found.value
+            request = found if isinstance(found, Exception) else found.value
             if self.oob and isinstance(request, dict) and "exec-oob" in request and "execute" not in request:
                 self._answer(request, client, oob=True)
             else:
@@ -150,7 +163,7 @@ class QmpSession:
     def _answer(self, request: Any, client: int, *, oob: bool = False) -> None:
         answer: dict[str, Any]
         try:
-            if isinstance(request, JsonError):
+            if isinstance(request, Exception):  # a JsonError
                 raise CommandError(str(request))
             if not isinstance(request, dict):
                 raise CommandError(f"QMP input must be a JSON object, got {shown(request)}")
@@ -236,7 +249,9 @@ class QmpSession:
             self._write(self._line(line))
 
     def _line(self, value: Mapping[str, Any]) -> bytes:
-        return dumps(value, pretty=self.pretty) + b"\r\n"
+        import json
+
+        return json.dumps(value, indent=4 if self.pretty else None).encode() + b"\r\n"
 
     def _send(self, value: Mapping[str, Any]) -> None:
         self._write(self._line(value))

@@ -5,10 +5,9 @@ A plugin uses what this package exports (the names most plugins need are exporte
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qom.later import later
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qom.vm.block import SECTOR, BlockBackend, BlockError
     from qom.vm.chardev import Alarm, Chardev, ChardevError, ChardevEvent, FdChardev, FdWatch, Poller

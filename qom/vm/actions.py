@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
 
 from qom import records
-from qom.config.tables import TABLES
 from qom.errors import ConfigError, LifecycleError, did_you_mean
 from qom.vm.runstate import RunState
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from qom.vm.vm import VirtualMachine
 
 __all__ = ["GUEST_PANIC", "Actions", "guest_crashloaded", "guest_panicked", "set_action", "watchdog_fired"]
@@ -58,6 +59,8 @@ def set_action(vm: VirtualMachine, chosen: Mapping[str, str]) -> None:
     Raises:
         ConfigError: no such action, or no such answer to it; nothing has changed.
     """
+    from qom.config.tables import TABLES
+
     known = TABLES["action"]
     for name, value in chosen.items():
         if name not in known:

@@ -22,13 +22,18 @@ import os
 import select
 import stat
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
 
 from qom import Object, QomError, prop, type_init
 from qom.blame import passes
 from qom.hw.fault import DeviceFault, Fault
 
-Callback = TypeVar("Callback", bound=Callable[..., Any])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar
+
+    Callback = TypeVar("Callback", bound=Callable[..., Any])
+else:
+    Protocol = object
 
 READ_CHUNK = 4096  # bytes taken from a peer at a time
 PIPE_CHUNK = select.PIPE_BUF  # what a descriptor that polls writable takes without blocking
@@ -105,7 +110,7 @@ def _blamed(callback: Callback, owner: str, doing: str) -> Callback:
             front = getattr(callback, "__self__", None)
             raise DeviceFault(owner, error, doing=doing, owner=front) from error
 
-    return cast("Callback", call)
+    return call  # type: ignore[return-value]
 
 
 def _number_of(text: str) -> int:

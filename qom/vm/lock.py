@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["MachineLock"]
 

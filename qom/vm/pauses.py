@@ -1,10 +1,31 @@
 """Keeping Python's garbage collector from holding up the machine's clock."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["short_pauses"]
+__all__ = ["quick_start", "short_pauses"]
+
+HANDOVER = 0.0005  # seconds
+
+
+@contextmanager
+def quick_start() -> Iterator[None]:
+    """While a machine is put together: no garbage is looked for; other threads wait half a millisecond.
+
+    There is none worth looking for, as nearly all that is made stays.  The monitors' thread greets meanwhile, and would wait
+    ten times as long for each step of it.
+    """
+    interval, collecting = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(HANDOVER)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

@@ -18,7 +18,10 @@ from collections.abc import Sequence
 
 from qom.blame import shown
 from qom.errors import LifecycleError
-from qom.vm.cpu import Cpu
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qom.vm.cpu import Cpu
 
 __all__ = [
     "init_vcpu",

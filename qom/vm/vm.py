@@ -24,10 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TextIO
-from weakref import WeakKeyDictionary
 
-from qom import records
+from qom import hw, records
 from qom.blame import passes, place_of, shown
 from qom.config.model import (
     FDSETS,
@@ -41,9 +39,7 @@ from qom.config.model import (
     TableEntry,
 )
 from qom.errors import ConfigError, LifecycleError, ObjectFault, PathError, QomError, did_you_mean
-from qom.hw.bus import Bus
 from qom.hw.clock import Clock, RunningClock
-from qom.hw.device import Device
 from qom.hw.fault import DeviceFault, Fault
 from qom.hw.reset import Reset, reset_tree
 from qom.lifecycle import Life, move
@@ -52,29 +48,35 @@ from qom.options import placed
 from qom.properties import format_size
 from qom.registry import GlobalProperty, TypeRegistry
 from qom.vm import actions
-from qom.vm.cpu import this_cpu
 from qom.vm.lock import MachineLock
-from qom.vm.machine import Machine
 from qom.vm.mainloop import MainLoop
-from qom.vm.observe import Observatory
-from qom.vm.pauses import short_pauses
 from qom.vm.runstate import RunState, check_transition
 from qom.vm.vcpu import join_vcpu, pause_all_vcpus, resume_all_vcpus, stop_all_vcpus_soon
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final, TextIO
+    from weakref import WeakKeyDictionary
+
     from qom.config.order import E
     from qom.extensions import MonitorCommand
+    from qom.hw.bus import Bus
+    from qom.hw.device import Device
     from qom.vm.console import Console
     from qom.vm.cpu import Cpu
     from qom.vm.dump import Mutable
     from qom.vm.fdsets import FdSets
     from qom.vm.guest import GuestMemory, GuestPorts
     from qom.vm.input import InputQueue
+    from qom.vm.machine import Machine
+    from qom.vm.observe import Observatory
     from qom.vm.reload import ReloadReport
 
-__all__ = ["Event", "VirtualMachine"]
+    Event = Callable[[str, dict[str, Any]], None]
+else:
+    Event = Callable
 
-Event = Callable[[str, dict[str, Any]], None]
+__all__ = ["Event", "VirtualMachine"]
 
 RESET_FROM_OUTSIDE: Final = "host-qmp-system-reset"
 """The reason of a reset that a user asked for."""
@@ -143,9 +145,6 @@ class VirtualMachine:
         self._fdsets: FdSets | None = None
         self._categories = frozenset(config.log.categories)
         self._consoles: dict[str, Console] = {}
-        self.observe = Observatory(self)
-        """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
-        self._added: WeakKeyDictionary[Device, int] = WeakKeyDictionary()  # added by hand, numbered as they came
         self._count = itertools.count()
         self._as_built: Mutable = {}
         self.reloading: int | None = None
@@ -155,6 +154,20 @@ class VirtualMachine:
         self.report: Callable[[str], None] = self._report
         """Told what is wrong with the machine while it is there."""
         self._call_hook("qom_machine_created")
+
+    @functools.cached_property
+    def _added(self) -> WeakKeyDictionary[Device, int]:
+        """The devices that were added by hand, numbered as they came."""
+        from weakref import WeakKeyDictionary
+
+        return WeakKeyDictionary()
+
+    @functools.cached_property
+    def observe(self) -> Observatory:
+        """Where exits, accesses, lines and life-cycle steps are watched and interfered with."""
+        from qom.vm.observe import Observatory
+
+        return Observatory(self)
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -336,8 +349,7 @@ class VirtualMachine:
             raise ConfigError(
                 f"unknown machine type {entry.type!r}{self.registry.suggest(entry.type, short)}", entry.origin
             )
-        machine = self.registry.new(known.name)
-        assert isinstance(machine, Machine)
+        machine: Machine = self.registry.new(known.name)
         self.root.add_child("machine", machine)
         machine.attach(self)
         self.machine = machine
@@ -487,7 +499,7 @@ class VirtualMachine:
             if known is not None and known.is_a("cpu"):
                 return self._add_cpu(entry)
             device = self._new(entry.driver, "device")
-            if not isinstance(device, Device) or not device.user_creatable:
+            if not isinstance(device, hw.Device) or not device.user_creatable:
                 raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
             home = self.root.container("/machine/peripheral" if entry.id is not None else "/machine/peripheral-anon")
             self._added[device] = next(self._count)
@@ -542,13 +554,13 @@ class VirtualMachine:
         if "/" in name:
             with suppress(PathError):
                 found = self.root.resolve(name)
-                if isinstance(found, Bus):
+                if isinstance(found, hw.Bus):
                     return found
         peripherals = self.root.container("/machine/peripheral")
         for at, letter in enumerate(name):
             provider = peripherals.get_child(name[:at]) if letter == "." else None
             found = provider.get_child(name[at + 1 :]) if provider is not None else None
-            if isinstance(found, Bus):
+            if isinstance(found, hw.Bus):
                 return found
         fits = [bus for bus in self.buses() if bus.name == name]
         if not fits:
@@ -587,7 +599,7 @@ class VirtualMachine:
     def added(self) -> list[Device]:
         """The devices that were added by hand (`add_device`) and are still there, in the order in which they came."""
         homes = [home for name, home in self.machine.children().items() if name in ("peripheral", "peripheral-anon")]
-        found = [d for home in homes for d in home.children().values() if isinstance(d, Device)]
+        found = [d for home in homes for d in home.children().values() if isinstance(d, hw.Device)]
         return sorted(found, key=lambda device: self._added.get(device, 0))
 
     def dump(self) -> MachineConfig:
@@ -730,7 +742,7 @@ class VirtualMachine:
             if isinstance(device, str):
                 place = "" if device.startswith("/") else "/machine/peripheral/"
                 found = self.root.resolve(place + device)
-                if not isinstance(found, Device):
+                if not isinstance(found, hw.Device):
                     raise PathError(f"{found.path}: is a {found.type_name}, no device")
                 device = found
             gone = [(each.path, each.name) for each in self._going_with(device)]
@@ -745,10 +757,10 @@ class VirtualMachine:
         yield device
         parts = [each for each in device.walk() if each is not device]
         for part in parts:
-            if isinstance(part, Bus):
+            if isinstance(part, hw.Bus):
                 for other in part.devices:
                     yield from self._going_with(other)
-            elif isinstance(part, Device) and (part.bus is None or part.bus not in parts):
+            elif isinstance(part, hw.Device) and (part.bus is None or part.bus not in parts):
                 yield part
 
     # -- running ----------------------------------------------------------------------------------------------------
@@ -857,6 +869,8 @@ class VirtualMachine:
             return self.exit_status  # before it was ever built, by a monitor or a signal
         if not self._built:
             raise LifecycleError("a virtual machine must be built before it runs")
+        from qom.vm.pauses import short_pauses
+
         with short_pauses():
             if not self.config.paused:
                 self.cont()
@@ -1107,6 +1121,8 @@ class VirtualMachine:
             LifecycleError: called on a thread that this would wait for, or that keeps one from ending: in a callback on a
                 processor's thread, or with the machine lock held.  `request_shutdown` is for there.
         """
+        from qom.vm.cpu import this_cpu
+
         cpu, thread = this_cpu(), self._loop_thread
         locked = self.lock.held and thread is not None and thread is not threading.current_thread()
         with self.lock:
@@ -1118,7 +1134,8 @@ class VirtualMachine:
                     " expected request_shutdown() there"
                 )
             self._closed = True
-            self.observe.close()
+            if "observe" in vars(self):
+                self.observe.close()
         if self._loop_thread is not None:
             self.main_loop.quit()
             if self._loop_thread is not threading.current_thread():

@@ -18,6 +18,7 @@ from qom.errors import PluginError
 from qom.monitor import MonitorEvent, service_of
 from qom.monitor.hmp.declare import Hmp
 from qom.monitor.hmp.table import hmp_table
+from qom.monitor.service import greeting, version_info
 from qom.monitor.session import ANSWERS_WAITING
 from qom.plugins import default_registry
 
@@ -293,3 +294,7 @@ def test_a_machine_that_is_ended_before_it_was_built(tmp_path: Path) -> None:
         assert client.event("SHUTDOWN")["data"]["reason"] == "host-qmp-quit"
         runner.join(30)
         assert status == [0]
+
+
+def test_the_greeting_is_what_query_version_says() -> None:
+    assert json.loads(greeting()) == {"QMP": {"version": version_info(), "capabilities": ["oob"]}}

@@ -141,6 +141,9 @@ NEVER = {
 NOT_TO_GREET = {
     "machines", "accel", "plugins.isa", "plugins.pci", "plugins.cpu", "plugins.firmware", "plugins.block", "plugins.intc",
     "qom.board", "tomllib", "ctypes", "datetime", "uuid", "pathlib", "ast", "fractions", "decimal", "_cffi_backend",
+    "typing", "re", "json", "copy", "weakref", "contextvars", "struct",
+    "qom.hw.memory", "qom.hw.device", "qom.hw.bus", "qom.vm.cpu", "qom.vm.machine", "qom.vm.observe", "qom.config.tables",
+    "qom.monitor.declare", "qom.monitor.qapi", "qom.monitor.json_stream", "qom.monitor.table", "qom.monitor.events",
 }  # fmt: skip
 """What is imported after the monitors greet."""
 

@@ -1,10 +1,11 @@
 """While a machine runs in `run`, the garbage collector leaves alone what was there before."""
 
 import gc
+import sys
 
 import pytest
 
-from qom.vm.pauses import short_pauses
+from qom.vm.pauses import quick_start, short_pauses
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +32,17 @@ def test_what_somebody_froze_stays_frozen() -> None:
         assert gc.get_freeze_count() == before
     assert gc.get_freeze_count() == before
     gc.unfreeze()
+
+
+def test_a_quick_start_leaves_things_as_they_were() -> None:
+    before = sys.getswitchinterval(), gc.isenabled()
+    with quick_start():
+        assert not gc.isenabled() and sys.getswitchinterval() < before[0]
+    assert (sys.getswitchinterval(), gc.isenabled()) == before
+    gc.disable()
+    try:
+        with quick_start():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

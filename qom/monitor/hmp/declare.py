@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qom.errors import QomError
-from qom.monitor.declare import CommandError, failures
+from qom.monitor.failure import CommandError, failures
 from qom.monitor.hmp.arguments import Flag, Form, Format, Line
 from qom.monitor.service import service_of
 
