@@ -1,11 +1,14 @@
 """What the Linux tests start: Debian's packages, fetched by apt and kept outside the tree.
 
 The cache is the folder that the variable QOM_TEST_CACHE names, else `~/.cache/qom-tests`.  A package that is not there is
-fetched by `apt-get download`; a test that needs one that cannot be had is skipped, with apt's reason.
+fetched by `apt-get download`; a test that needs one that cannot be had is skipped, with apt's reason.  Several test
+processes may ask at once: one works in the cache, the others wait and then find what it left.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import io
 import os
@@ -14,6 +17,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,11 +40,20 @@ def cache() -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Work in the cache while no other process does."""
+    with open(cache() / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        yield
+
+
 def need_kernel(flavour: str) -> Path:
     """The unmodified kernel of the newest linux-image-6.1*-`flavour`, or skip."""
     try:
         package = kernel_package(flavour)
-        return package_file(package, f"boot/vmlinuz-{package.removeprefix('linux-image-')}")
+        with alone():
+            return package_file(package, f"boot/vmlinuz-{package.removeprefix('linux-image-')}")
     except Unavailable as error:
         pytest.skip(str(error))
 
@@ -48,7 +61,8 @@ def need_kernel(flavour: str) -> Path:
 def need_file(package: str, member: str) -> Path:
     """One file of a package, or skip."""
     try:
-        return package_file(package, member)
+        with alone():
+            return package_file(package, member)
     except Unavailable as error:
         pytest.skip(str(error))
 
@@ -56,8 +70,9 @@ def need_file(package: str, member: str) -> Path:
 def need_trees(*packages: str) -> list[Path]:
     """For each package a folder with all that it installs, or skip."""
     try:
-        fetch(*packages)
-        return [package_tree(package) for package in packages]
+        with alone():
+            fetch(*packages)
+            return [package_tree(package) for package in packages]
     except Unavailable as error:
         pytest.skip(str(error))
 

@@ -1,5 +1,6 @@
 """Random bytes as guest code on a core built with AddressSanitizer and UBSan: no crash, no hang, whatever the guest does."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -21,7 +22,10 @@ pytestmark = [
 
 
 def build_fuzzer(name: str, extra: list[str]) -> Path:
-    """`name`.c of this directory linked with the core, all with sanitizers; `extra` flags for `name`.c only."""
+    """`name`.c of this directory linked with the core, all with sanitizers; `extra` flags for `name`.c only.
+
+    One process builds at a time: the objects of the core are shared.
+    """
     BUILD.mkdir(parents=True, exist_ok=True)
     core = build_core.CORE
     newest = max(path.stat().st_mtime for path in [*core.glob("*.h"), Path(__file__)])
@@ -39,7 +43,8 @@ def build_fuzzer(name: str, extra: list[str]) -> Path:
             subprocess.run(["gcc", *flags, *more, "-c", str(source), "-o", str(target)], check=True)
         return str(target)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with open(BUILD / "lock", "w") as lock, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
         objects = list(pool.map(compile_one, [*sorted(core.glob("*.c")), own]))
     out = BUILD / name
     libraries = ["-lpthread", "-lrt", "-lm"]
