@@ -31,7 +31,9 @@ def _maybe_some(section: bytes) -> bool:
     for finder in sys.meta_path:
         if hasattr(finder, "find_distributions") and getattr(finder, "__name__", "") != "PathFinder":
             return True  # somebody else knows of distributions, too
-    return any(_holds(place or ".", section) for place in dict.fromkeys(sys.path))
+    library = os.path.dirname(os.__file__)  # Python's own; distributions are in folders of their own
+    places = dict.fromkeys(place or "." for place in sys.path)
+    return any(_holds(place, section) for place in places if place not in (library, f"{library}/lib-dynload"))
 
 
 def _holds(place: str, section: bytes) -> bool:

@@ -36,14 +36,12 @@ else:
     class Field:
         """One field, as declared.  `default` is `NOTHING` without one; `eq` may be a function that gives what is compared."""
 
-        __slots__ = ("alias", "converter", "default", "eq", "factory", "init", "kw_only", "name", "repr", "type")
+        default = NOTHING
+        factory = converter = kw_only = alias = name = type = None
+        init = eq = repr = True
 
-        def __init__(
-            self, default=NOTHING, factory=None, converter=None, init=True, eq=True, repr=True, kw_only=None, alias=None
-        ):
-            self.default, self.factory, self.converter = default, factory, converter
-            self.init, self.eq, self.repr, self.kw_only, self.alias = init, eq, repr, kw_only, alias
-            self.name = self.type = None
+        def __init__(self, **said):
+            self.__dict__.update(said)
 
         def __repr__(self):
             return f"Field({self.name!r})"
@@ -75,7 +73,16 @@ else:
             kw_only: whether it is given by name only.
             alias: the argument's name; the field's without underscores before it by default.
         """
-        return Field(default, factory, converter, init, eq, repr, kw_only, alias)
+        return Field(
+            default=default,
+            factory=factory,
+            converter=converter,
+            init=init,
+            eq=eq,
+            repr=repr,
+            kw_only=kw_only,
+            alias=alias,
+        )
 
     def define(
         cls: type | None = None,
@@ -169,12 +176,15 @@ else:
             if text.startswith(("ClassVar", "typing.ClassVar")):
                 continue
             given = cls.__dict__.get(name, NOTHING)
-            made = given if isinstance(given, Field) else Field(given)
+            if isinstance(given, Field):
+                made = given
+                made.name, made.type = name, annotation
+                made.alias = made.alias or name.lstrip("_")
+                made.kw_only = kw_only if made.kw_only is None else made.kw_only
+            else:
+                made = Field(default=given, name=name, type=annotation, alias=name.lstrip("_"), kw_only=kw_only)
             if given is not NOTHING:
                 delattr(cls, name)
-            made.name, made.type = name, annotation
-            made.alias = made.alias or name.lstrip("_")
-            made.kw_only = kw_only if made.kw_only is None else made.kw_only
             own.append(made)
         for name, held in cls.__dict__.items():
             if isinstance(held, Field):

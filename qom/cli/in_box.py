@@ -26,7 +26,9 @@ of it: whether it is abstract, its interfaces, its aliases.  See `qom.indexed`.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
 '''
