@@ -132,7 +132,7 @@ def _section(name: str) -> Handler:
     section, first = SECTIONS[name]
 
     def handle(line: CommandLine, text: str, origin: str) -> None:
-        if name in ("device", "object") and text.lstrip().startswith("{"):
+        if name in ("device", "object", "blockdev") and text.lstrip().startswith("{"):
             section(line.builder, _json(text, origin), origin)
             return
         if (asked := _asks_help(text, first)) is not None:
@@ -301,6 +301,8 @@ OPTIONS: tuple[Option, ...] = (
            "boot order", _section("boot")),
     Option("drive", "file=FILE[,format=][,if=ide|floppy|none][,index=N][,media=][,readonly=][,snapshot=]",
            "disk or floppy", _section("drive")),
+    Option("blockdev", "[driver=]DRIVER,node-name=NAME[,file=NODE|,filename=FILE][,read-only=on]",
+           "block node for a device or under another node", _section("blockdev")),
     Option("fda", "FILE", "medium in floppy drive 0", _floppy(0)),
     Option("fdb", "FILE", "medium in floppy drive 1", _floppy(1)),
     Option("hda", "FILE", "disk 0", _disk(0)),

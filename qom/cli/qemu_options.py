@@ -12,7 +12,6 @@ WITH_ARGUMENT = frozenset(
     [
         "audio",
         "audiodev",
-        "blockdev",
         "chroot",
         "compat",
         "dfilter",
@@ -86,7 +85,6 @@ SPELLINGS: dict[str, tuple[str, str]] = {
 
 REASONS: dict[str, str] = {
     "cdrom": "CD-ROM drives (ATAPI) are not modelled: expected a disk (-hda, -drive)",
-    "blockdev": "block nodes are not modelled: expected -drive if=none,id=...",
     "chroot": "this program stays where it is: start it inside the folder (chroot(1))",
     "compat": "nothing here is deprecated by policy; `qom plugins --deprecations` tells of what is",
     "dfilter": "instructions are not logged, so there is nothing to choose by address",

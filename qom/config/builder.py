@@ -10,6 +10,7 @@ import contextlib
 import os.path
 from collections.abc import Callable, Iterator
 
+from qom.config.blockdev import block_nodes, over_their_files
 from qom.config.model import (
     LOG_CATEGORIES,
     TRACE_EVENTS,
@@ -372,6 +373,12 @@ class ConfigBuilder:
                 raise take.missing("id", why=" with if=none, for a device to refer to")
         self.config.drives.append(entry)
 
+    def blockdev(self, options: Options, origin: str) -> None:
+        """`-blockdev driver=NAME,node-name=NAME[,file=NODE | ,filename=PATH][,read-only=on]`."""
+        if isinstance(name := options.get("node-name"), str):
+            self.named.add(name)
+        self.config.drives += block_nodes(options, origin, self.report)
+
     def global_(self, options: Options, origin: str) -> None:
         """`-global DRIVER.PROPERTY=VALUE`, as driver=, property=, value=."""
         take = self._take(options, "global", origin)
@@ -654,8 +661,9 @@ class ConfigBuilder:
         """Give every drive of the board's its place, and an id that follows from it."""
         self._place("ide", "IDE", 4)
         self._place("floppy", "floppy", 2)
+        over_their_files(self.config.drives, report=self.report)
         for drive in self.config.drives:
-            drive.snapshot = drive.snapshot or self._snapshot
+            drive.snapshot = drive.snapshot or (self._snapshot and not drive.node)  # as in QEMU
             drive.readonly = drive.readonly or drive.media == "cdrom"
 
     def _place(self, interface: str, name: str, room: int) -> None:
@@ -911,6 +919,7 @@ SECTIONS: dict[str, tuple[Section, str | None]] = {
     "object": (ConfigBuilder.object, "qom-type"),
     "chardev": (ConfigBuilder.chardev, "backend"),
     "drive": (ConfigBuilder.drive, None),
+    "blockdev": (ConfigBuilder.blockdev, "driver"),
     "monitor": (ConfigBuilder.monitor, "chardev"),
     "trace": (ConfigBuilder.trace, "enable"),
     "boot": (ConfigBuilder.boot, "order"),

@@ -307,10 +307,11 @@ class _Checker:
         return name if name in self.registry else "block-backend"
 
     def _drive(self, entry: DriveEntry) -> None:
-        if (wrong := unreadable(entry.file)) is not None:
-            self.report(f"drive: cannot open image '{entry.file}': {wrong}", entry.origin, "file")
+        what = "blockdev" if entry.node else "drive"
+        if not entry.over and (wrong := unreadable(entry.file)) is not None:
+            self.report(f"{what}: cannot open image '{entry.file}': {wrong}", entry.origin, "filename", "file")
         with self._placed(entry.origin):
-            self._properties(f"drive '{entry.format}'", entry.format_type(self.registry), entry.given, entry.origin)
+            self._properties(f"{what} '{entry.format}'", entry.format_type(self.registry), entry.given, entry.origin)
 
     def _object(self, entry: ObjectEntry) -> None:
         known = self.registry.names("user-creatable")

@@ -24,6 +24,7 @@ IDENTITIES: dict[str, str] = {
     "object": "id",
     "chardev": "id",
     "drive": "id",
+    "blockdev": "node-name",
     "numa": "nodeid",
     "part": "name",
     "region": "name",

@@ -58,6 +58,7 @@ _LISTS = frozenset(
         "object",
         "chardev",
         "drive",
+        "blockdev",
         "numa",
         "accel",
         "part",
@@ -68,7 +69,7 @@ _LISTS = frozenset(
         *TABLE_LISTS,
     }
 )
-_TABLES_ONLY = frozenset({"device", "object", "chardev", "numa"})
+_TABLES_ONLY = frozenset({"device", "object", "chardev", "blockdev", "numa"})
 _OF_THE_FILE = ("include", "remove", "variables")
 _BESIDE_THE_MACHINE = ("kernel", "initrd", "append", "bios")
 _OTHER = ("cpu", "serial", "parallel", *_TEXTS, "global", "log", "snapshot", "data-dir", "echr", "set")

@@ -154,7 +154,9 @@ class DriveEntry:
     """A disk image, of type `block-<format>`.
 
     interface: "ide" or "floppy" (the board puts it on its controller) or "none" (a device refers to it).  props: what
-    the format takes beside file, readonly and snapshot.
+    the format takes beside file, readonly and snapshot.  node: of a block node (`-blockdev`, blockdev-add) the driver that was
+    named; "" for a drive.  over: the node of driver "file" that it lies over, whose lock it relies on.  within: the node in
+    whose options it was said, and with which it goes.
     """
 
     id: str
@@ -169,6 +171,9 @@ class DriveEntry:
     snapshot: bool = False
     origin: str = ""
     props: Options = records.field(factory=dict)
+    node: str = ""
+    over: str = ""
+    within: str = ""
 
     @property
     def own_id(self) -> str:
@@ -190,17 +195,19 @@ class DriveEntry:
         )
         if self.format not in known:
             words = ", ".join(repr(name) for name in known) or "none, as no plugin brings one"
+            what, key = ("blockdev", "driver") if self.node else ("drive", "format")
             text = (
-                f"drive: 'format' cannot be {self.format!r}: expected one of {words}{did_you_mean(self.format, known)}"
+                f"{what}: '{key}' cannot be {self.format!r}: expected one of {words}{did_you_mean(self.format, known)}"
             )
-            raise ConfigError(text, at(self.origin, "format"))
+            raise ConfigError(text, at(self.origin, key))
         return registry.get(FORMAT_PREFIX + self.format)
 
     @property
     def given(self) -> Options:
         """What is said of the image itself, by property."""
         switches = {"readonly": self.readonly, "snapshot": self.snapshot}
-        return {"file": self.file, **{name: True for name, on in switches.items() if on}, **self.props}
+        lock = {"locking": False} if self.over else {}
+        return {"file": self.file, **{name: True for name, on in switches.items() if on}, **self.props, **lock}
 
 
 @records.define

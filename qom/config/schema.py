@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from qom.config.blockdev import PROTOCOLS
 from qom.config.builder import TABLE_LISTS
 from qom.config.model import FORMAT_PREFIX, LOG_CATEGORIES, VGA_KINDS
 from qom.config.schema_parts import entry_schemas
@@ -127,6 +128,7 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "chardev": ("backend", "id"),
     "device": ("driver",),
     "drive": ("file",),
+    "blockdev": ("driver", "node-name"),
 }
 """By section, the keys no entry can do without."""
 
@@ -281,6 +283,31 @@ DRIVE_KEYS: Final[dict[str, Schema]] = {
 """What a drive takes besides its format, and besides properties of its format."""
 
 
+_FILE_NODE: Final[dict[str, Schema]] = {
+    "filename": {**_TEXT, "description": "Name of the file"},
+    "locking": {
+        "anyOf": [one_of(("auto", "on", "off")), _SWITCH],
+        "description": "Lock the file against other writers",
+    },
+}
+"""What a node of driver file takes."""
+
+_NODE_KEYS: Final[dict[str, Schema]] = {
+    "node-name": _ID,
+    "read-only": _SWITCH,
+    "auto-read-only": _SWITCH,
+    "force-share": _SWITCH,
+    "cache": table({"direct": _SWITCH, "no-flush": _SWITCH}),
+    "cache.direct": _SWITCH,
+    "cache.no-flush": _SWITCH,
+    "discard": one_of(("ignore", "unmap")),
+    "detect-zeroes": one_of(("off", "on", "unmap")),
+    "aio": one_of(("threads", "native", "io_uring")),
+    **_REPEAT,
+}
+"""What every block node takes; what is beside its name and read-only changes nothing."""
+
+
 class _Maker:
     """Collects the definitions of types while the sections are made."""
 
@@ -431,6 +458,7 @@ class _Maker:
             "object": {**one_or_several(self._entry("object")), "description": "Objects under /objects"},
             "chardev": {**one_or_several(self._entry("chardev")), "description": "Character back ends"},
             "drive": {**one_or_several(self._drive()), "description": "Disk images"},
+            "blockdev": {**one_or_several(self._blockdev()), "description": "Block nodes, as blockdev-add makes them"},
             "device": {**one_or_several(self._entry("device")), "description": "Devices to add"},
             "global": {**one_or_several(self._global()), "description": "Defaults for properties of every object of a type"},
             **{name: one_or_several(entry) for name, entry in self._board().items()},
@@ -503,6 +531,39 @@ class _Maker:
                 named["required"] = ["format"]
             chosen.append({"if": named, "then": {"$ref": f"#/$defs/drive.{name}"}})
         return {"type": "object", "properties": {**DRIVE_KEYS, "format": main}, "allOf": chosen}
+
+    def _blockdev(self) -> Schema:
+        """A block node: its driver says what it takes."""
+        formats = {
+            t.name.removeprefix(FORMAT_PREFIX): t
+            for t in concrete(self.registry, "block-backend")
+            if t.name.startswith(FORMAT_PREFIX)
+        }
+        main = {**one_of((*PROTOCOLS, *formats)), "description": "file, or the format of what is in a file"}
+        inner = {"driver": one_of(PROTOCOLS), **{k: v for k, v in _NODE_KEYS.items() if k != "repeat"}, **_FILE_NODE}
+        below = {
+            "if": {"type": "object"},
+            "then": table(inner),
+            "else": _TEXT,
+            "description": "The file node below: its name, or what it is",
+        }
+        dotted = {f"file.{name}": said for name, said in inner.items()}
+        chosen: list[Schema] = []
+        for name in (*PROTOCOLS, *formats):
+            keys = {**_NODE_KEYS, "driver": main}
+            if name in PROTOCOLS:
+                keys |= _FILE_NODE
+            else:
+                keys |= {"file": below, **dotted}
+            if name in formats and name != "raw":
+                found = formats[name]
+                props = {p.name: p for p in settable(found).values() if p.name not in (*DRIVE_KEYS, *keys)}
+                keys |= {n: declared_schema(self.registry, found, p) for n, p in props.items()}
+                add_other_names(keys, f"blockdev.{name}", props)
+            self.defs[f"blockdev.{name}"] = table(keys)
+            named = {"properties": {"driver": {"const": name}}, "required": ["driver"]}
+            chosen.append({"if": named, "then": {"$ref": f"#/$defs/blockdev.{name}"}})
+        return {"type": "object", "properties": {**_NODE_KEYS, "driver": main}, "allOf": chosen}
 
     def _machine(self) -> Schema:
         main = {**one_of(self.all_names("machine")), "description": "Machine type"}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from qom.config.blockdev import as_said
 from qom.config.builder import TABLE_LISTS, parse_chardev_shorthand, parse_smp
 from qom.config.model import (
     AccelChoice,
@@ -135,7 +136,8 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
             for c in config.chardevs
             if c.id not in made
         ],
-        "drive": [_drive(d) for d in config.drives],
+        "drive": [_drive(d) for d in config.drives if not d.node],
+        "blockdev": [as_said(d, config.drives) for d in config.drives if d.node and not d.within],
         "device": [
             {**_said(driver=d.driver, id=d.id, bus=d.bus), **shown.props(d.driver, d.props)} for d in config.devices
         ],

@@ -1,21 +1,63 @@
 """Block back ends: what a disk reads from and writes to.
 
 Sectors are 512 bytes. Reads and writes are done when the call returns, with the machine lock held; a failing host call
-raises `BlockError`, which a disk turns into its own error status.
+raises `BlockError`, which a disk turns into its own error status. What was done is counted (`Figures`, query-blockstats).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from time import monotonic_ns
 
-from qom import Object, QomError, type_init
+from qom import Object, QomError, records, type_init
 
 SECTOR = 512  # bytes
 
 
 class BlockError(QomError):
     """An image that cannot be opened, or a read, write or flush that the host refused."""
+
+
+@records.define
+class Count:
+    """Operations of one kind: those that worked, their bytes, the nanoseconds of host time that they and failed ones took,
+    those that the host refused, and those that were wrong from the outset (outside of the image, or it is read-only)."""
+
+    operations: int = 0
+    bytes: int = 0
+    time_ns: int = 0
+    failed: int = 0
+    invalid: int = 0
+
+    def done(self, began: int, size: int) -> int:
+        """Count one that worked: `size` bytes, begun at monotonic nanosecond `began`.  Returns when it ended."""
+        now = monotonic_ns()
+        self.operations += 1
+        self.bytes += size
+        self.time_ns += now - began
+        return now
+
+    def refused(self, began: int) -> int:
+        """Count one that failed.  Returns when it ended."""
+        now = monotonic_ns()
+        self.failed += 1
+        self.time_ns += now - began
+        return now
+
+
+@records.define
+class Figures:
+    """What was done with an image since it was opened.
+
+    highest: the byte after the last one ever written.  last: monotonic nanosecond of the end of the last operation, 0 before.
+    """
+
+    read: Count = records.field(factory=Count)
+    write: Count = records.field(factory=Count)
+    flush: Count = records.field(factory=Count)
+    highest: int = 0
+    last: int = 0
 
 
 @type_init("block-backend", abstract=True)
@@ -34,6 +76,7 @@ class BlockBackend(Object):
         self.user = ""  # path of the disk that uses this image
         self.open_file: Callable[[str, int], int] = os.open  # how a file is opened that the user named
         self.inert = False  # set before `open`: only looked at, so neither locked nor opened for writing
+        self.figures = Figures()  # who derives from this class counts; `qom.ImageFile` does
 
     def finalize(self) -> None:
         """Give back descriptors and locks."""

@@ -176,10 +176,13 @@ def _accelerators(vm: VirtualMachine) -> list[AccelChoice]:
 def _drive(vm: VirtualMachine, id: str, drive: Object) -> DriveEntry:
     was = next((d for d in vm.config.drives if d.id == id), None)
     entry = DriveEntry(id, "", interface="none") if was is None else was
-    user: Any = vm.root.resolve(path) if was is None and (path := getattr(drive, "user", "")) else None
+    put = was is None or was.node
+    user: Any = vm.root.resolve(path) if put and (path := getattr(drive, "user", "")) else None
     if user is not None and user.parent is vm.machine and user.is_a("floppy"):  # put there since
         entry = DriveEntry(id, "", interface="floppy", index=user.unit, bus=0, unit=user.unit)
     props = said(vm, drive)
+    if entry.over:
+        props.pop("locking", None)
     now = {name: props.pop(name, default) for name, default in (("file", ""), ("readonly", False), ("snapshot", False))}
     return records.evolve(entry, **now, format=drive.type_name.removeprefix(FORMAT_PREFIX), props=props, origin="")
 

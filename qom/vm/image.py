@@ -16,6 +16,7 @@ import fcntl
 import os
 import stat
 import struct
+from time import monotonic_ns
 
 from qom.blame import shown
 from qom.properties import REQUIRED, prop
@@ -188,10 +189,19 @@ class ImageFile(BlockBackend):
 
     def read(self, lba: int, count: int) -> bytes:
         """Return `count` sectors from sector `lba`. Raises BlockError."""
-        self._in_range("read", lba, count)
-        if self._overlay:
-            return self._read_overlaid(lba, count)
-        return self._read_image(lba, count)
+        figures, began = self.figures, monotonic_ns()
+        try:
+            self._in_range("read", lba, count)
+        except BlockError:
+            figures.read.invalid += 1
+            raise
+        try:
+            data = self._read_overlaid(lba, count) if self._overlay else self._read_image(lba, count)
+        except BlockError:
+            figures.last = figures.read.refused(began)
+            raise
+        figures.last = figures.read.done(began, len(data))
+        return data
 
     def _read_image(self, lba: int, count: int) -> bytes:
         try:
@@ -220,17 +230,31 @@ class ImageFile(BlockBackend):
 
     def write(self, lba: int, data: bytes | bytearray | memoryview) -> None:
         """Write whole sectors from sector `lba`. Raises BlockError."""
+        figures, began = self.figures, monotonic_ns()
         count, rest = divmod(len(data), SECTOR)
-        if rest:
-            raise BlockError(f"{self.path}: a write of {len(data)} bytes is not a whole number of sectors")
-        self._in_range("write", lba, count)
-        if not self.writable:
-            raise BlockError(f"{self.path}: image '{self.file}' is read-only")
-        if self.snapshot:
-            self._write_overlay(lba, count, memoryview(data))
-            return
         try:
-            self.write_sectors(lba, bytes(data))
+            if rest:
+                raise BlockError(f"{self.path}: a write of {len(data)} bytes is not a whole number of sectors")
+            self._in_range("write", lba, count)
+            if not self.writable:
+                raise BlockError(f"{self.path}: image '{self.file}' is read-only")
+        except BlockError:
+            figures.write.invalid += 1
+            raise
+        try:
+            if self.snapshot:
+                self._write_overlay(lba, count, memoryview(data))
+            else:
+                self._write_image(lba, bytes(data))
+        except BlockError:
+            figures.last = figures.write.refused(began)
+            raise
+        figures.last = figures.write.done(began, len(data))
+        figures.highest = max(figures.highest, lba * SECTOR + len(data))
+
+    def _write_image(self, lba: int, data: bytes) -> None:
+        try:
+            self.write_sectors(lba, data)
         except BlockError:
             raise
         except Exception as error:
@@ -252,9 +276,13 @@ class ImageFile(BlockBackend):
 
     def flush(self) -> None:
         """Return when everything written is on stable storage. Raises BlockError."""
-        if self._fd < 0 or not self.writable or self.snapshot:
+        if self._fd < 0:
             return
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            raise self.wrong(f"cannot be flushed: {error.strerror}") from None
+        figures, began = self.figures, monotonic_ns()
+        if self.writable and not self.snapshot:
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                figures.last = figures.flush.refused(began)
+                raise self.wrong(f"cannot be flushed: {error.strerror}") from None
+        figures.last = figures.flush.done(began, 0)

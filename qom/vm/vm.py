@@ -224,6 +224,8 @@ class VirtualMachine:
 
     def _preconfigure(self) -> None:
         """Serve the monitors until somebody says that the configuration is complete (`exit_preconfig`), or ends it all."""
+        with self.lock:
+            self._make_drives()
         self.run_state = RunState.PRECONFIG
         self.main_loop.run()
         with self.lock:
@@ -391,13 +393,18 @@ class VirtualMachine:
                 monitor.attach(self, self.root.container("/chardevs").children()[entry.chardev])
 
     def _make_backends(self) -> None:
-        config = self.config
-        for drive in config.drives:
-            with placed(drive.origin):
-                self.add_drive(drive)
-        for entry in self._in_order(config.objects):
+        self._make_drives()
+        for entry in self._in_order(self.config.objects):
             with placed(entry.origin):
                 self.add_object(entry)
+
+    def _make_drives(self) -> None:
+        """The images that are not there yet: others may have come before the board is built."""
+        there = self.root.container("/drives").children()
+        for drive in self.config.drives:
+            if drive.id not in there:
+                with placed(drive.origin):
+                    self.add_drive(drive)
 
     def add_chardev(
         self, type_name: str, id: str, props: dict[str, Any], origin: str = "", loop: MainLoop | None = None
@@ -439,6 +446,9 @@ class VirtualMachine:
             drive.open_file = self.open_file
             with _blamed(drive, "open"):
                 drive.open()
+            if entry.over:
+                base: Any = self.root.resolve(f"/drives/{entry.over}")
+                base.attach(drive.path)
         except BaseException:
             drive.unparent()
             raise

@@ -17,8 +17,9 @@ HUNDRED = (
 info version|info name|info uuid|info status|info kvm|info numa|info history|info memory_size_summary|info cpus|info exits
 info registers|info registers -a|info registers 1|info mem|info tlb|info pic|info irq|info lapic|info lapic 1|info pci
 info qtree|info qom-tree|info qom-tree /machine/pcihost|info mtree|info mtree -f|info mtree -o|info mtree -f -d|info mtree -D
-info roms|info ramblock|info chardev|info block|info block -v|info qdm|info memdev|info iothreads|info mice|info dump
-help|help info|help x|help info mtree|? stop|info|x/4xb 0|x/2xh 0|x/2xw 0|x/1xg 0|xp/8cb 0xffff0|xp/3ob 0|xp/3dw 0|xp/3uh 0
+info roms|info ramblock|info chardev|info block|info block -v|info blockstats|info qdm|info memdev|info iothreads
+info mice|info dump|help|help info|help x|help info mtree|? stop|info|x/4xb 0|x/2xh 0|x/2xw 0|x/1xg 0|xp/8cb 0xffff0|xp/3ob 0
+xp/3dw 0|xp/3uh 0
 p 1|p/d 2 * 3|p/x $eip|p $cs.base|print/c 65|i/b 0x70|i/h 0x70|o/b 0x80 1|sum 0 64|gpa2hva 0|gpa2hpa 0|gva2gpa 0|cpu 1|cpu 0
 device_add isa-debug-exit|device_add pci-testdev,id=t0|qom-list /machine/peripheral|qom-get /machine/peripheral/t0 addr
 device_del t0|device_del t0|object_add trace,id=tr,what=ports|object_del tr|object_del tr|chardev-add null,id=c0|info chardev

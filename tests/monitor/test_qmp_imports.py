@@ -58,7 +58,9 @@ def after(accel: str, machine: str, *more: str) -> tuple[frozenset[str], frozens
     said = [("qmp_capabilities", {}), *SESSION, ("quit", {})]
     text = "".join(json.dumps({"execute": name, "arguments": arguments}) for name, arguments in said)
     words = ["-accel", accel, "-M", machine, "-nodefaults", "-m", "16", "-qmp", "stdio", "--no-plugins", *more]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], input=text, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words], input=text, capture_output=True, text=True, timeout=60
+    )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
     assert len([answer for answer in answers if "return" in answer]) == len(said), answers
@@ -112,6 +114,18 @@ def test_the_monitor_for_people_is_imported_when_a_program_speaks_it() -> None:
             {"execute": "quit"},
         )
     )
-    words = [sys.executable, "-c", PROGRAM, "-M", "none", "-accel", "qtest", "-nodefaults", "-qmp", "stdio", "--no-plugins"]
+    words = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "-M",
+        "none",
+        "-accel",
+        "qtest",
+        "-nodefaults",
+        "-qmp",
+        "stdio",
+        "--no-plugins",
+    ]
     done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=60, check=True)
     assert "qom.monitor.hmp.table" in ast.literal_eval(done.stderr.splitlines()[-1])[0]

@@ -54,6 +54,9 @@ LINES = [
     " -drive id=d,file=a,if=none",
     "-accel qtest -qtest-log none -qtest unix:a -qtest unix:b,server=on,wait=off -serial null -chardev null,id=n",
     "-fda a.img -fdb b.img -parallel file:lpt.txt -parallel none -parallel chardev:c -chardev null,id=c",
+    "-blockdev driver=raw,node-name=d,file=f -blockdev driver=file,node-name=f,filename=a,locking=off -device ide-hd,drive=d",
+    """-blockdev '{"driver":"raw","node-name":"d","file":{"driver":"file","node-name":"i","filename":"a"},"read-only":true}'""",
+    "-blockdev driver=raw,node-name=d,read-only=on,file.driver=file,file.filename=a,,b,cache.direct=on",
     "-drive if=floppy,file=a,readonly=on -drive if=floppy,unit=1,file=b,id=f -parallel stdio",
     "-qmp unix:/tmp/q,server=on,wait=off -qmp-pretty tcp:h:1 -chardev null,id=m -mon chardev=m,mode=control,pretty=on"
     " -preconfig -qtest unix:/tmp/t,server=on,wait=off -qtest-log none",

@@ -24,6 +24,7 @@ QOM_COMMANDS = {
     "stats": ("query-stats", "query-stats-schemas"),
     "pci": ("query-pci",),
     "block": ("query-block", "query-named-block-nodes", "blockdev-add", "blockdev-del", "block_resize"),
+    "blockstats": ("query-blockstats",),
     "media": (
         "eject",
         "blockdev-change-medium",

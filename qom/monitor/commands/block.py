@@ -12,13 +12,15 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
-from qom.config.model import FORMAT_PREFIX, DriveEntry
+from qom.config.blockdev import block_nodes, over_their_files
+from qom.config.model import FORMAT_PREFIX
 from qom.errors import ConfigError, QomError, did_you_mean
 from qom.monitor import Boxed, CommandError, Open, command
-from qom.object import check_id
 from qom.vm.block import SECTOR, BlockBackend
 
 if TYPE_CHECKING:
+    from qom.config.model import DriveEntry
+    from qom.object import Object
     from qom.vm import VirtualMachine
 
 
@@ -57,12 +59,10 @@ BlockdevOptions = TypedDict(
         "filename": NotRequired[str], "file": NotRequired[str | dict[str, Any]], "cache": NotRequired[dict[str, Any]],
         "discard": NotRequired[Literal["ignore", "unmap"]], "detect-zeroes": NotRequired[Literal["off", "on", "unmap"]],
         "locking": NotRequired[Literal["auto", "on", "off"]], "force-share": NotRequired[bool],
+        "aio": NotRequired[Literal["threads", "native", "io_uring"]],
     },
 )  # fmt: skip
 """What blockdev-add takes; a format's own properties may be given besides."""
-
-WITHOUT_MEANING = ("auto-read-only", "cache", "discard", "detect-zeroes", "force-share", "aio")
-"""Accepted for QEMU's clients: there is one way here, and it is safe."""
 
 
 def drives(vm: VirtualMachine) -> dict[str, BlockBackend]:
@@ -79,9 +79,10 @@ def node(vm: VirtualMachine, name: str) -> BlockBackend:
     return there[name]
 
 
-def _inserted(name: str, drive: BlockBackend) -> BlockDeviceInfo:
+def _inserted(vm: VirtualMachine, name: str, drive: BlockBackend) -> BlockDeviceInfo:
     file = str(drive.get("file")) if "file" in drive.class_properties else ""
-    format = drive.type_name.removeprefix(FORMAT_PREFIX)
+    entry = entry_of(vm, name)
+    format = (entry.node if entry is not None else "") or drive.type_name.removeprefix(FORMAT_PREFIX)
     image: ImageInfo = {"filename": file, "format": format, "virtual-size": drive.sectors * SECTOR}
     with contextlib.suppress(OSError):  # it was moved away since, or is a descriptor
         image["actual-size"] = os.stat(file).st_blocks * 512
@@ -98,37 +99,67 @@ def query_block(vm: VirtualMachine) -> list[BlockInfo]:
     """The drives: those of -drive by their id, and what disks use of the rest; floppy drives also when they are empty."""
     from qom.monitor.commands.media import removable_drives
 
-    ids = {entry.id for entry in vm.config.drives}
     out: list[BlockInfo] = []
     removable = removable_drives(vm)
     for name, device in removable.items():
         floppy: BlockInfo = {
-            "device": name, "qdev": device.path, "type": "unknown", "removable": True, "locked": False,
+            "device": name, "qdev": device_name(device), "type": "unknown", "removable": True, "locked": False,
         }  # fmt: skip
         if device.drive is not None:
-            floppy["inserted"] = _inserted(device.drive.name, device.drive)
+            floppy["inserted"] = _inserted(vm, device.drive.name, device.drive)
         out.append(floppy)
     in_removable = {device.drive for device in removable.values()}
-    for name, drive in drives(vm).items():
-        if (name not in ids and not drive.user) or drive in in_removable:
+    for name, drive in used_or_named(vm):
+        if drive in in_removable:
             continue
         made: BlockInfo = {
-            "device": name if name in ids else "",
+            "device": name if is_drive(vm, name) else "",
             "type": "unknown",
             "removable": False,
             "locked": False,
-            "inserted": _inserted(name, drive),
+            "inserted": _inserted(vm, name, drive),
         }
         if drive.user:
-            made["qdev"] = drive.user
+            made["qdev"] = user_name(vm, drive)
         out.append(made)
     return out
+
+
+def entry_of(vm: VirtualMachine, name: str) -> DriveEntry | None:
+    """What the configuration says of an image."""
+    return next((entry for entry in vm.config.drives if entry.id == name), None)
+
+
+def is_drive(vm: VirtualMachine, name: str) -> bool:
+    """Whether an image is that of a -drive, whose id is the name of a block device."""
+    entry = entry_of(vm, name)
+    return entry is not None and not entry.node
+
+
+def used_or_named(vm: VirtualMachine) -> list[tuple[str, BlockBackend]]:
+    """The images that are block devices: of a -drive, or used by a disk; not those that nodes lie over."""
+    return [
+        (name, drive)
+        for name, drive in drives(vm).items()
+        if is_drive(vm, name) or (drive.user and not drive.user.startswith("/drives/"))
+    ]
+
+
+def device_name(device: Any) -> str:
+    """The id of a device, or its path when nobody gave it one."""
+    home = device.parent
+    return str(device.name if home is not None and home.path == "/machine/peripheral" else device.path)
+
+
+def user_name(vm: VirtualMachine, drive: BlockBackend) -> str:
+    """`device_name` of the disk that uses an image."""
+    return device_name(vm.root.resolve(drive.user))
 
 
 @command("query-named-block-nodes", preconfig=True)
 def query_named_block_nodes(vm: VirtualMachine, flat: bool = False) -> list[BlockDeviceInfo]:
     """Every image; there are no backing chains, so `flat` changes nothing."""
-    return [_inserted(name, drive) for name, drive in drives(vm).items()]
+    return [_inserted(vm, name, drive) for name, drive in drives(vm).items()]
 
 
 @command("blockdev-add", preconfig=True)
@@ -138,55 +169,45 @@ def blockdev_add(vm: VirtualMachine, options: Annotated[dict[str, Any], Boxed(Op
     driver: a format ("raw"), or "file" for the bytes of a file as they are.  file: for a format, the file node it lies over:
     its name, or its options in place ({"driver": "file", "filename": ...}).
     """
-    rest = {key: value for key, value in options.items() if key not in WITHOUT_MEANING}
-    name, driver = check_id(rest.pop("node-name")), rest.pop("driver")
-    if name in drives(vm):
-        raise CommandError(f"Duplicate nodes with node-name='{name}'")
-    readonly = rest.pop("read-only", False)
-    base: BlockBackend | None = None
-    if driver in ("file", "host_device"):
-        driver = "raw"
-        if "filename" not in rest:
-            raise CommandError("Parameter 'filename' is missing: expected string")
-    else:
-        below = rest.pop("file", None)
-        if below is None:
-            raise CommandError("Parameter 'file' is missing: expected the name of a file node, or its options")
-        if isinstance(below, dict):
-            inner = {key: value for key, value in below.items() if key not in (*WITHOUT_MEANING, "node-name")}
-            if inner.pop("driver", "file") not in ("file", "host_device") or "filename" not in inner:
-                raise CommandError("Parameter 'file' expects {'driver': 'file', 'filename': PATH}")
-            rest.update(inner)
-        else:
-            base = node(vm, below)
-            rest["filename"] = base.get("file")
-            rest["locking"] = "off"  # the file node has the lock
-    filename = rest.pop("filename")
-    if "locking" in rest:
-        rest["locking"] = rest["locking"] in (True, "on", "auto")
-    entry = DriveEntry(name, filename, driver, "none", readonly=bool(readonly), origin="", props=rest)
+    made: list[Object] = []
     try:
-        made = vm.add_drive(entry)
-        if base is not None:
-            base.attach(made.path)
-    except ConfigError as error:
-        raise CommandError(error.message) from None
+        entries = block_nodes(options)
+        there = drives(vm)
+        for entry in entries:
+            if entry.id in there:
+                raise CommandError(f"Duplicate nodes with node-name='{entry.id}'")
+            if entry.over and entry.over not in (*there, *(one.id for one in entries)):
+                node(vm, entry.over)
+        over_their_files(entries, vm.config.drives)
+        for entry in entries:
+            made.append(vm.add_drive(entry))
+    except QomError as error:
+        for one in reversed(made):
+            one.unparent()
+        if isinstance(error, ConfigError):
+            raise CommandError(error.message) from None
+        raise
+    vm.config.drives = [*vm.config.drives, *entries]
 
 
 @command("blockdev-del", preconfig=True)
 def blockdev_del(vm: VirtualMachine, node_name: str) -> None:
     """Close an image that no disk uses."""
-    drive = node(vm, node_name)
+    there = drives(vm)
+    if node_name not in there:
+        raise CommandError(f"Failed to find node with node-name='{node_name}'{did_you_mean(node_name, there)}")
+    drive, entry = there[node_name], entry_of(vm, node_name)
     if drive.user:
         raise CommandError(f"Node '{node_name}' is busy: it is used by {drive.user}")
-    if any(entry.id == node_name for entry in vm.config.drives):
+    if entry is None or not entry.node:
         raise CommandError(f"Node {node_name} is not owned by the monitor: it was made by -drive")
-    path = drive.path
-    for other in drives(vm).values():
-        if other.user == path:
-            other.detach()
-    drive.close()
-    drive.unparent()
+    if entry.over:
+        there[entry.over].detach()
+    goes = {node_name, *(one.id for one in vm.config.drives if one.within == node_name)}
+    for name in goes:
+        there[name].close()
+        there[name].unparent()
+    vm.config.drives = [one for one in vm.config.drives if one.id not in goes]
 
 
 @command("block_resize", preconfig=True)

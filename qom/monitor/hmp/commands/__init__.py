@@ -57,6 +57,7 @@ HMP_COMMANDS = {
         "logfile",
     ),
     "controllers": ("info pic", "info lapic", "info irq"),
+    "block": ("info block", "info blockstats"),
     "devices": (
         "device_add",
         "device_del",
@@ -67,7 +68,6 @@ HMP_COMMANDS = {
         "info chardev",
         "ringbuf_read",
         "ringbuf_write",
-        "info block",
         "info qdm",
         "info pci",
         "info hotpluggable-cpus",

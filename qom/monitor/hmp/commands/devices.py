@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from qom.monitor.hmp.arguments import Expression, Flag, Rest, Word
+from qom.monitor.hmp.arguments import Expression, Rest, Word
 from qom.monitor.hmp.declare import CommandError, Hmp, hmp_command
 from qom.options import parse_options
 
@@ -155,32 +155,6 @@ def _ringbuf(hmp: Hmp, device: str) -> Any:
     if found.type_name != "chardev-ringbuf":
         raise CommandError(f"Error: {device} is not a ringbuf device")
     return found
-
-
-@hmp_command("info block")
-def info_block(
-    hmp: Hmp,
-    named: Annotated[bool, Flag("n", "show named nodes")] = False,
-    verbose: Annotated[bool, Flag("v", "show details")] = False,
-    device: Annotated[str, Word(complete=lambda hmp, begun: hmp.vm.root.container("/drives").children())] = "",
-) -> str:
-    """show info of one block device or all block devices"""
-    drives: dict[str, Any] = dict(hmp.vm.root.container("/drives").children())
-    if device:
-        if device not in drives:
-            raise CommandError(f"Error: Device '{device}' not found")
-        drives = {device: drives[device]}
-    blocks: list[str] = []
-    for name, drive in sorted(drives.items()):
-        marks = [drive.type_name.removeprefix("block-")]
-        marks += ["read-only"] if not drive.writable else []
-        text = f"{name}: {getattr(drive, 'file', '') or '[not inserted]'} ({', '.join(marks)})"
-        if drive.user and not named:
-            text += f"\n    Attached to:      {drive.user}"
-        if verbose:
-            text += f"\n    Sectors:          {drive.sectors} of 512 bytes"
-        blocks.append(text)
-    return "\n\n".join(blocks)
 
 
 @hmp_command("info qdm")
