@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from accel import Accel
 from plugins.firmware import FDSETS, loader
-from plugins.firmware.kernel import Request, open_kernel
 from qom import (
     ConfigError,
     Device,
@@ -110,6 +109,8 @@ class PcMachine(BoardMachine):
         files = [] if config.initrd is None else [config.initrd]
         if config.kernel is not None and Path(config.kernel).is_file():
             try:
+                from plugins.firmware.kernel import Request, open_kernel
+
                 files = open_kernel(config.kernel).files(Request(initrd=config.initrd))
             except QomError as error:
                 report(ConfigError(str(error), config.origin_of("kernel")))
@@ -128,10 +129,13 @@ class PcMachine(BoardMachine):
     def creation_done(self) -> None:
         """Every device is there: fill what the firmware is told."""
         super().creation_done()
-        from machines import pc_direct, pc_firmware
+        from machines import pc_firmware
 
         pc_firmware.fill(self)
-        self._loader = pc_direct.loader_of(self)
+        if self.firmware == loader.NO_FIRMWARE:
+            from machines import pc_direct
+
+            self._loader = pc_direct.loader_of(self)
 
     def reset_exit(self, kind: Reset) -> None:
         """Without firmware, everything is put where the kernel wants it once all parts are reset."""

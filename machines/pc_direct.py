@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from accel import load_kernel_entry
 from machines import pc_firmware
-from plugins.firmware import loader
 from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, kernel_placed, open_kernel
 from qom import records
 
@@ -35,15 +34,13 @@ ADDRESS_BITS: Final = 40  # MAXPHYADDR of the smallest model
 LONG_MODE: Final = (0x8000_0001, 1 << 29)  # CPUID leaf, bit of EDX
 
 
-def loader_of(machine: PcMachine) -> DirectLoader | None:
-    """The loader of a machine that has no firmware, or None.
+def loader_of(machine: PcMachine) -> DirectLoader:
+    """The loader of a machine that has no firmware.
 
     Raises:
         ConfigError: its kernel cannot be started.
     """
     config = machine.vm.config
-    if machine.firmware != loader.NO_FIRMWARE:
-        return None
     assert config.kernel is not None  # PcMachine.refusals
     with kernel_placed(config.origin_of):
         found = DirectLoader(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from machines import pc_chipset
-from plugins.firmware import acpi, bootrom, fw_cfg, loader, mptable, placing, smbios
-from plugins.firmware.kernel import Request, kernel_placed, open_kernel
+from plugins.firmware import acpi, fw_cfg, loader, mptable, placing, smbios
 from qom import ConfigError, Device, records
 
 if TYPE_CHECKING:
@@ -172,6 +171,9 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
         pc_told.add_items(machine, cfg)
         machine.boot_roms = pc_told.add_option_roms(machine, cfg)
     if config.kernel is not None and machine.firmware != loader.NO_FIRMWARE:
+        from plugins.firmware import bootrom
+        from plugins.firmware.kernel import Request, kernel_placed, open_kernel
+
         with kernel_placed(config.origin_of):
             read = machine.vm.read_file
             request = Request(initrd=config.initrd, append=config.append or "", read=read)
