@@ -119,6 +119,24 @@ class QTest:
         self._end.reset()
         self.send("endianness")  # before its answer comes what the reset did to lines
 
+    def qmp(self, command: str, /, **arguments: Any) -> Any:
+        """Carry out a QMP command and give what it returns; `socket_id=1` is the argument `socket-id`.
+
+        Raises:
+            QTestError: it was refused, or the program has ended.
+        """
+        answer = self._end.execute(command, {name.replace("_", "-"): value for name, value in arguments.items()})
+        self.send("endianness")  # before its answer comes what the command did to lines
+        return answer
+
+    def qmp_event(self, name: str) -> dict[str, Any]:
+        """The data of the next QMP event of that name; those before it are forgotten.
+
+        Raises:
+            QTestError: there is none; of a program, within the time that answers may take.
+        """
+        return self._end.event(name)
+
     def serve(self) -> None:
         """Have the main loop do what waits: sockets and files that are ready, requests.  Only needed for what comes from
         outside of the machine; a program does so by itself."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from qom.errors import QomError
 from qom.vm.vm import VirtualMachine
@@ -34,6 +34,12 @@ class End(Protocol):
 
     def reset(self) -> None:
         """Reset the machine as a whole."""
+
+    def execute(self, command: str, arguments: dict[str, Any]) -> Any:
+        """Carry out a QMP command; gives what it returns.  Raises QTestError when it is refused."""
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The data of the next QMP event of that name; those before it are forgotten."""
 
     def wait(self, timeout: float) -> int:
         """Wait until the machine has ended; its exit status."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from qom.config import MachineConfig
+from qom.errors import QomError
 from qom.hw.clock import SteppedClock
 from qom.registry import TypeRegistry, type_init
 from qom.testing.qtest_end import QTestError
@@ -14,6 +16,8 @@ from qom.vm.chardev import Chardev
 from qom.vm.vm import VirtualMachine
 
 __all__ = ["MachineHere"]
+
+EVENTS: Final = 1000  # kept for who asks for them
 
 
 @type_init("chardev-qtest-client")
@@ -76,11 +80,16 @@ class MachineHere:
             end = self.vm.root.resolve("/chardevs/qtest")
             assert isinstance(end, _ClientEnd)
             self._client = end
+            self._events: deque[tuple[str, dict[str, Any]]] = deque(maxlen=EVENTS)
+            self.vm.events.append(self._told)
             if not self.vm.config.paused:
                 self.vm.cont()
         except BaseException:
             self.vm.close()
             raise
+
+    def _told(self, name: str, data: dict[str, Any]) -> None:
+        self._events.append((name, {key: value for key, value in data.items() if key != "time"}))
 
     @property
     def stepped(self) -> bool:
@@ -107,6 +116,24 @@ class MachineHere:
     def reset(self) -> None:
         """See `End`."""
         self.vm.reset()
+
+    def execute(self, command: str, arguments: dict[str, Any]) -> Any:
+        """See `End`."""
+        try:
+            answer = self.vm.monitor_command(command, **arguments)
+        except QomError as error:
+            raise QTestError(f"{command}: {error}") from None
+        self.serve()
+        return answer
+
+    def event(self, name: str) -> dict[str, Any]:
+        """See `End`; what has not been sent yet will not be."""
+        self.serve()
+        while self._events:
+            found, data = self._events.popleft()
+            if found == name:
+                return data
+        raise QTestError(f"no event {name}")
 
     def wait(self, timeout: float) -> int:
         """See `End`; it does not take time, as nothing happens by itself."""

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, TextIO
 
@@ -134,6 +135,22 @@ class Program:
         except OSError:
             raise self._ended("system_reset") from None
 
+    def execute(self, command: str, arguments: dict[str, Any]) -> Any:
+        """See `End`."""
+        try:
+            return self._monitor.execute(command, **arguments)
+        except OSError:
+            raise self._ended(command) from None
+
+    def event(self, name: str) -> dict[str, Any]:
+        """See `End`."""
+        try:
+            return self._monitor.event(name)
+        except TimeoutError:
+            raise QTestError(f"{self.name}: no event {name} within {self._timeout:g} s") from None
+        except OSError:
+            raise self._ended(f"event {name}") from None
+
     def wait(self, timeout: float) -> int:
         """See `End`."""
         try:
@@ -163,7 +180,7 @@ class _Monitor:
     def __init__(self, peer: socket.socket, lines: TextIO) -> None:
         self._peer = peer
         self._lines = lines
-        self._events: list[str] = []
+        self._events: deque[tuple[str, dict[str, Any]]] = deque()
         self._message()  # the greeting
         self.execute("qmp_capabilities")
 
@@ -173,7 +190,7 @@ class _Monitor:
             raise ConnectionResetError
         message: dict[str, Any] = json.loads(text)
         if "event" in message:
-            self._events.append(message["event"])
+            self._events.append((message["event"], message.get("data", {})))
         return message
 
     def execute(self, command: str, **arguments: Any) -> Any:
@@ -190,11 +207,14 @@ class _Monitor:
             if "error" in message:
                 raise QTestError(f"{command}: {message['error'].get('desc')}")
 
-    def event(self, name: str) -> None:
-        """Wait for an event; those before it are forgotten."""
-        while name not in self._events:
+    def event(self, name: str) -> dict[str, Any]:
+        """Wait for an event, and give its data; those before it are forgotten."""
+        while True:
+            while self._events:
+                found, data = self._events.popleft()
+                if found == name:
+                    return data
             self._message()
-        del self._events[: self._events.index(name) + 1]
 
 
 def _names_accelerator(words: Sequence[str]) -> bool:
