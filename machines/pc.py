@@ -6,8 +6,8 @@ Stages 7 to 10 of the seed under QEMU's names: `pc_init1`, `pc_memory_init`, `pc
 
 Modelled: RAM below and above 4 GiB, firmware under 4 GiB with its alias under 1 MiB, A20 for the second megabyte, serial
 and parallel ports, IDE disks on the PIIX controller, floppy drives, speaker, debug console, power button.
-Not modelled: USB, system-management mode; that the guest is told by ACPI of a processor that
-comes while it runs.
+ACPI tells the guest of processors and PCI devices that come while it runs, and asks for those that are to go.
+Not modelled: USB, system-management mode.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from accel import Accel
 from plugins.firmware import FDSETS, loader
 from qom import (
     ConfigError,
+    Cpu,
     Device,
     GlobalProperty,
     QomError,
@@ -37,6 +38,7 @@ from qom.board import Assembly, BoardMachine, BoardRegion, Report, unreadable
 if TYPE_CHECKING:
     from machines.pc_direct import DirectLoader
     from qom import MachineConfig
+    from qom.hw import HotplugHandler
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
@@ -129,8 +131,9 @@ class PcMachine(BoardMachine):
     def creation_done(self) -> None:
         """Every device is there: fill what the firmware is told."""
         super().creation_done()
-        from machines import pc_firmware
+        from machines import pc_firmware, pc_hotplug
 
+        pc_hotplug.connect(self)
         pc_firmware.fill(self)
         if self.firmware == loader.NO_FIRMWARE:
             from machines import pc_direct
@@ -170,6 +173,38 @@ class PcMachine(BoardMachine):
             else:
                 apic.set_lint1(1)
                 apic.set_lint1(0)
+
+    def hotplug_handler(self, device: Device) -> HotplugHandler | None:
+        """Also that of processors: ACPI's, if there is any."""
+        if isinstance(device, Cpu):
+            from machines import pc_hotplug
+
+            found: HotplugHandler | None = pc_hotplug.cpu_controller(self)
+            return found
+        return super().hotplug_handler(device)
+
+    def leaving(self) -> list[Device]:
+        """PCI devices that the guest was asked for."""
+        from machines import pc_hotplug
+
+        return [*super().leaving(), *pc_hotplug.leaving(self)]
+
+    def add_cpu(self, driver: str, id: str | None, props: dict[str, Any]) -> Cpu:
+        """Also tell the firmware, for the next start."""
+        cpu = super().add_cpu(driver, id, props)
+        self._cpus_changed()
+        return cpu
+
+    def remove_cpu(self, cpu: Cpu) -> None:
+        """Also tell the firmware, for the next start."""
+        super().remove_cpu(cpu)
+        self._cpus_changed()
+
+    def _cpus_changed(self) -> None:
+        if self.ready:  # else it is told when everything is there
+            from machines import pc_firmware
+
+            pc_firmware.tell_cpus(self)
 
     def chip(self, name: str, type_name: str) -> Any:
         """The part `name` if it is such a chip; None where the board has another in its place, or none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from machines import pc_chipset
+from machines import pc_chipset, pc_hotplug
 from plugins.firmware import acpi, fw_cfg, loader, mptable, placing, smbios
 from qom import ConfigError, Device, records
 
@@ -144,16 +144,16 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
     if cfg is None:
         return
     config = machine.vm.config
-    cpus = len(machine.cpus)
-    cfg.add_i16(fw_cfg.NB_CPUS, cpus)
-    cfg.add_i16(fw_cfg.MAX_CPUS, max((cpu.apic_id for cpu in machine.cpus), default=0) + 1)
+    apic_ids = machine.possible_apic_ids()
+    cfg.add_i16(fw_cfg.NB_CPUS, len(machine.cpus))
+    cfg.add_i16(fw_cfg.MAX_CPUS, max(apic_ids, default=0) + 1)
     cfg.add_i64(fw_cfg.RAM_SIZE, machine.ram_size)
     cfg.add_i16(fw_cfg.NOGRAPHIC, 1 if config.nographic else 0)
     cfg.add_i16(fw_cfg.BOOT_MENU, 1 if config.boot.get("menu") in (True, "on") else 0)
     cfg.add_i32(fw_cfg.IRQ0_OVERRIDE, 1)
     cfg.add_file("etc/e820", fw_cfg.e820(ram_map(machine)))
     cfg.add_file("etc/system-states", bytes((128, 0, 0, 129, 128, 128)))
-    cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(cpus, numa_nodes(machine), numa_sizes(machine)))
+    cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(len(apic_ids), numa_nodes(machine), numa_sizes(machine)))
     if machine.acpi:
         acpi.build(acpi_config(machine)).install(cfg)
     if machine.acpi and (generation := generation_of(machine)) is not None:
@@ -180,6 +180,17 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
             kernel = open_kernel(config.kernel, read)
             kernel.install(cfg, request, machine.below_4g)
         machine.boot_roms.insert(0, bootrom.boot_order_entry(kernel.rom))
+
+
+def tell_cpus(machine: PcMachine) -> None:
+    """Tell the firmware of processors that came or went, for when it starts again; the machine lock is held."""
+    rtc, cfg = machine.chip("rtc", "mc146818rtc"), machine.chip("fw_cfg", "fw_cfg_io")
+    if rtc is not None:
+        rtc.set_cmos(MORE_CPUS, len(machine.cpus) - 1)
+    if cfg is not None:
+        cfg.replace(fw_cfg.NB_CPUS, len(machine.cpus).to_bytes(2, "little"))
+        if machine.acpi:
+            acpi.build(acpi_config(machine)).replace(cfg)
 
 
 @records.frozen
@@ -281,8 +292,9 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
     config = machine.vm.config
     nodes = numa_nodes(machine)
     sizes = numa_sizes(machine)
+    places = machine.possible_apic_ids()
     numa = [
-        acpi.NumaNode(apic_ids=[cpu.apic_id for cpu in machine.cpus if nodes.get(cpu.index, 0) == node], memory=memory)
+        acpi.NumaNode(apic_ids=[id for n, id in enumerate(places) if nodes.get(n, 0) == node], memory=memory)
         for node, memory in enumerate(numa_ranges(machine, sizes))
     ]
     distances: list[list[int]] | None = None
@@ -298,8 +310,13 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         from machines import pc_told
 
         tables = pc_told.acpi_tables(machine)
+    cpu_hotplug, pci_hotplug = pc_hotplug.cpu_controller(machine), pc_hotplug.pci_controller(machine)
     return acpi.AcpiConfig(
         apic_ids=[cpu.apic_id for cpu in machine.cpus],
+        possible_apic_ids=places,
+        cpu_hotplug=cpu_hotplug.iobase if cpu_hotplug is not None else None,
+        pci_hotplug=pci_hotplug.iobase if pci_hotplug is not None else None,
+        pci_slots=bits(pci_hotplug.removable()) if pci_hotplug is not None else (),
         pm_base=pc_chipset.PM_BASE,
         pci_hole=(machine.below_4g, PCI_HOLE_END),
         gpe0=(pc_chipset.PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
@@ -313,6 +330,11 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         distances=distances,
         tables=tables,
     )
+
+
+def bits(mask: int) -> list[int]:
+    """The numbers of the bits that are set."""
+    return [n for n in range(mask.bit_length()) if mask >> n & 1]
 
 
 def serial_ports(machine: PcMachine) -> list[Any]:

@@ -113,6 +113,9 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
         ("qemu64-x86_64-cpu", "x86_64-cpu", ""),
         ("x86_64-cpu", "cpu", "X86Cpu", True),
     )),
+    ("cpu/acpi_cpu_hotplug", "plugins.cpu.acpi_cpu_hotplug", (
+        ("acpi-cpu-hotplug", "sys-bus-device", "AcpiCpuHotplug"),
+    )),
     ("intc", "plugins.intc", ()),
     ("intc/i8259", "plugins.intc.i8259", (
         ("isa-i8259", "isa-device", "I8259"),
@@ -185,6 +188,9 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
     )),
     ("pci/pci_testdev", "plugins.pci.pci_testdev", (
         ("pci-testdev", "pci-device", "PciTestdev"),
+    )),
+    ("pci/acpi_pci_hotplug", "plugins.pci.acpi_pci_hotplug", (
+        ("acpi-pci-hotplug", "sys-bus-device", "AcpiPciHotplug"),
     )),
     ("char", "plugins.char", ()),
     ("char/parallel", "plugins.char.parallel", (

@@ -1,3 +1,3 @@
 """Processor models."""
 
-QOM_MODULES = ("x86",)
+QOM_MODULES = ("x86", "acpi_cpu_hotplug")

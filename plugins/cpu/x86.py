@@ -4,7 +4,7 @@ Modelled: models as types (plugins/cpu/models.py), a property for every feature 
 identifies a processor, place in sockets, cores and threads, a local APIC where the accelerator brings none.  What the
 accelerator cannot give is left out with a warning; `enforce` makes it an error.  Registers and execution are the
 accelerator's.
-Not modelled: hot-unplug, microcode, per-model MSRs.
+Not modelled: microcode, per-model MSRs.
 
 SEED.md row 8: `X86Cpu.realize` is `x86_cpu_realizefn`, which ends in `init_vcpu`.
 """

@@ -1,7 +1,8 @@
 """ACPI tables of a PC with i440FX, PIIX3 and PIIX4, and the script by which firmware puts them in place.
 
 Built: RSDP, RSDT, XSDT, FADT (PIIX4 PM), FACS, DSDT (PCI root with _PRT through the PIIX3 link devices, ISA devices,
-processors, _S5), MADT, HPET when there is one, SRAT and SLIT when there are NUMA nodes. Not built: S3 and S4, hotplug methods.
+processors, hotplug where the board has it (acpi_hotplug.py), _S5), MADT, HPET when there is one, SRAT and SLIT when there are
+NUMA nodes. Not built: S3 and S4.
 
 The tables are handed over as QEMU does it: two files in fw_cfg (`etc/acpi/tables`, `etc/acpi/rsdp`) in which every
 pointer holds an offset into a file, and `etc/table-loader`, a script of 128-byte commands that firmware (SeaBIOS,
@@ -16,7 +17,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from plugins.firmware import aml
+from plugins.firmware import acpi_hotplug, aml
 from plugins.firmware.fw_cfg import FwCfgIo
 from qom import records
 
@@ -116,6 +117,8 @@ class AcpiConfig:
     serials, parallels: (first port, line) of each COM and LPT port.  distances: SLIT matrix, rows by node, or None.
     tables: more tables, each with its header.
     pvpanic_port: the port at which a guest tells that it has crashed, or None.
+    possible_apic_ids: those of all places for processors, by number; none for those of `apic_ids`.
+    cpu_hotplug, pci_hotplug: first port of the hotplug controllers, or None.  pci_slots: the slots whose devices can go.
     irq0_to_pin2: the timer is on pin 2 of the I/O APIC.  reset_port: the reset control register, or None.
     """
 
@@ -143,8 +146,17 @@ class AcpiConfig:
     numa: Sequence[NumaNode] = ()
     distances: Sequence[Sequence[int]] | None = None
     tables: Sequence[bytes] = ()
+    possible_apic_ids: Sequence[int] = ()
+    cpu_hotplug: int | None = None
+    pci_hotplug: int | None = None
+    pci_slots: Sequence[int] = ()
     oem_id: str = "QOM"
     oem_table_id: str = "QOMPC"
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The APIC id of each place for a processor, by number."""
+        return self.possible_apic_ids or self.apic_ids
 
 
 @records.frozen
@@ -164,6 +176,12 @@ class AcpiFiles:
         fw_cfg.add_file(LOADER_FILE, self.loader)
         for name, content in self.others.items():
             fw_cfg.add_file(name, content)
+
+    def replace(self, fw_cfg: FwCfgIo) -> None:
+        """Offer them in the place of those that were installed."""
+        fw_cfg.replace_file(TABLES_FILE, self.tables)
+        fw_cfg.replace_file(RSDP_FILE, self.rsdp)
+        fw_cfg.replace_file(LOADER_FILE, self.loader)
 
     def table(self, signature: str) -> bytes:
         """One table as built, checksum and pointers not yet patched."""
@@ -304,11 +322,13 @@ def _fadt(config: AcpiConfig, facs: int, dsdt: int) -> bytes:
 
 def _madt(config: AcpiConfig) -> bytes:
     body = struct.pack("<II", config.apic_base, PCAT_COMPAT)
-    for number, apic_id in enumerate(config.apic_ids):
+    there = frozenset(config.apic_ids)
+    for number, apic_id in enumerate(config.places):
+        flags = ENABLED if apic_id in there else 0  # else a place for one that may come
         if apic_id < 255:
-            body += struct.pack("<BBBBI", 0, 8, number, apic_id, ENABLED)
+            body += acpi_hotplug.local_apic(number, apic_id, flags)
         else:
-            body += struct.pack("<BBHIII", 9, 16, 0, apic_id, ENABLED, number)
+            body += struct.pack("<BBHIII", 9, 16, 0, apic_id, flags, number)
     body += struct.pack("<BBBBII", 1, 12, config.ioapic_id, 0, config.ioapic_base, 0)
     if config.irq0_to_pin2:
         body += struct.pack("<BBBBIH", 2, 10, 0, 0, 2, 0)
@@ -369,7 +389,13 @@ def _slit(distances: Sequence[Sequence[int]]) -> bytes:
 
 def dsdt_body(config: AcpiConfig) -> bytes:
     """The AML of the DSDT."""
-    processors = [aml.processor(f"C{number:03X}", number & 0xFF) for number in range(len(config.apic_ids))]
+    if config.cpu_hotplug is None:
+        processors = [aml.processor(acpi_hotplug.cpu_name(n), n & 0xFF) for n in range(len(config.places))]
+    else:
+        processors = acpi_hotplug.processors(config.cpu_hotplug, config.places)
+    events = [] if config.cpu_hotplug is None else [acpi_hotplug.cpu_event()]
+    if config.pci_hotplug is not None:
+        events.append(acpi_hotplug.pci_event(config.pci_slots))
     fw_cfg = b""
     if config.fw_cfg_port is not None:
         ports = aml.io(config.fw_cfg_port, config.fw_cfg_port, 1, FW_CFG_PORTS)
@@ -384,6 +410,7 @@ def dsdt_body(config: AcpiConfig) -> bytes:
             aml.scope("\\_SB", _pci_root(config)),
             aml.scope("\\_SB", _pirq_field(), *_links(config)),
             aml.scope("\\_SB", *processors, fw_cfg),
+            *events,
             aml.name("\\_S5", aml.package(aml.ZERO, aml.ZERO, aml.ZERO, aml.ZERO)),
         )
     )
@@ -413,6 +440,7 @@ def _pci_root(config: AcpiConfig) -> bytes:
             aml.operation_region("P40C", aml.PCI_CONFIG, 0x60, 4),
             *_isa_devices(config),
         ),
+        *([] if config.pci_hotplug is None else acpi_hotplug.slots(config.pci_hotplug, config.pci_slots)),
     )
 
 
@@ -540,6 +568,10 @@ def _isa_devices(config: AcpiConfig) -> list[bytes]:
     board = [aml.io(0x4D0, 0x4D0, 1, 2), aml.io(0x92, 0x92, 1, 1), aml.io(config.pm_base, config.pm_base, 1, 0x40)]
     if config.gpe0 is not None:
         board.append(aml.io(config.gpe0[0], config.gpe0[0], 1, config.gpe0[1]))
+    if config.pci_hotplug is not None:
+        board.append(aml.io(config.pci_hotplug, config.pci_hotplug, 1, acpi_hotplug.PCI_PORTS))
+    if config.cpu_hotplug is not None:
+        board.append(aml.io(config.cpu_hotplug, config.cpu_hotplug, 1, acpi_hotplug.CPU_PORTS))
     if config.hpet is not None:
         parts.append(part("HPET", "PNP0103", aml.memory32_fixed(config.hpet.base, HPET_SIZE, writable=False)))
     if config.pvpanic_port is not None:

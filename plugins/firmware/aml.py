@@ -4,7 +4,7 @@ Every function returns the encoding of one object or term as bytes, so a table i
 
     device("RTC_", name("_HID", eisa_id("PNP0B00")), name("_CRS", resources(io(0x70, 0x70, 1, 8), irq(8))))
 
-Not written: the ASL optimisations (a name is encoded as given), conversion, mutexes and events.
+Not written: the ASL optimisations (a name is encoded as given), conversion, events.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ ARGS = tuple(bytes((0x68 + n,)) for n in range(7))
 
 SYSTEM_MEMORY, SYSTEM_IO, PCI_CONFIG = range(3)  # operation region spaces
 ANY_ACCESS, BYTE_ACCESS, WORD_ACCESS, DWORD_ACCESS = range(4)  # field access types
-PRESERVE = 0x00  # field update rule
+PRESERVE, WRITE_AS_ZEROS = 0x00, 0x40  # field update rules
+FOREVER = 0xFFFF  # of an Acquire
 
 
 class AmlError(QomError):
@@ -151,12 +152,17 @@ def operation_region(where: str, space: int, offset: int, length: int) -> bytes:
     return b"\x5b\x80" + path(where) + bytes((space,)) + integer(offset) + integer(length)
 
 
-def field(region: str, access: int, elements: Iterable[tuple[str, int]]) -> bytes:
-    """Field (region, access, NoLock, Preserve) {...}: (name, bits) each; an empty name skips bits."""
+def field(region: str, access: int, elements: Iterable[tuple[str, int]], update: int = PRESERVE) -> bytes:
+    """Field (region, access, NoLock, update) {...}: (name, bits) each; an empty name skips bits."""
     body = b""
     for label, bits in elements:
         body += (segment(label) if label else b"\x00") + package_length(bits, counts_itself=False)
-    return _packed(b"\x5b\x81", path(region), bytes((access | PRESERVE,)), body)
+    return _packed(b"\x5b\x81", path(region), bytes((access | update,)), body)
+
+
+def mutex(where: str) -> bytes:
+    """Mutex (where, 0)."""
+    return b"\x5b\x01" + path(where) + b"\x00"
 
 
 def create_dword_field(source: bytes, offset: int, label: str) -> bytes:
@@ -197,6 +203,16 @@ def less(a: bytes, b: bytes) -> bytes:
     return b"\x95" + a + b
 
 
+def equal(a: bytes, b: bytes) -> bytes:
+    """LEqual (a, b)."""
+    return b"\x93" + a + b
+
+
+def shift_left(value: bytes, count: bytes, target: bytes = ZERO) -> bytes:
+    """ShiftLeft (value, count, target)."""
+    return b"\x79" + value + count + target
+
+
 def index(source: bytes, position: bytes, target: bytes = ZERO) -> bytes:
     """Index (source, position, target): an element of a package."""
     return b"\x88" + source + position + target
@@ -210,6 +226,26 @@ def notify(where: bytes, value: bytes) -> bytes:
 def if_(condition: bytes, *terms: bytes) -> bytes:
     """If (condition) {...}."""
     return _packed(b"\xa0", condition, *terms)
+
+
+def else_(*terms: bytes) -> bytes:
+    """Else {...}, after an If."""
+    return _packed(b"\xa1", *terms)
+
+
+def while_(condition: bytes, *terms: bytes) -> bytes:
+    """While (condition) {...}."""
+    return _packed(b"\xa2", condition, *terms)
+
+
+def acquire(name: str) -> bytes:
+    """Acquire (name, 0xFFFF)."""
+    return b"\x5b\x23" + path(name) + struct.pack("<H", FOREVER)
+
+
+def release(name: str) -> bytes:
+    """Release (name)."""
+    return b"\x5b\x27" + path(name)
 
 
 def return_(value: bytes) -> bytes:

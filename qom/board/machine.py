@@ -250,7 +250,7 @@ class BoardMachine(Machine):
         cpu.set("realized", True)
 
     def add_cpu(self, driver: str, id: str | None, props: Options) -> Cpu:
-        """Make the processor of a place that has none; it waits for its INIT.  The guest is not told of it.
+        """Make the processor of a place that has none; it waits for its INIT.
 
         Args:
             driver: its type, which has to be that of the others.
@@ -292,9 +292,12 @@ class BoardMachine(Machine):
         except BaseException:
             cpu.unparent()
             raise
-        self.cpus.append(cpu)
-        self.cpus.sort(key=lambda each: each.index)
+        self.cpus = sorted([*self.cpus, cpu], key=lambda each: each.index)  # a new list: others may go through the old
         return cpu
+
+    def possible_apic_ids(self) -> list[int]:
+        """The local APIC id of each place a processor may have, by index."""
+        return [self.apic_id_of(self.cpu_place(index)) for index in range(self.vm.config.smp.maxcpus)]
 
     def _places(self) -> dict[str, int]:
         """How many sockets there may be, cores in each, threads in each of those."""

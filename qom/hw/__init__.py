@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qom.hw.clock import NS_PER_SECOND, Clock, RunningClock, SteppedClock, Timer
     from qom.hw.device import Device, device_set_realized
     from qom.hw.fault import DeviceFault, Fault, ObserverFault
+    from qom.hw.hotplug import HotplugHandler, event_data
     from qom.hw.interrupt_report import IoApicReport, LapicReport, PicReport
     from qom.hw.irq import Line, LineHandler, Pin, Route, SharedLine, or_line
     from qom.hw.isa import ISA_IRQS, DmaProvider, IsaBus, IsaDevice, IsaSlot
@@ -46,6 +47,7 @@ __all__ = [
     "Fail",
     "Fault",
     "FlatRange",
+    "HotplugHandler",
     "IoApicReport",
     "IsaBus",
     "IsaDevice",
@@ -81,6 +83,7 @@ __all__ = [
     "SystemSlot",
     "Timer",
     "device_set_realized",
+    "event_data",
     "find_bus",
     "format_mtree",
     "or_line",
@@ -99,6 +102,7 @@ _LATER = {
     "qom.hw.clock": ("NS_PER_SECOND", "Clock", "RunningClock", "SteppedClock", "Timer"),
     "qom.hw.device": ("Device", "device_set_realized"),
     "qom.hw.fault": ("DeviceFault", "Fault", "ObserverFault"),
+    "qom.hw.hotplug": ("HotplugHandler", "event_data"),
     "qom.hw.interrupt_report": ("IoApicReport", "LapicReport", "PicReport"),
     "qom.hw.irq": ("Line", "LineHandler", "Pin", "Route", "SharedLine", "or_line"),
     "qom.hw.isa": ("ISA_IRQS", "DmaProvider", "IsaBus", "IsaDevice", "IsaSlot"),

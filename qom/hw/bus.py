@@ -23,6 +23,7 @@ from qom.properties import ComputedProperty, Property, inner_name
 from qom.registry import type_init
 
 if TYPE_CHECKING:
+    from qom.hw.hotplug import HotplugHandler
     from qom.hw.system import SystemControl
 
 
@@ -33,11 +34,14 @@ class Bus(Object, Resettable):
     max_devices: ClassVar[int | None] = None
     listed_as = "bus"
     hotplug: bool
+    hotplug_handler: HotplugHandler | None  # who tells the guest of what comes, and asks it for what is to go
     clock: Clock | None
     dma: AddressSpace | None
     system: SystemControl | None
 
-    instance_defaults: ClassVar[dict[str, Any]] = {"clock": None, "dma": None, "system": None, "hotplug": True}
+    instance_defaults: ClassVar[dict[str, Any]] = {
+        "clock": None, "dma": None, "system": None, "hotplug": True, "hotplug_handler": None,
+    }  # fmt: skip
 
     def instance_init(self) -> None:
         """Start empty."""

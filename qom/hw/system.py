@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from qom.hw.device import Device
 
 
 class SystemControl(Protocol):
@@ -23,6 +26,9 @@ class SystemControl(Protocol):
 
     def request_wakeup(self) -> None:
         """Wake the machine from suspend."""
+
+    def ejected(self, device: Device) -> None:
+        """The guest has let go of `device`: take it out of the machine, at once; a processor soon, as it may be running."""
 
     def guest_panicked(self, info: Mapping[str, Any] | None = None) -> None:
         """The guest says that its kernel has crashed; what follows is `-action panic=`.  info: what more it says."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from qom.monitor.declare import MonitorEvent
 
-__all__ = ["EVENTS", "ActionOfPanic", "ShutdownCause", "WatchdogAction"]
+__all__ = ["EVENTS", "ACPIOSTInfo", "ActionOfPanic", "ShutdownCause", "WatchdogAction"]
 
 ShutdownCause = Literal[
     "none", "host-error", "host-qmp-quit", "host-qmp-system-reset", "host-signal", "host-ui", "guest-shutdown",
@@ -32,6 +32,19 @@ class _Device(TypedDict):
     path: str
 
 
+ACPIOSTInfo = TypedDict(
+    "ACPIOSTInfo",
+    {
+        "device": NotRequired[str],
+        "slot": str,
+        "slot-type": Literal["DIMM", "CPU"],
+        "source": int,
+        "status": int,
+    },
+)
+"""What a guest reports of an event of a device (ACPI's _OST)."""
+
+
 class _Watchdog(TypedDict):
     action: WatchdogAction
 
@@ -43,6 +56,10 @@ class _Panicked(TypedDict):
 
 _RtcChange = TypedDict("_RtcChange", {"offset": int, "qom-path": str})
 _TrayMoved = TypedDict("_TrayMoved", {"device": str, "id": str, "tray-open": bool})
+
+
+class _Ost(TypedDict):
+    info: ACPIOSTInfo
 
 
 class _Property(TypedDict):
@@ -76,6 +93,7 @@ _ALL = (
     MonitorEvent("GUEST_CRASHLOADED", _Panicked, "The guest has crashed and runs its crash kernel"),
     MonitorEvent("DEVICE_DELETED", _Device, "A device is gone; its id may be used again"),
     MonitorEvent("DEVICE_UNPLUG_GUEST_ERROR", _Device, "The guest refuses to let go of a device"),
+    MonitorEvent("ACPI_DEVICE_OST", _Ost, "The guest reports by ACPI what came of an event of a device"),
     MonitorEvent("DEVICE_TRAY_MOVED", _TrayMoved, "The tray of a drive with a removable medium was opened or closed"),
     MonitorEvent("RTC_CHANGE", _RtcChange, "The guest set its clock: seconds it now differs by", every=1.0),
     MonitorEvent("DUMP_COMPLETED", _DumpCompleted, "A guest memory dump that ran beside the machine has ended"),

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from qom.errors import LifecycleError
 from qom.hw.device import Device
 from qom.hw.reset import Reset
 from qom.properties import prop
@@ -125,9 +124,11 @@ class Cpu(Device):
         """Whether this processor starts the machine."""
         return self.index == 0
 
-    def unplug(self) -> None:
-        """Refused: what a guest would have to agree to is not modelled.  Raises LifecycleError."""
-        raise LifecycleError(f"{self.path}: a processor cannot be taken out of a machine")
+    def leave(self) -> None:
+        """Before it leaves the tree its registers go to their power-up values: an accelerator may keep the vCPU."""
+        if self.realized and self.vcpu is not None:
+            self.run_on(self._reset_registers)
+        super().leave()
 
     def place(self) -> str:
         """Named after its index."""

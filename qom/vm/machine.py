@@ -20,6 +20,7 @@ from qom.vm.lock import MachineLock
 
 if TYPE_CHECKING:
     from qom.config import ChardevEntry, MachineConfig
+    from qom.hw.hotplug import HotplugHandler
     from qom.object import Object
     from qom.registry import TypeRegistry
     from qom.vm.cpu import Cpu
@@ -142,6 +143,31 @@ class Machine(Device):
             ConfigError: this one cannot, or not as asked.
         """
         raise ConfigError("machine does not support hot-plugging CPUs")
+
+    def remove_cpu(self, cpu: Cpu) -> None:
+        """Take a processor out; called on no processor's thread.
+
+        Raises:
+            LifecycleError: it is the one that starts the machine.
+        """
+        if cpu.is_bootstrap:
+            raise LifecycleError("Boot CPU is unpluggable")
+        try:
+            cpu.unplug()
+        finally:
+            if not cpu.realized:  # a new list: other threads may be going through the one there was
+                self.cpus = [other for other in self.cpus if other is not cpu]
+
+    def hotplug_handler(self, device: Device) -> HotplugHandler | None:
+        """Who tells the guest of `device` and asks for it; None when it comes and goes without.
+
+        Boards that have one for processors extend it.
+        """
+        return device.bus.hotplug_handler if device.bus is not None else None
+
+    def leaving(self) -> list[Device]:
+        """The devices that the guest was asked for and that a reset takes out.  Boards that have such override this."""
+        return []
 
     def cpu_place(self, index: int) -> dict[str, int]:
         """Where processor `index` is: "socket-id", "core-id", "thread-id", and "node-id" with NUMA; {} if nowhere."""

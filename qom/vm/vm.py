@@ -531,7 +531,14 @@ class VirtualMachine:
             except BaseException:
                 device.unparent()
                 raise
+            self._tell_of(device)
             return device
+
+    def _tell_of(self, device: Device) -> None:
+        """The guest is told of what comes once the machine is built, where there is somebody to tell it."""
+        handler = self.machine.hotplug_handler(device) if self._built else None
+        if handler is not None:
+            handler.plugged(device)
 
     def _add_cpu(self, entry: DeviceEntry) -> Device:
         if entry.bus is not None:
@@ -542,6 +549,7 @@ class VirtualMachine:
             self.observe.built()
             if self.run_state is RunState.RUNNING:
                 resume_all_vcpus([cpu])
+            self._tell_of(cpu)
         return cpu
 
     def _bus_for(self, device: Device, entry: DeviceEntry) -> Bus:
@@ -739,7 +747,7 @@ class VirtualMachine:
         return self.add_device(DeviceEntry(driver, id, bus, props))
 
     def remove(self, device: Device | str) -> None:
-        """Take a device out of the machine (`device_del`).
+        """Take a device out of the machine at once, whatever the guest does with it; `unplug` asks it.
 
         Args:
             device: the device, its id, or its path.
@@ -748,19 +756,62 @@ class VirtualMachine:
             PathError: there is no such device.
             LifecycleError: the device or its bus does not allow it while the machine exists.
         """
+        from qom.vm.cpu import Cpu
+
         with self.lock:
-            if isinstance(device, str):
-                place = "" if device.startswith("/") else "/machine/peripheral/"
-                found = self.root.resolve(place + device)
-                if not isinstance(found, hw.Device):
-                    raise PathError(f"{found.path}: is a {found.type_name}, no device")
-                device = found
-            gone = [(each.path, each.name) for each in self._going_with(device)]
-            peripheral = self.root.container("/machine/peripheral").path
-            device.unplug()
-            for path, name in reversed(gone):
-                known = {"device": name} if path == f"{peripheral}/{name}" else {}
-                self.emit("DEVICE_DELETED", path=path, **known)
+            device = self._device(device)
+            gone = [hw.event_data(each) for each in self._going_with(device)]
+            handler = self.machine.hotplug_handler(device)
+            if isinstance(device, Cpu):
+                self.machine.remove_cpu(device)
+            else:
+                device.unplug()
+            if handler is not None:
+                handler.unplugged(device)
+            for data in reversed(gone):
+                self.emit("DEVICE_DELETED", **data)
+
+    def unplug(self, device: Device | str) -> None:
+        """Have a device go (`device_del`): the guest is asked for it where the machine can ask, else it goes at once.
+
+        DEVICE_DELETED tells when it is gone.  A guest may take its time, refuse, or not be listening at all; a PCI device
+        that it was asked for goes with the next reset.
+
+        Args:
+            device: as for `remove`.
+
+        Raises:
+            PathError: there is no such device.
+            LifecycleError: it cannot go, or the guest has been asked for it already.
+        """
+        with self.lock:
+            device = self._device(device)
+            handler = self.machine.hotplug_handler(device) if self._built else None
+            if handler is not None:
+                handler.unplug_request(device)
+            elif device.is_a("cpu"):
+                raise LifecycleError("CPU hot unplug not supported without ACPI")
+            else:
+                self.remove(device)
+
+    def ejected(self, device: Device) -> None:
+        """The guest has let go of `device`: it goes at once, a processor as soon as the main loop comes to it."""
+        if device.is_a("cpu"):  # it may be the one that said so, and no thread can wait for itself
+            self.main_loop.call_soon_threadsafe(partial(self._take_out, device))
+        else:
+            self.remove(device)
+
+    def _take_out(self, device: Device) -> None:
+        if device.realized and self.built:
+            self.remove(device)
+
+    def _device(self, device: Device | str) -> Device:
+        if not isinstance(device, str):
+            return device
+        found = self.root.resolve(("" if device.startswith("/") else "/machine/peripheral/") + device)
+        if not isinstance(found, hw.Device):
+            raise PathError(f"{found.path}: is a {found.type_name}, no device")
+        return found
 
     def _going_with(self, device: Device) -> Iterator[Device]:
         """A device, and every one that goes with it: its parts, and those on its buses."""
@@ -849,6 +900,8 @@ class VirtualMachine:
         with self.lock:
             pause_all_vcpus(self.cpus, self.cpu_cond)
             running = self.run_state is RunState.RUNNING  # not before: somebody may have stopped it meanwhile
+            for device in self.machine.leaving():
+                self.remove(device)
             self._reset_devices(kind)
             self.emit("RESET", **_cause(reason, "reset"))
             if running:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asked import ask, refusal
 
-from qom import open_machine
+from qom import LifecycleError, open_machine
 from qom.vm import VirtualMachine
 
 CPU = "qemu64-x86_64-cpu"
@@ -79,12 +80,47 @@ def test_no_places() -> None:
         )
 
 
-def test_processors_stay(vm: VirtualMachine) -> None:
+def let_go(vm: VirtualMachine, index: int) -> None:
+    """The guest lets go of a processor (plugins/cpu/acpi_cpu_hotplug.py)."""
+    for port, value, size in ((0xAF00, 0, 4), (0xAF00, index, 4), (0xAF04, 0x08, 1)):
+        vm.ports.write(port, value, size)
+
+
+def test_a_processor_stays_until_the_guest_lets_go(vm: VirtualMachine) -> None:
+    vm.start()
     ask(vm, "device_add", driver=CPU, id="late", **place(1, 0, 0))
-    assert refusal(vm, "device_del", id="late") == (
-        "GenericError: /machine/peripheral/late: a processor cannot be taken out of a machine"
-    )
-    assert len(vm.cpus) == 3
+    late: Any = vm.root.resolve("/machine/peripheral/late")
+    thread = late.thread
+    deleted = threading.Event()
+    vm.events.append(lambda name, data: deleted.set() if data.get("device") == "late" else None)
+    assert ask(vm, "device_del", id="late") == {}
+    assert [cpu.index for cpu in vm.cpus] == [0, 1, 4]
+    assert thread.is_alive()
+    let_go(vm, 4)
+    assert deleted.wait(60)
+    assert [cpu.index for cpu in vm.cpus] == [0, 1]
+    assert not thread.is_alive()
+    assert not any("qom-path" in each for each in ask(vm, "query-hotpluggable-cpus")[:6])
+    ask(vm, "device_add", driver=CPU, id="late", **place(1, 0, 0))  # place and id are free again
+    assert [cpu.index for cpu in vm.cpus] == [0, 1, 4]
+
+
+def test_the_one_that_starts_the_machine_stays(vm: VirtualMachine) -> None:
+    for name in ("device_del", "remove"):
+        with pytest.raises(LifecycleError, match=r"^Boot CPU is unpluggable$"):
+            ask(vm, "device_del", id="/machine/cpu0") if name == "device_del" else vm.remove("/machine/cpu0")
+    assert len(vm.cpus) == 2
+
+
+def test_a_program_may_take_one_out_at_once(vm: VirtualMachine) -> None:
+    vm.start()
+    other: Any = vm.cpus[1]
+    thread = other.thread
+    vm.remove(other)
+    assert not thread.is_alive()
+    assert [cpu.index for cpu in vm.cpus] == [0]
+    vm.reset()
+    vm.stop()
 
 
 def test_it_waits_for_its_start(vm: VirtualMachine) -> None:

@@ -56,6 +56,11 @@ def events_of(vm: VirtualMachine) -> list[tuple[str, dict[str, Any]]]:
     return told
 
 
+def eject(vm: VirtualMachine, slot: int) -> None:
+    """The guest lets go of a PCI slot (plugins/pci/acpi_pci_hotplug.py)."""
+    vm.ports.write(0xAE08, 1 << slot, 4)
+
+
 def test_add_and_delete(vm: VirtualMachine) -> None:
     told = events_of(vm)
     assert ask(vm, "device_add", driver="test-shelf", id="s", addr="09.0", size="8k") == {}
@@ -68,6 +73,9 @@ def test_add_and_delete(vm: VirtualMachine) -> None:
     assert ask(vm, "qom-get", path=anonymous, property="height") == 1
     assert not told
     assert ask(vm, "device_del", id="s") == {}
+    assert not told  # the guest is asked first
+    assert refusal(vm, "device_del", id="s") == "GenericError: Device s is already in the process of unplug"
+    eject(vm, 9)
     assert told == [
         ("DEVICE_DELETED", {"path": anonymous}),
         ("DEVICE_DELETED", {"path": "/machine/peripheral/b", "device": "b"}),
@@ -76,13 +84,32 @@ def test_add_and_delete(vm: VirtualMachine) -> None:
     assert ask(vm, "qom-list", path="/machine/peripheral") == [{"name": "type", "type": "string"}]
     ask(vm, "device_add", driver="test-shelf", id="s", addr="09.0")  # id and place are free again
     ask(vm, "device_del", id="/machine/peripheral/s")
+    eject(vm, 9)
     assert told[-1] == ("DEVICE_DELETED", {"path": "/machine/peripheral/s", "device": "s"})
 
 
 def test_devices_of_the_box_can_come_and_go(vm: VirtualMachine) -> None:
     for driver in ("pci-testdev", "pvpanic-pci"):
-        ask(vm, "device_add", driver=driver, id="d")
+        ask(vm, "device_add", driver=driver, id="d", addr="09.0")
         ask(vm, "device_del", id="d")
+        eject(vm, 9)
+        assert ask(vm, "qom-list", path="/machine/peripheral") == [{"name": "type", "type": "string"}]
+
+
+def test_a_device_that_the_guest_cannot_be_asked_for_goes_at_once(vm: VirtualMachine) -> None:
+    ask(vm, "device_add", driver="test-shelf", id="s")
+    ask(vm, "device_add", driver="test-box", id="b", bus="s.shelf.0")
+    told = events_of(vm)
+    ask(vm, "device_del", id="b")  # its bus is not PCI
+    assert told == [("DEVICE_DELETED", {"path": "/machine/peripheral/b", "device": "b"})]
+
+
+def test_without_acpi_nobody_is_asked() -> None:
+    with open_machine(machine="pc,acpi=off", accel="qtest", types=[ShelfBus, Shelf]) as vm:
+        told = events_of(vm)
+        ask(vm, "device_add", driver="test-shelf", id="s")
+        ask(vm, "device_del", id="s")
+        assert told == [("DEVICE_DELETED", {"path": "/machine/peripheral/s", "device": "s"})]
 
 
 @pytest.mark.parametrize(

@@ -85,13 +85,14 @@ def test_patterns(clients: tuple[Client, Client]) -> None:
     assert one.event("X_PROPERTY_CHANGED")["data"] == change(1, H, "level", 3)
     other.do("qom-set", path=G, property="enabled", value="off")
     assert one.event("X_PROPERTY_CHANGED")["data"] == change(1, G, "enabled", False)
-    other.do("device_add", driver="test-gauge", id="i", level=4)
+    other.do("device_add", driver="test-gauge", id="i", level=4, addr="09.0")
     told = [one.event("X_PROPERTY_CHANGED")["data"] for _ in range(2)]
     assert told == [
         change(1, "/machine/peripheral/i", "level", 4),
         change(1, "/machine/peripheral/i", "realized", True),
     ]
     other.do("device_del", id="i")
+    other.do("human-monitor-command", command_line="o /w 0xae08 0x200")  # the guest lets go of slot 9
     assert one.event("X_PROPERTY_CHANGED")["data"] == change(1, "/machine/peripheral/i", "realized", False)
 
 

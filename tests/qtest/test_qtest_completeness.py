@@ -15,6 +15,8 @@ TESTED = {
     "PIIX4_PM": "piix4_pm",
     "VGA": "vga",
     "a20-gate": "system_ports",
+    "acpi-cpu-hotplug": "cpu_hotplug",
+    "acpi-pci-hotplug": "pci_hotplug",
     "apic": "apic",
     "apic-bus": "apic",
     "floppy": "fdc",

@@ -38,6 +38,7 @@ QOM_COMMANDS = {
     "numa": ("set-numa-node",),
     "screen": ("screendump", "send-key", "input-send-event"),
     "yank": ("query-yank", "yank"),
+    "acpi": ("query-acpi-ospm-status",),
     "generation": ("query-vm-generation-id",),
     "tree": ("qom-list", "qom-list-get", "qom-get", "qom-set", "x-query-qom-tree", "x-query-machine-file"),
     "hotplug": ("device_add", "device_del", "object-add", "object-del"),

@@ -102,7 +102,10 @@ def _add_later(vm: VirtualMachine, entry: DeviceEntry) -> None:
 
 @command("device_del", preconfig=True)
 def device_del(vm: VirtualMachine, id: str) -> None:
-    """Take out a device, by id or path; DEVICE_DELETED tells when it, and each device that was on it, is gone."""
+    """Have a device go, by id or path; DEVICE_DELETED tells when it, and each device that was on it, is gone.
+
+    A processor, or a PCI device of a machine with ACPI, goes when the guest lets go of it.
+    """
     if vm.run_state is RunState.PRECONFIG:
         _take_back(vm, id)
         return
@@ -114,11 +117,11 @@ def device_del(vm: VirtualMachine, id: str) -> None:
         raise CommandError(f"Device '{id}' not found{did_you_mean(id, added)}", "DeviceNotFound") from None
     if not isinstance(device, Device) or device is vm.machine:
         raise CommandError(f"{device.path} is not a hotpluggable device")
-    if device.bus is not None and not device.bus.hotplug:
+    if device.bus is not None and not device.bus.hotplug and not device.is_a("cpu"):
         raise CommandError(f"Bus '{vm.name_of_bus(device.bus)}' does not support hotplugging")
     if not device.hotpluggable:
         raise CommandError(f"Device '{device.name}' does not support hotplugging")
-    vm.remove(device)
+    vm.unplug(device)
 
 
 def _take_back(vm: VirtualMachine, id: str) -> None:

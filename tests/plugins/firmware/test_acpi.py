@@ -33,6 +33,16 @@ CONFIG = acpi.AcpiConfig(
     ),
     distances=((10, 21), (21, 10)),
 )
+HOT = acpi.AcpiConfig(
+    apic_ids=(0, 4),
+    possible_apic_ids=(0, 1, 4, 5),
+    pci_hole=(0xC000_0000, 0xFEBF_FFFF),
+    gpe0=(0x60C, 4),
+    cpu_hotplug=0xAF00,
+    pci_hotplug=0xAE00,
+    pci_slots=range(2, 32),
+    numa=(acpi.NumaNode(apic_ids=(0, 1, 4, 5), memory=((0, 0xC000_0000),)),),
+)
 PLAIN = acpi.AcpiConfig(apic_ids=(0,), pci_hole=(0x8000_0000, 0xFEBF_FFFF))
 
 
@@ -253,7 +263,7 @@ def test_dsdt_windows(listings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, PLAIN, acpi.AcpiConfig(apic_ids=range(255), pci_hole=(1 << 31, 0xFEBF_FFFF))]
+    "config", [CONFIG, PLAIN, HOT, acpi.AcpiConfig(apic_ids=range(255), pci_hole=(1 << 31, 0xFEBF_FFFF))]
 )
 def test_dsdt_compiles_again_without_an_error(config: acpi.AcpiConfig, tmp_path: Path) -> None:
     if shutil.which("iasl") is None:
