@@ -13,7 +13,7 @@ Sources: IBM, "PS/2 Hardware Interface Technical Reference: Video Subsystem" (19
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -112,6 +112,26 @@ def _through(table: bytes, palette: tuple[bytes, bytes, bytes]) -> tuple[bytes, 
     return red, green, blue
 
 
+def _scan_lines(card: Planes, height: int) -> Iterator[tuple[int, int, bool]]:
+    """For each line from the top: the address of its row, the line in that row, whether it is below the line compare."""
+    crtc = card.crtc
+    lines, double = (crtc[vga.CHARACTER] & vga.LINES) + 1, bool(crtc[vga.CHARACTER] & vga.DOUBLE_SCAN)
+    at, step, compare = crtc[vga.START_HIGH] << 8 | crtc[vga.START_LOW], crtc[vga.OFFSET] * 2, card.line_compare
+    scan, again, split = (crtc[vga.ROW_SCAN] & vga.LINES) % lines, False, False
+    for n in range(height):
+        yield at, scan, split
+        if n == compare:
+            at, scan, again, split = 0, 0, False, True
+        elif double and not again:
+            again = True
+        else:
+            again = False
+            scan += 1
+            if scan == lines:
+                scan = 0
+                at += step
+
+
 # -- text
 
 
@@ -125,7 +145,6 @@ def _text(card: Planes) -> Surface:
     glyphs = _Glyphs(card, lines, blink and bool(frame // BLINK_FRAMES & 1))
     cells = memoryview(card.block.view)[: len(card.cells) * 4]
     characters, attributes = bytes(cells[0 : 4 << 16 : 4]), bytes(cells[1 : 4 << 16 : 4])
-    start = crtc[vga.START_HIGH] << 8 | crtc[vga.START_LOW]
     cursor = _Cursor(card, lines, frame)
     row_of: dict[int, list[bytes]] = {}
 
@@ -139,22 +158,7 @@ def _text(card: Planes) -> Surface:
             row_of[at] = [b"".join(line) for line in zip(*drawn, strict=True)]
         return row_of[at]
 
-    out = []
-    double = bool(crtc[vga.CHARACTER] & vga.DOUBLE_SCAN)
-    scan, again = (crtc[vga.ROW_SCAN] & vga.LINES) % lines, False
-    at, compare = start, card.line_compare
-    for n in range(height):
-        out.append(rows(at & 0xFFFF)[scan])
-        if n == compare:
-            at, scan, again = 0, 0, False
-        elif double and not again:
-            again = True
-        else:
-            again = False
-            scan += 1
-            if scan == lines:
-                scan = 0
-                at += crtc[vga.OFFSET] * 2
+    out = [rows(at & 0xFFFF)[scan] for at, scan, _ in _scan_lines(card, height)]
     return _coloured(columns * glyphs.width, height, b"".join(out), _through(_attribute_colours(card), _palette(card)))
 
 
@@ -251,7 +255,6 @@ def _scan(
     card: Planes, width: int, height: int, decode: Decoder, palette: tuple[bytes, bytes, bytes], *, doubled: bool
 ) -> Surface:
     """The scan lines as the CRT controller walks through memory."""
-    crtc = card.crtc
     length = 4 * _characters(card)
     panning = card.attribute[vga.PANNING] & 0x07
     if decode is _chunky:
@@ -271,32 +274,16 @@ def _scan(
             rows[at, pan] = known = _doubled(known) if doubled else known
         return known
 
-    mode, lines = crtc[vga.CRTC_MODE], (crtc[vga.CHARACTER] & vga.LINES) + 1
-    double = bool(crtc[vga.CHARACTER] & vga.DOUBLE_SCAN)
-    step = crtc[vga.OFFSET] * 2
+    mode = card.crtc[vga.CRTC_MODE]
     shift = 13 if mode & 0x40 else 12  # the address bit that row scan bit 0 replaces: half as far in word mode
-    start, compare = crtc[vga.START_HIGH] << 8 | crtc[vga.START_LOW], card.line_compare
-    scan, again = (crtc[vga.ROW_SCAN] & vga.LINES) % lines, False
+    still = bool(card.attribute[vga.ATTRIBUTE_MODE] & vga.SPLIT_PANNING)  # the lower part of a split screen
     out = []
-    for n in range(height):
-        at = start
+    for at, scan, split in _scan_lines(card, height):
         if not mode & 1:
             at = at & ~(1 << shift) | (scan & 1) << shift
         if not mode & 2:
             at = at & ~(2 << shift) | (scan >> 1 & 1) << shift + 1
-        out.append(row(at * 4 % size, panning))
-        if n == compare:
-            start, scan, again = 0, 0, False
-            if card.attribute[vga.ATTRIBUTE_MODE] & vga.SPLIT_PANNING:
-                panning = 0
-        elif double and not again:
-            again = True
-        else:
-            again = False
-            scan += 1
-            if scan == lines:
-                scan = 0
-                start += step
+        out.append(row(at * 4 % size, 0 if split and still else panning))
     return _coloured(width, height, b"".join(out), palette)
 
 

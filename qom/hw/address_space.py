@@ -70,33 +70,41 @@ class Window:
 
     def reader(self, addr: int, size: int) -> Reader:
         """As AddressSpace.reader."""
-        region, offset, mask = self.region, addr + self.shift, (1 << size * 8) - 1
-        assert region.read is not None
-        callback = region.read
-
-        def direct() -> int:
-            value = 0
-            try:
-                value = callback(offset, size)
-                return value & mask
-            except BaseException as error:
-                region.blame(offset, size, False, error, value)
-
-        return direct
+        return _direct_reader(self.region, addr + self.shift, size)
 
     def writer(self, addr: int, size: int) -> Writer:
         """As AddressSpace.writer."""
-        region, offset, mask = self.region, addr + self.shift, (1 << size * 8) - 1
-        assert region.write is not None
-        callback = region.write
+        return _direct_writer(self.region, addr + self.shift, size)
 
-        def direct(value: int) -> None:
-            try:
-                callback(offset, value & mask, size)
-            except BaseException as error:
-                region.blame(offset, size, True, error)
 
-        return direct
+def _direct_reader(region: Region, offset: int, size: int) -> Reader:
+    """A read that the region's callback answers as it stands, in one piece."""
+    callback, mask = region.read, (1 << size * 8) - 1
+    assert callback is not None
+
+    def direct() -> int:
+        value = 0
+        try:
+            value = callback(offset, size)
+            return value & mask
+        except BaseException as error:
+            region.blame(offset, size, False, error, value)
+
+    return direct
+
+
+def _direct_writer(region: Region, offset: int, size: int) -> Writer:
+    """A write that the region's callback takes as it stands, in one piece."""
+    callback, mask = region.write, (1 << size * 8) - 1
+    assert callback is not None
+
+    def direct(value: int) -> None:
+        try:
+            callback(offset, value & mask, size)
+        except BaseException as error:
+            region.blame(offset, size, True, error)
+
+    return direct
 
 
 class AddressSpace:
@@ -555,20 +563,9 @@ class AddressSpace:
             or size < region.min_size
         ):
             return lambda: region.read_io(offset, size)
-        callback = read
         if Window.fits(found):
             self._window = Window(found)
-            return self._window.reader(addr, size)
-
-        def direct() -> int:
-            value = 0
-            try:
-                value = callback(offset, size)
-                return value & mask
-            except BaseException as error:
-                region.blame(offset, size, False, error, value)
-
-        return direct
+        return _direct_reader(region, offset, size)
 
     def _make_writer(self, addr: int, size: int) -> Writer:
         if not 1 <= size <= 8:
@@ -617,18 +614,9 @@ class AddressSpace:
             or size < region.min_size
         ):
             return lambda value: region.write_io(offset, value & mask, size)
-        callback = write
         if Window.fits(found):
             self._window = Window(found)
-            return self._window.writer(addr, size)
-
-        def direct(value: int) -> None:
-            try:
-                callback(offset, value & mask, size)
-            except BaseException as error:
-                region.blame(offset, size, True, error)
-
-        return direct
+        return _direct_writer(region, offset, size)
 
     def __repr__(self) -> str:
         return f"<AddressSpace {self.name} of {self.root.name}, {len(self._view)} ranges>"
