@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from accel.handles import EXIT_NAMES, CpuidEntry, SystemHandle, VcpuHandle, VmHandle
     from accel.kvm.kvm_accel import KvmAccel, kvm_init
     from accel.simulated.simulated_accel import SimulatedAccel, simulated_init
-    from accel.x86_state import load_kernel_entry
+    from accel.x86_state import load_kernel_entry, load_waking_vector
 
 
 QOM_MODULES = ("accel", "kvm.kvm_accel", "kvm.irqchip", "simulated.simulated_accel", "qtest.qtest_accel")
@@ -38,6 +38,7 @@ __all__ = [
     "configure_accelerator",
     "kvm_init",
     "load_kernel_entry",
+    "load_waking_vector",
     "simulated_init",
 ]
 
@@ -48,7 +49,7 @@ _LATER = {
     "accel.handles": ("EXIT_NAMES", "CpuidEntry", "SystemHandle", "VcpuHandle", "VmHandle"),
     "accel.kvm.kvm_accel": ("KvmAccel", "kvm_init"),
     "accel.simulated.simulated_accel": ("SimulatedAccel", "simulated_init"),
-    "accel.x86_state": ("load_kernel_entry",),
+    "accel.x86_state": ("load_kernel_entry", "load_waking_vector"),
 }
 
 __getattr__, __dir__ = later(__name__, _LATER)

@@ -1,4 +1,5 @@
-"""The states an x86 processor starts from: power-up and reset, INIT, start-up IPI, a kernel's entry without firmware.
+"""The states an x86 processor starts from: power-up and reset, INIT, start-up IPI, a kernel's entry
+without firmware, and its waking vector.
 
 Values are those of the Intel manual, volume 3, table "IA-32 and Intel 64 Processor States Following Power-up, Reset,
 or INIT", loaded through the vCPU handle, so that every accelerator begins alike.  A processor is called from its own
@@ -114,6 +115,21 @@ def load_sipi(vcpu: VcpuHandle, vector: int) -> None:
     vcpu.set_sregs(sregs)
     regs = vcpu.get_regs()
     regs.rip = 0
+    vcpu.set_regs(regs)
+
+
+def load_waking_vector(vcpu: VcpuHandle, vector: int) -> None:
+    """Load the state in which firmware resumes a guest that suspended itself: real mode (ACPI 6.4, table 5.11).
+
+    Args:
+        vcpu: a processor in its power-up state.
+        vector: physical address below 1 MiB; its paragraph is CS, the rest IP.
+    """
+    sregs = vcpu.get_sregs()
+    sregs.cs.selector, sregs.cs.base = vector >> 4, vector & ~0xF
+    vcpu.set_sregs(sregs)
+    regs = vcpu.get_regs()
+    regs.rip = vector & 0xF
     vcpu.set_regs(regs)
 
 

@@ -27,6 +27,7 @@ from qom import (
     QomError,
     Region,
     Reset,
+    RunState,
     did_you_mean,
     format_size,
     placed,
@@ -38,12 +39,14 @@ from qom.board import Assembly, BoardMachine, BoardRegion, Report, unreadable
 if TYPE_CHECKING:
     from machines.pc_direct import DirectLoader
     from qom import MachineConfig
-    from qom.hw import HotplugHandler
+    from qom.hw import HotplugHandler, WakeReason
 
 __all__ = ["PcMachine", "pc_bios_init", "pc_cpus_init", "pc_init1", "pc_memory_init", "pc_new_cpu"]
 
 RAM = "pc.ram"
 FOUR_GIB = 1 << 32
+SHUTDOWN_CODE = 0x0F  # CMOS byte: what firmware does after a reset
+WAKES_FROM_RAM = 0xFE  # in it: SeaBIOS resumes a guest that suspended itself
 QOM_BOARDS = ("pc-i440fx.toml",)
 
 
@@ -141,16 +144,18 @@ class PcMachine(BoardMachine):
             self._loader = pc_direct.loader_of(self)
 
     def reset_exit(self, kind: Reset) -> None:
-        """Without firmware, everything is put where the kernel wants it once all parts are reset."""
+        """Without firmware, what firmware does is done here once all parts are reset."""
         super().reset_exit(kind)
-        if self.config is not None and "once" in self.config.boot and self._starts < 2:
+        if kind is not Reset.WAKE and self.vm.run_state is RunState.SUSPENDED:
+            self._set_shutdown_code(0)  # somebody resets it in its sleep
+        if kind is not Reset.WAKE and self.config is not None and "once" in self.config.boot and self._starts < 2:
             self._starts += 1
             if self._starts == 2:  # the first one was that at the beginning
                 from machines import pc_firmware
 
                 pc_firmware.set_boot_order(self, pc_firmware.boot_order(self, once=False))
         if self._loader is not None:
-            self._loader.load()
+            (self._loader.resume if kind is Reset.WAKE else self._loader.load)()
 
     def set_boot_order(self, order: str) -> None:
         """Through CMOS memory and fw_cfg, where the firmware looks."""
@@ -163,6 +168,26 @@ class PcMachine(BoardMachine):
         pm = self.chip("pm", "PIIX4_PM")
         if pm is not None:
             pm.power_button()
+
+    def fall_asleep(self) -> None:
+        """Firmware finds in CMOS memory what the next reset is for, as QEMU's tells it."""
+        self._set_shutdown_code(WAKES_FROM_RAM)
+
+    def wakes_by(self, reason: WakeReason) -> bool:
+        """The PIIX4's enable bits decide."""
+        pm = self.chip("pm", "PIIX4_PM")
+        return pm is None or bool(pm.wakes_by(reason))
+
+    def wake_up(self, reason: WakeReason) -> None:
+        """The PIIX4's status bits say that it slept, and why it does no longer."""
+        pm = self.chip("pm", "PIIX4_PM")
+        if pm is not None:
+            pm.wake_up(reason)
+
+    def _set_shutdown_code(self, code: int) -> None:
+        rtc = self.chip("rtc", "mc146818rtc")
+        if rtc is not None:
+            rtc.set_cmos(SHUTDOWN_CODE, code)
 
     def inject_nmi(self) -> None:
         """The NMI button: LINT1 of every local APIC, where there is one and the guest has let it through."""

@@ -2,7 +2,7 @@
 
 After every reset the loader does what firmware and a boot loader would have done: it puts the tables, the kernel and what
 belongs to it into memory, sets the memory types, and puts the first processor at the kernel's entry.  The other processors
-wait for their start-up IPI, as after any reset.
+wait for their start-up IPI, as after any reset.  A guest that was suspended to RAM goes on where its tables say, instead.
 Not done: option ROMs, addresses for PCI devices (an operating system that knows PCI assigns them), BIOS services.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from accel import load_kernel_entry
-from machines import pc_firmware
+from accel import load_kernel_entry, load_waking_vector
+from machines import pc_chipset, pc_firmware
 from plugins.firmware.kernel import DirectStart, Kernel, Memory, Request, kernel_placed, open_kernel
 from qom import records
 
@@ -30,6 +30,8 @@ MTRR_FIXED_ROM: Final = tuple(range(0x268, 0x270))
 ENABLED, FIXED_ENABLED, VALID = 1 << 11, 1 << 10, 1 << 11
 WRITE_BACK, WRITE_PROTECTED, UNCACHED = 6, 5, 0
 ADDRESS_BITS: Final = 40  # MAXPHYADDR of the smallest model
+
+FACS_WAKING_VECTOR: Final = 12  # offset
 
 LONG_MODE: Final = (0x8000_0001, 1 << 29)  # CPUID leaf, bit of EDX
 
@@ -52,21 +54,24 @@ def loader_of(machine: PcMachine) -> DirectLoader:
     return found
 
 
-@records.frozen
+@records.define
 class DirectLoader:
-    """Starts the kernel of a machine without firmware."""
+    """Starts the kernel of a machine without firmware.
+
+    facs: address of the ACPI table in which the guest leaves its waking vector; 0 without tables.
+    """
 
     machine: PcMachine
     kernel: Kernel
     request: Request
+    facs: int = 0
 
     def load(self) -> None:
         """Fill memory and load the first processor's state; the machine has just been reset."""
         machine = self.machine
-        for cpu in machine.cpus:
-            if cpu.vcpu is not None:
-                self._set_memory_types(cpu)
+        self._set_all_memory_types()
         tables = pc_firmware.place_tables(machine)
+        self.facs = tables.facs
         start = self.plan(tables.e820, tables.rsdp)
         memory = machine.system_bus.memory_space
         for chunk in start.chunks:
@@ -74,6 +79,19 @@ class DirectLoader:
         first = machine.cpus[0] if machine.cpus else None
         if first is not None and first.vcpu is not None:
             load_kernel_entry(first.vcpu, entry=start.entry, registers=start.registers, gdt=start.gdt, cr3=start.cr3)
+
+    def resume(self) -> None:
+        """Go on at the guest's waking vector, or begin anew if it left none; the machine has just been woken."""
+        memory = self.machine.system_bus.memory_space
+        vector = memory.read(self.facs + FACS_WAKING_VECTOR, 4) if self.facs else 0
+        if not vector:
+            self.load()
+            return
+        self._set_all_memory_types()
+        pc_chipset.set_up(self.machine)
+        first = self.machine.cpus[0] if self.machine.cpus else None
+        if first is not None and first.vcpu is not None:
+            load_waking_vector(first.vcpu, vector)
 
     def plan(self, e820: list[tuple[int, int, int]], rsdp: int) -> DirectStart:
         """What lies where."""
@@ -86,6 +104,11 @@ class DirectLoader:
                 leaf, bit = LONG_MODE
                 return any(entry.function == leaf and entry.edx & bit for entry in cpu.vcpu.get_cpuid())
         return True
+
+    def _set_all_memory_types(self) -> None:
+        for cpu in self.machine.cpus:
+            if cpu.vcpu is not None:
+                self._set_memory_types(cpu)
 
     def _set_memory_types(self, cpu: Any) -> None:
         """As firmware leaves them."""

@@ -152,7 +152,8 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
     cfg.add_i16(fw_cfg.BOOT_MENU, 1 if config.boot.get("menu") in (True, "on") else 0)
     cfg.add_i32(fw_cfg.IRQ0_OVERRIDE, 1)
     cfg.add_file("etc/e820", fw_cfg.e820(ram_map(machine)))
-    cfg.add_file("etc/system-states", bytes((128, 0, 0, 129, 128, 128)))
+    if (pm := machine.chip("pm", "PIIX4_PM")) is not None:
+        cfg.add_file("etc/system-states", fw_cfg.system_states(pm.s4_val, s3=not pm.disable_s3, s4=not pm.disable_s4))
     cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(len(apic_ids), numa_nodes(machine), numa_sizes(machine)))
     if machine.acpi:
         acpi.build(acpi_config(machine)).install(cfg)
@@ -197,11 +198,12 @@ def tell_cpus(machine: PcMachine) -> None:
 class PlacedTables:
     """Where the tables of a machine without firmware are.
 
-    rsdp, smbios, mp: addresses of the RSDP, the SMBIOS entry point and the MP floating pointer.
+    rsdp, facs, smbios, mp: addresses of the RSDP, the FACS, the SMBIOS entry point and the MP floating pointer.
     e820: the whole memory map, (start, size, type).
     """
 
     rsdp: int
+    facs: int
     smbios: int
     mp: int
     e820: list[tuple[int, int, int]]
@@ -229,7 +231,7 @@ def place_tables(machine: PcMachine) -> PlacedTables:
         memory.write_bytes(address, data)
     for _, offset, data in placed_at.told:  # there is one such file
         generation_of(machine).tell(offset, data)
-    return PlacedTables(placed_at.rsdp, placed_at.smbios, placed_at.mp, e820_map(machine))
+    return PlacedTables(placed_at.rsdp, placed_at.facs, placed_at.smbios, placed_at.mp, e820_map(machine))
 
 
 def e820_map(machine: PcMachine) -> list[tuple[int, int, int]]:
@@ -303,7 +305,7 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         for entry in config.numa_distances:
             distances[entry.src][entry.dst] = entry.val
     hpet = machine.chip("hpet0", "hpet")
-    generation = generation_of(machine)
+    generation, pm = generation_of(machine), machine.chip("pm", "PIIX4_PM")
     serials = [(port.iobase, port.irq) for port in serial_ports(machine)]
     tables: list[bytes] = []
     if config.acpi_tables:
@@ -320,6 +322,8 @@ def acpi_config(machine: PcMachine) -> acpi.AcpiConfig:
         pm_base=pc_chipset.PM_BASE,
         pci_hole=(machine.below_4g, PCI_HOLE_END),
         gpe0=(pc_chipset.PM_BASE + GPE0_OFFSET, GPE0_LENGTH),
+        s3=pm is not None and not pm.disable_s3,
+        s4_type=pm.s4_val if pm is not None and not pm.disable_s4 else None,
         serials=serials,
         parallels=[(port.iobase, port.irq) for port in devices(machine, "isa-parallel")],
         floppy=floppy_facts(machine),

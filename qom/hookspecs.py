@@ -136,6 +136,7 @@ def qom_machine_closed(vm: VirtualMachine) -> None:
 def qom_machine_event(vm: VirtualMachine, event: str, data: dict[str, Any]) -> None:
     """Something happened to a virtual machine.
 
-    event: "RESUME", "STOP", "RESET", "SHUTDOWN", "POWERDOWN", "WAKEUP".  data: `time` in seconds since the epoch, and what
-    belongs to the event (`reason`, `guest`).  Called on the thread it happens on; an implementation that raises is reported.
+    event: "RESUME", "STOP", "RESET", "SHUTDOWN", "POWERDOWN", "SUSPEND", "WAKEUP".  data: `time` in seconds since the epoch,
+    and what belongs to the event (`reason`, `guest`).  Called on the thread it happens on; an implementation that raises
+    is reported.
     """

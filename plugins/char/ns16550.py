@@ -12,6 +12,7 @@ Guest view: eight 8-bit ports at `iobase`, level on ISA line `irq`.
 from __future__ import annotations
 
 from qom import Chardev, IsaDevice, RealizeError, Region, link, prop, state, type_init
+from qom.hw import WakeReason
 from qom.vm import ChardevEvent
 
 RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR = range(8)  # register offsets; the first two are DLL and DLM under DLAB
@@ -46,6 +47,7 @@ class IsaSerial(IsaDevice):
     index: int | None = prop(None, "COM port number, 0 to 3; unset: the first one free", type="uint32", max=3)
     iobase: int | None = prop(None, "First I/O port; unset: by index", type="uint16", max=0xFFF8, base=16)
     irq: int | None = prop(None, "ISA interrupt line; unset: by index", type="uint32", max=15)
+    wakeup: bool = prop(False, "Whether what is received wakes a suspended machine")
     pacing: bool = prop(False, "Characters take their time on the virtual clock, by divisor and frame")
 
     divisor: int = state(reset=12)
@@ -362,6 +364,8 @@ class IsaSerial(IsaDevice):
         self._more_room()
 
     def _receive(self, data: bytes) -> None:
+        if self.wakeup:
+            self.system.wake(WakeReason.OTHER)
         if self.fcr & FCR_ENABLE:
             free = FIFO_SIZE - len(self.rx_fifo)
             self.rx_fifo += data[:free]

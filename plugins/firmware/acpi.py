@@ -1,8 +1,8 @@
 """ACPI tables of a PC with i440FX, PIIX3 and PIIX4, and the script by which firmware puts them in place.
 
 Built: RSDP, RSDT, XSDT, FADT (PIIX4 PM), FACS, DSDT (PCI root with _PRT through the PIIX3 link devices, ISA devices,
-processors, hotplug where the board has it (acpi_hotplug.py), _S5), MADT, HPET when there is one, SRAT and SLIT when there are
-NUMA nodes. Not built: S3 and S4.
+processors, hotplug where the board has it (acpi_hotplug.py), _S3 to _S5), MADT, HPET when there is one, SRAT and SLIT when
+there are NUMA nodes.
 
 The tables are handed over as QEMU does it: two files in fw_cfg (`etc/acpi/tables`, `etc/acpi/rsdp`) in which every
 pointer holds an offset into a file, and `etc/table-loader`, a script of 128-byte commands that firmware (SeaBIOS,
@@ -37,6 +37,7 @@ WBINVD, PROC_C1, SLP_BUTTON, RTC_S4, RESET_REG_SUP = 1 << 0, 1 << 2, 1 << 5, 1 <
 LEGACY_DEVICES, KEYBOARD_CONTROLLER = 1 << 0, 1 << 1  # IAPC_BOOT_ARCH
 ACPI_ENABLE, ACPI_DISABLE = 0xF1, 0xF0  # what PIIX4's SMI command port takes
 PM1_EVT, PM1_CNT, PM_TMR = 0x0, 0x4, 0x8  # offsets from the PM base
+SOFT_OFF, SUSPEND_TO_RAM = 0, 1  # sleep types
 SYSTEM_IO = 1  # address space of a generic address
 
 PCAT_COMPAT = 1  # MADT: there are 8259s too
@@ -119,6 +120,7 @@ class AcpiConfig:
     pvpanic_port: the port at which a guest tells that it has crashed, or None.
     possible_apic_ids: those of all places for processors, by number; none for those of `apic_ids`.
     cpu_hotplug, pci_hotplug: first port of the hotplug controllers, or None.  pci_slots: the slots whose devices can go.
+    s3: there is suspend to RAM.  s4_type: the sleep type of suspend to disk, or None.
     irq0_to_pin2: the timer is on pin 2 of the I/O APIC.  reset_port: the reset control register, or None.
     """
 
@@ -129,6 +131,8 @@ class AcpiConfig:
     sci: int = 9
     smi_command: int = 0xB2
     gpe0: tuple[int, int] | None = None
+    s3: bool = False
+    s4_type: int | None = None
     reset_port: int | None = 0xCF9
     apic_base: int = 0xFEE0_0000
     ioapic_id: int = 0
@@ -411,9 +415,19 @@ def dsdt_body(config: AcpiConfig) -> bytes:
             aml.scope("\\_SB", _pirq_field(), *_links(config)),
             aml.scope("\\_SB", *processors, fw_cfg),
             *events,
-            aml.name("\\_S5", aml.package(aml.ZERO, aml.ZERO, aml.ZERO, aml.ZERO)),
+            *_sleep_states(config),
         )
     )
+
+
+def _sleep_states(config: AcpiConfig) -> list[bytes]:
+    """_S3 to _S5, those there are: the sleep types for both PM1 control registers, of which there is one."""
+    types = {"_S3": SUSPEND_TO_RAM if config.s3 else None, "_S4": config.s4_type, "_S5": SOFT_OFF}
+    return [
+        aml.name(f"\\{name}", aml.package(aml.integer(kind), aml.integer(kind), aml.ZERO, aml.ZERO))
+        for name, kind in types.items()
+        if kind is not None
+    ]
 
 
 def _pci_root(config: AcpiConfig) -> bytes:

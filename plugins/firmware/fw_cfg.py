@@ -40,6 +40,7 @@ DIR_ENTRY = struct.Struct(">IHH56s")  # size, key, reserved, name
 
 E820_RAM, E820_RESERVED, E820_ACPI, E820_NVS, E820_UNUSABLE = range(1, 6)
 E820_ENTRY = struct.Struct("<QQI")
+STATE_THERE = 0x80  # in etc/system-states
 
 Content = bytes | Callable[[], bytes]
 WriteHook = Callable[[int, bytes], None]
@@ -268,6 +269,14 @@ class FwCfgIo(IsaDevice):
 def e820(entries: list[tuple[int, int, int]]) -> bytes:
     """`etc/e820`: (address, length, type) of each range."""
     return b"".join(E820_ENTRY.pack(*entry) for entry in entries)
+
+
+def system_states(s4_type: int, *, s3: bool, s4: bool) -> bytes:
+    """File etc/system-states: of each of S0 to S5 the sleep type, with bit 7 if there is such a state.
+
+    s4_type: sleep type of suspend to disk.  s3, s4: whether suspend to RAM and to disk are offered.
+    """
+    return bytes((STATE_THERE, 0, 0, 1 | STATE_THERE * s3, s4_type | STATE_THERE * s4, STATE_THERE))
 
 
 def numa_item(max_cpus: int, cpu_nodes: dict[int, int], node_sizes: list[int]) -> bytes:

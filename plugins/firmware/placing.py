@@ -32,11 +32,13 @@ class PlacingError(QomError):
 class Placed:
     """What is where.
 
-    rsdp, smbios, mp: addresses of the three anchors.  pieces: (address, bytes) of everything to be written.
+    rsdp, smbios, mp: addresses of the three anchors.  facs: address of that table.  pieces: (address, bytes) of everything
+    to be written.
     told: (file, offset, bytes) of what firmware would write into files.
     """
 
     rsdp: int
+    facs: int
     smbios: int
     mp: int
     pieces: list[tuple[int, bytes]]
@@ -44,18 +46,19 @@ class Placed:
 
 
 def place(acpi_files: acpi.AcpiFiles | None, smbios_files: smbios.SmbiosFiles, mp_table: mptable.MpTable) -> Placed:
-    """Decide where everything goes and make every pointer and checksum right; without ACPI tables the RSDP is at 0.
+    """Decide where everything goes and make every pointer and checksum right; without ACPI tables RSDP and FACS are at 0.
 
     Raises:
         PlacingError: more tables than there is room for.
     """
     room = _Room()
-    pieces, told, rsdp = [], [], 0
+    pieces, told, rsdp, facs = [], [], 0, 0
     if acpi_files is not None:
         files = {acpi.TABLES_FILE: acpi_files.tables, acpi.RSDP_FILE: acpi_files.rsdp, **acpi_files.others}
         script = _Script(files, room)
         script.run(acpi_files.loader)
         pieces, told, rsdp = script.pieces(), script.told, script.address[acpi.RSDP_FILE]
+        facs = script.address[acpi.TABLES_FILE] + acpi_files.offsets["FACS"]
     structures = room.table(smbios_files.tables)
     pieces.append((structures, smbios_files.tables))
     entry = bytearray(smbios_files.anchor)
@@ -71,7 +74,7 @@ def place(acpi_files: acpi.AcpiFiles | None, smbios_files: smbios.SmbiosFiles, m
     _sum_to_zero(pointer, 0, len(pointer), mptable.POINTER_CHECKSUM)
     mp_at = room.anchor(pointer)
     pieces.append((mp_at, bytes(pointer)))
-    return Placed(rsdp, smbios_at, mp_at, pieces, told)
+    return Placed(rsdp, facs, smbios_at, mp_at, pieces, told)
 
 
 def _sum_to_zero(data: bytearray, start: int, end: int, at: int) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from plugins.isa.ps2 import BREAK, TRANSLATION, TRANSLATION_HIGH, Ps2Keyboard, Ps2Mouse
 from qom import child, prop, state, type_init
-from qom.hw import IsaDevice, Region
+from qom.hw import IsaDevice, Region, WakeReason
 
 OBF, SYS, COMMAND_LAST, UNLOCKED, AUX_OBF = 0x01, 0x04, 0x08, 0x10, 0x20  # status register
 
@@ -68,6 +68,7 @@ class I8042(IsaDevice):
         self._irq1, self._irq12 = self.isa.irq(self.kbd_irq), self.isa.irq(self.mouse_irq)
         for device in (self.keyboard, self.mouse):
             device.notify = self._fill
+            device.touched = self._touched
             device.set("realized", True)
         self.isa.map_ports(self.iobase, Region("i8042-data", 1, self._read_data, self._write_data, (1, 1)))
         self.isa.map_ports(self.iobase + 4, Region("i8042-cmd", 1, self._read_status, self._write_command, (1, 1)))
@@ -83,6 +84,10 @@ class I8042(IsaDevice):
         """The lines follow the registers."""
         self._update_irqs()
         self._a20.set(1 if self.output & OUT_A20 else 0)
+
+    def _touched(self) -> None:
+        """A key, the mouse or a button moves: a suspended machine wakes."""
+        self.system.wake(WakeReason.OTHER)
 
     # -- the output buffer
 

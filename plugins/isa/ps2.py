@@ -59,7 +59,10 @@ _SET_2: Final = {**{code: at for at, code in enumerate(TRANSLATION)}, 0x41: 0x83
 
 
 class Ps2Device(Device):
-    """A device on one of the two ports of a keyboard controller, which hands it `notify`: there is something to read."""
+    """A device on one of the two ports of a keyboard controller.
+
+    The controller hands it `notify`, to be called when there is something to read, and `touched`, when somebody uses it.
+    """
 
     queue: list[int] = state(factory=list, desc="Bytes on their way to the host")
     argument_of: int = state(desc="Command whose argument comes next, or 0")
@@ -68,6 +71,7 @@ class Ps2Device(Device):
 
     user_creatable = False
     notify: Callable[[], None] = staticmethod(lambda: None)
+    touched: Callable[[], None] = staticmethod(lambda: None)
 
     def read(self) -> int:
         """Take the next byte; only when there is one."""
@@ -92,6 +96,7 @@ class Ps2Device(Device):
 
     def report(self, values: list[int]) -> None:
         """Put input on its way, unless it is off or too much is waiting already."""
+        self.touched()
         if self.enabled and len(self.queue) + len(values) <= QUEUE_MAX:
             self.queue += values
             self.notify()

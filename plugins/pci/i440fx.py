@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qom import RealizeError, type_init
+from qom import RealizeError, Reset, type_init
 from qom.hw import PciBus, PciDevice, PciHostBridge, Region, SystemBus
 from qom.hw import pci_config as pci
 
@@ -130,6 +130,14 @@ class I440FX(PciDevice):
         """All shadowing off."""
         super().reset()
         self._show()
+
+    def reset_hold(self, kind: Reset) -> None:
+        """As for any device; suspend to RAM keeps what belongs to the memory, so that the shadowed firmware is there again."""
+        kept = bytes(self.config[PAM0 : PAM6 + 1])
+        super().reset_hold(kind)
+        if kind is Reset.WAKE:
+            self.config[PAM0 : PAM6 + 1] = kept
+            self._show()
 
     def state_loaded(self) -> None:
         """Show the memory the registers say."""

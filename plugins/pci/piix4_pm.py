@@ -1,9 +1,9 @@
 """Intel PIIX4 (82371AB), function 3: power management and SMBus.
 
 Modelled: the PM I/O space (PM1 event and control, the 24-bit PM timer with its overflow, GPSTS/GPEN, the other registers
-as memory), SCI, power button, soft off (S5), the APM ports B2h/B3h with the SMI line, the SMBus host with nobody on the
-bus (every transaction ends in a device error).
-Minimal: S3: the machine is reset at once and finds WAK_STS set, as if it had slept and been woken.
+as memory), SCI, power button, sleep types for suspend to RAM (S3; the machine sleeps, and after the reset that wakes it
+WAK_STS says so, with what woke it), to disk (S4) and soft off (S5), the APM ports B2h/B3h with the SMI line, the SMBus host
+with nobody on the bus (every transaction ends in a device error).
 Not modelled: device monitors, clock and burst control, SMIs from sources other than port B2h, SMBus interrupts.
 What the firmware's SMI handler would do for ACPI_ENABLE (F1h) and ACPI_DISABLE (F0h) at port B2h, the device does itself.
 Guest view: function 01.3; 64 ports at PMBASE, 16 at SMBHSTBASE, B2h and B3h.  Outputs `sci`, `smi`.
@@ -13,8 +13,10 @@ Sections: "82371AB PCI-to-ISA / IDE Xcelerator (PIIX4)" data sheet, Intel 290562
 
 from __future__ import annotations
 
+from typing import Final
+
 from qom import prop, state, type_init
-from qom.hw import NS_PER_SECOND, PciDevice, Region
+from qom.hw import NS_PER_SECOND, PciDevice, Region, WakeReason
 from qom.hw import pci_config as pci
 
 PMBASE, DEVACTB, PMREGMISC, SMBHSTBASE, SMBHSTCFG = 0x40, 0x58, 0x80, 0x90, 0xD2  # configuration
@@ -33,6 +35,7 @@ STATUS_BITS = EVENTS | BUS_MASTER | WAKE
 SCI_EN, BUS_MASTER_RELOAD, GLOBAL_RELEASE, SLEEP_TYPE, SLEEP = 0x0001, 0x0002, 0x0004, 0x1C00, 0x2000  # PMCNTRL
 SLEEP_TYPE_SHIFT = 10
 SOFT_OFF, SUSPEND_TO_RAM = 0, 1
+WAKES: Final = {WakeReason.RTC: RTC, WakeReason.POWER_BUTTON: POWER_BUTTON}  # what the guest can keep from waking it
 
 TIMER_HZ, TIMER_BITS = 3_579_545, 24
 HALF = 1 << (TIMER_BITS - 1)  # the overflow status is set whenever bit 23 changes
@@ -57,6 +60,10 @@ class Piix4Pm(PciDevice):
     smm_enabled: bool = prop(False, "Whether there is system-management mode; else firmware finds it set up already")
     smb_io_base: int = prop(0, "SMBus host base after reset (0: none)", type="uint16", base=16)
 
+    disable_s3: int = prop(0, "Not 0: the tables offer no suspend to RAM", type="uint8", name="disable_s3")
+    disable_s4: int = prop(0, "Not 0: the tables offer no suspend to disk", type="uint8", name="disable_s4")
+    s4_val: int = prop(2, "Sleep type of suspend to disk", type="uint8", name="s4_val")
+
     status: int = state(desc="PMSTS")
     enable: int = state(desc="PMEN")
     control: int = state(desc="PMCNTRL")
@@ -64,7 +71,6 @@ class Piix4Pm(PciDevice):
     registers: bytearray = state(factory=lambda: bytearray(PM_SIZE), desc="The rest of the PM I/O space")
     apm_control: int = state(desc="Port B2h")
     apm_status: int = state(desc="Port B3h")
-    waking: bool = state(reset=False, keep=True, desc="The reset under way ends a sleep")
     smb: bytearray = state(factory=lambda: bytearray(SMB_SIZE), desc="SMBus host registers")
     smb_index: int = state(desc="Next byte of the block buffer")
     smb_block: bytearray = state(factory=lambda: bytearray(32))
@@ -103,11 +109,8 @@ class Piix4Pm(PciDevice):
         self.map(self.pci.io, APM_CONTROL, apm)
 
     def reset(self) -> None:
-        """Everything off; after a sleep, WAK_STS says so."""
+        """Everything off."""
         super().reset()
-        if self.waking:
-            self.waking = False
-            self.status = WAKE
         self._plan_overflow()
         self._update_sci()
         self._smi.lower()
@@ -120,8 +123,19 @@ class Piix4Pm(PciDevice):
         self._update_sci()
 
     def power_button(self) -> None:
-        """The power button is pressed."""
+        """The power button is pressed; it wakes a suspended machine if the guest has enabled it."""
         self.status |= POWER_BUTTON
+        self._update_sci()
+        self.system.wake(WakeReason.POWER_BUTTON)
+
+    def wakes_by(self, reason: WakeReason) -> bool:
+        """Whether PMEN lets this wake the suspended machine; what has no bit in it always does."""
+        bit = WAKES.get(reason)
+        return bit is None or bool(self.enable & bit)
+
+    def wake_up(self, reason: WakeReason) -> None:
+        """The machine was woken, and all is reset: say so, and by what; what has no bit counts as the power button."""
+        self.status |= WAKE | WAKES.get(reason, POWER_BUTTON)
         self._update_sci()
 
     def set_gpe(self, n: int, level: int) -> None:
@@ -235,10 +249,13 @@ class Piix4Pm(PciDevice):
         if kind == SOFT_OFF:
             self.system.request_shutdown("acpi-soft-off")
         elif kind == SUSPEND_TO_RAM:
-            self.waking = True
-            self.system.request_reset("acpi-suspend")
+            self.system.request_suspend()
+        elif kind == self.s4_val:
+            self.system.emit("SUSPEND_DISK")
+            self.system.request_shutdown("acpi-suspend-disk")
         else:
-            self.guest_error(f"sleep-{kind}", f"sleep type {kind} is not modelled: 0 is soft off, 1 suspend to RAM")
+            known = f"0 is soft off, 1 suspend to RAM, {self.s4_val} suspend to disk"
+            self.guest_error(f"sleep-{kind}", f"there is no sleep type {kind}: {known}")
 
     # -- APM ports
 

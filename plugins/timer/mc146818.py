@@ -7,6 +7,7 @@ Guest view: index and data at `iobase`, the second bank's at `iobase` + 2; ISA l
 
 No host date is read: `base` is the date at guest time 0.  Nothing ticks: the time follows from the clock, and flags are
 worked out when register C is read or an enabled interrupt is due.  Battery-backed state survives every reset.
+An alarm whose interrupt is enabled wakes a suspended machine.
 When the guest sets the time, the event RTC_CHANGE tells by how many seconds it now differs from that of an untouched clock.
 
 Sections: MC146818A data sheet, Motorola 1984.  Century byte: the PC's convention.
@@ -18,7 +19,7 @@ import time
 from datetime import date, datetime
 
 from qom import Object, PropertyError, prop, state, type_init
-from qom.hw import NS_PER_SECOND, IsaDevice, Region
+from qom.hw import NS_PER_SECOND, IsaDevice, Region, WakeReason
 
 INDEX, DATA, INDEX2, DATA2 = 0, 1, 2, 3  # port offsets
 NMI_OFF = 0x80  # in the index
@@ -87,7 +88,7 @@ class Mc146818(IsaDevice):
     def realize(self) -> None:
         """Set the date; take the ports and the line."""
         self._line = self.isa.irq(self.irq)
-        self._timer = self.clock.timer(self._event)
+        self._timer = self.clock.timer(self._event, asleep=True)
         self.epoch = self.first_epoch = _seconds(self.base) * NS_PER_SECOND - self.clock.now()
         self.seen = self.clock.now()
         self.cmos[REG_A], self.cmos[REG_B], self.cmos[REG_D] = 0x26, HOURS_24, VRT
@@ -324,5 +325,7 @@ class Mc146818(IsaDevice):
 
     def _event(self) -> None:
         self._collect()
+        if self.flags & AF & self.cmos[REG_B]:
+            self.system.wake(WakeReason.RTC)
         self._raise_if_due()
         self._arm()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qom.hw.pci_bus import PciBus, PciHostBridge
     from qom.hw.probe import Access, Exit, ExitProbe, Fail, LifeStep, LineChange, Observation, PropertySet
     from qom.hw.reset import Reset, Resettable, reset_tree, subtree
-    from qom.hw.system import SystemControl
+    from qom.hw.system import SystemControl, WakeReason
 
 
 QOM_MODULES = ("device", "bus", "isa", "pci_bus", "pci")
@@ -82,6 +82,7 @@ __all__ = [
     "SystemControl",
     "SystemSlot",
     "Timer",
+    "WakeReason",
     "device_set_realized",
     "event_data",
     "find_bus",
@@ -113,7 +114,7 @@ _LATER = {
     "qom.hw.pci_bus": ("PciBus", "PciHostBridge"),
     "qom.hw.probe": ("Access", "Exit", "ExitProbe", "Fail", "LifeStep", "LineChange", "Observation", "PropertySet"),
     "qom.hw.reset": ("Reset", "Resettable", "reset_tree", "subtree"),
-    "qom.hw.system": ("SystemControl",),
+    "qom.hw.system": ("SystemControl", "WakeReason"),
 }
 
 __getattr__, __dir__ = later(__name__, _LATER)

@@ -27,6 +27,7 @@ from qom.hw.isa import ISA_IRQS, IsaBus
 from qom.hw.memory import Region
 from qom.hw.pci_bus import PciBus, PciHostBridge, parse_addr
 from qom.hw.reset import Reset, reset_tree
+from qom.hw.system import WakeReason
 from qom.object import Object, Root
 from qom.registry import TypeRegistry, mark_of, type_init
 
@@ -46,6 +47,8 @@ class RecordingSystem:
     events: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
     logged: list[tuple[str, str]] = attrs.field(factory=list)
     failures: list[str] = attrs.field(factory=list)
+    suspends: int = 0
+    wakes: list[WakeReason] = attrs.field(factory=list)
 
     def request_reset(self, reason: str) -> None:
         """Remember the reason."""
@@ -59,9 +62,17 @@ class RecordingSystem:
         """Count it."""
         self.powerdowns += 1
 
+    def request_suspend(self) -> None:
+        """Count it."""
+        self.suspends += 1
+
     def request_wakeup(self) -> None:
         """Count it."""
         self.wakeups += 1
+
+    def wake(self, reason: WakeReason) -> None:
+        """Remember the reason."""
+        self.wakes.append(reason)
 
     def guest_panicked(self, info: Mapping[str, Any] | None = None) -> None:
         """Remember it."""

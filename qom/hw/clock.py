@@ -5,8 +5,9 @@ still while it is stopped; `SteppedClock` moves only when it is told to, for tes
 machine.
 
 Timers fire from `run_due` (called by the main loop) or `SteppedClock.step`, in order of deadline and, among equals, in
-the order in which they were armed.  Everything here runs with the machine lock held; `on_change` is called with it
-held, too, when an earlier deadline than all the others appears, so that a sleeping main loop can be woken.
+the order in which they were armed.  While the machine is suspended (`Clock.sleep`) time goes on, and only the timers fire
+of what has power then; the others wait for the end of it.  Everything here runs with the machine lock held; `on_change`
+is called with it held, too, when an earlier deadline than all the others appears, so that a sleeping main loop can be woken.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ class HasPath(Protocol):
 class Timer:
     """A one-shot timer; arm it again in its callback to make it periodic."""
 
-    __slots__ = ("_callback", "_clock", "_serial", "deadline", "name", "owner")
+    __slots__ = ("_callback", "_clock", "_serial", "asleep", "deadline", "name", "owner")
 
-    def __init__(self, clock: Clock, callback: TimerCallback, name: str, owner: HasPath | None) -> None:
+    def __init__(
+        self, clock: Clock, callback: TimerCallback, name: str, owner: HasPath | None, asleep: bool = False
+    ) -> None:
         self._clock = clock
+        self.asleep = asleep
         self._callback = callback
         self._serial = 0
         self.name = name
@@ -76,6 +80,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Timer]] = []
+        self._held: list[tuple[int, int, Timer]] | None = None  # while the machine sleeps: what waits for its end
         self._serials = count(1)
         self._running_due = False
         self.on_change: Callable[[], None] | None = None
@@ -90,9 +95,28 @@ class Clock:
     def stop(self) -> None:
         """The machine stops: freeze time, if it passes by itself here."""
 
-    def timer(self, callback: TimerCallback, name: str = "", owner: HasPath | None = None) -> Timer:
-        """A new timer, not armed."""
-        return Timer(self, callback, name or getattr(callback, "__name__", "timer"), owner)
+    def sleep(self) -> None:
+        """The machine is suspended: time goes on, and until `wake` only timers fire that were made with `asleep`."""
+        if self._held is None:
+            heap = self._heap
+            self._held = [entry for entry in heap if not entry[2].asleep]
+            self._heap = [entry for entry in heap if entry[2].asleep]
+            heapq.heapify(self._heap)
+
+    def wake(self) -> None:
+        """The machine is suspended no longer: every timer fires, those first whose time came meanwhile; harmless twice."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._heap = [*self._heap, *held]
+            heapq.heapify(self._heap)
+            if self.on_change is not None:
+                self.on_change()
+
+    def timer(
+        self, callback: TimerCallback, name: str = "", owner: HasPath | None = None, *, asleep: bool = False
+    ) -> Timer:
+        """A new timer, not armed.  asleep: it belongs to what has power while the machine is suspended."""
+        return Timer(self, callback, name or getattr(callback, "__name__", "timer"), owner, asleep)
 
     def next_deadline(self) -> int | None:
         """When the next timer fires, in guest nanoseconds, or None when none is armed."""
@@ -115,6 +139,9 @@ class Clock:
     def _arm(self, timer: Timer, deadline: int) -> None:
         timer.deadline = deadline
         timer._serial = serial = next(self._serials)
+        if self._held is not None and not timer.asleep:
+            self._held.append((deadline, serial, timer))
+            return
         heap = self._heap
         if len(heap) > 64 and len(heap) > 4 * sum(1 for d, s, t in heap if t._serial == s and t.deadline == d):
             self._heap = heap = [e for e in heap if e[2]._serial == e[1] and e[2].deadline == e[0]]

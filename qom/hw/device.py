@@ -181,9 +181,11 @@ class DeviceClock(Clock):
         """Guest nanoseconds."""
         return self.base.now()
 
-    def timer(self, callback: TimerCallback, name: str = "", owner: HasPath | None = None) -> Timer:
-        """A new timer, not armed; cancelled when the device is unrealized."""
-        timer = self.base.timer(callback, name, owner or self._device)
+    def timer(
+        self, callback: TimerCallback, name: str = "", owner: HasPath | None = None, *, asleep: bool = False
+    ) -> Timer:
+        """A new timer, not armed; cancelled when the device is unrealized.  asleep: as for `Clock.timer`."""
+        timer = self.base.timer(callback, name, owner or self._device, asleep=asleep)
         self.timers.append(timer)
 
         def give_back() -> None:

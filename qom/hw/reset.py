@@ -26,6 +26,7 @@ class Reset(enum.Enum):
 
     COLD = "cold"  # power was switched on, or looks like it was
     WARM = "warm"  # the reset line only: battery- and standby-powered state stays
+    WAKE = "wake"  # the end of suspend to RAM: what keeps memory stays, too
 
 
 class Resettable:

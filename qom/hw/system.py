@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from qom.hw.device import Device
+
+
+class WakeReason(enum.Enum):
+    """What wakes a machine from suspend to RAM."""
+
+    RTC = "rtc"  # the clock's alarm
+    POWER_BUTTON = "power-button"
+    OTHER = "other"  # a key, a byte on a serial line, somebody outside
 
 
 class SystemControl(Protocol):
@@ -24,8 +33,14 @@ class SystemControl(Protocol):
     def request_powerdown(self) -> None:
         """Press the power button: the guest may shut down in order."""
 
+    def request_suspend(self) -> None:
+        """Suspend the machine to RAM: its processors stand still until something wakes it."""
+
     def request_wakeup(self) -> None:
-        """Wake the machine from suspend."""
+        """Wake the suspended machine, whatever the guest says; LifecycleError when it is not suspended."""
+
+    def wake(self, reason: WakeReason) -> None:
+        """Something happened that wakes a suspended machine, if the guest lets it; nothing while it is not suspended."""
 
     def ejected(self, device: Device) -> None:
         """The guest has let go of `device`: take it out of the machine, at once; a processor soon, as it may be running."""

@@ -87,6 +87,7 @@ _ALL = (
     MonitorEvent("STOP", None, "The processors stand still"),
     MonitorEvent("RESUME", None, "The processors run"),
     MonitorEvent("SUSPEND", None, "The guest went to sleep (S3)"),
+    MonitorEvent("SUSPEND_DISK", None, "The guest suspended itself to disk (S4), and switches the machine off"),
     MonitorEvent("WAKEUP", None, "The guest was woken"),
     MonitorEvent("WATCHDOG", _Watchdog, "A watchdog's time was up", every=1.0),
     MonitorEvent("GUEST_PANICKED", _Panicked, "The guest says that it has crashed"),

@@ -21,6 +21,7 @@ from qom.vm.lock import MachineLock
 if TYPE_CHECKING:
     from qom.config import ChardevEntry, MachineConfig
     from qom.hw.hotplug import HotplugHandler
+    from qom.hw.system import WakeReason
     from qom.object import Object
     from qom.registry import TypeRegistry
     from qom.vm.cpu import Cpu
@@ -179,6 +180,16 @@ class Machine(Device):
 
     def powerdown(self) -> None:
         """Press the power button.  A board with one overrides this."""
+
+    def fall_asleep(self) -> None:
+        """The guest has suspended itself to RAM: note what firmware wants to know when the machine is woken."""
+
+    def wakes_by(self, reason: WakeReason) -> bool:
+        """Whether the guest lets this wake the suspended machine."""
+        return True
+
+    def wake_up(self, reason: WakeReason) -> None:
+        """The machine was woken and has just been reset: tell the guest by what."""
 
     def set_boot_order(self, order: str) -> None:
         """Have the firmware boot in this order of letters from the next reset on.  A board that can overrides this.

@@ -18,6 +18,7 @@ class RunState(enum.Enum):
     PRECONFIG = "preconfig"  # the board is not built yet, and its configuration may change
     PRELAUNCH = "prelaunch"  # built, never started
     RUNNING = "running"
+    SUSPENDED = "suspended"  # the guest suspended itself to RAM, and something may wake it
     PAUSED = "paused"
     SHUTDOWN = "shutdown"  # the guest turned itself off
     INTERNAL_ERROR = "internal-error"  # a device or an accelerator failed; the guest cannot go on
@@ -30,6 +31,7 @@ _LEGAL: dict[RunState, frozenset[RunState]] = {
     RunState.PRELAUNCH: frozenset({RunState.RUNNING, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.PAUSED}),
     RunState.RUNNING: frozenset(
         {
+            RunState.SUSPENDED,
             RunState.PAUSED,
             RunState.SHUTDOWN,
             RunState.INTERNAL_ERROR,
@@ -38,6 +40,7 @@ _LEGAL: dict[RunState, frozenset[RunState]] = {
             RunState.PRELAUNCH,
         }
     ),
+    RunState.SUSPENDED: frozenset({RunState.RUNNING, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.PRELAUNCH}),
     RunState.PAUSED: frozenset({RunState.RUNNING, RunState.SHUTDOWN, RunState.INTERNAL_ERROR, RunState.PRELAUNCH}),
     RunState.SHUTDOWN: frozenset({RunState.PAUSED, RunState.PRELAUNCH}),  # only a reset leads on
     RunState.INTERNAL_ERROR: frozenset({RunState.PAUSED, RunState.PRELAUNCH, RunState.SHUTDOWN}),

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from qom.extensions import MonitorCommand
     from qom.hw.bus import Bus
     from qom.hw.device import Device
+    from qom.hw.system import WakeReason
     from qom.vm.console import Console
     from qom.vm.cpu import Cpu
     from qom.vm.dump import Mutable
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from qom.vm.machine import Machine
     from qom.vm.observe import Observatory
     from qom.vm.reload import ReloadReport
+    from qom.vm.suspend import Suspension
 
     Event = Callable[[str, dict[str, Any]], None]
 else:
@@ -136,6 +138,7 @@ class VirtualMachine:
         self._reset_reason: str | None = None
         self._ending: _Ending | None = None
         self._stop_state: RunState | None = None
+        self._suspension: Suspension | None = None  # until its guest suspends it for the first time
         self._started = False
         self._ended = threading.Event()
         self._built = False
@@ -862,7 +865,7 @@ class VirtualMachine:
                 raise LifecycleError("a virtual machine that was closed cannot run")
             if self.inert:
                 raise LifecycleError("a virtual machine that was built to be looked at cannot run")
-            if self.run_state is RunState.RUNNING:
+            if self.run_state in (RunState.RUNNING, RunState.SUSPENDED):
                 return
             self.set_run_state(RunState.RUNNING)
             self._started = True
@@ -871,12 +874,15 @@ class VirtualMachine:
             if accel is not None:
                 accel.time_starts()
             self.emit("RESUME")
-            resume_all_vcpus(self.cpus)
+            if self._suspension is not None and self._suspension.asked:
+                self._suspension.fall_asleep()
+            else:
+                resume_all_vcpus(self.cpus)
 
     def stop(self, state: RunState = RunState.PAUSED) -> None:
         """Stop the vCPUs and the clock; returns when every vCPU stands still (QEMU: `vm_stop`).
 
-        state: the run state of a machine that ran; one that stands still stays in its own.
+        state: the run state of a machine that ran; one that stands still, or is suspended, stays in its own.
         """
         with self.lock:
             if self._halt(state):
@@ -888,21 +894,28 @@ class VirtualMachine:
             pause_all_vcpus(self.cpus, self.cpu_cond)
         if self.run_state is not RunState.RUNNING:  # before, or since: waiting gives the lock to others
             return False
+        self._stop_time()
+        self.set_run_state(state)
+        return True
+
+    def _stop_time(self) -> None:
         self.clock.stop()
         accel: Any = self.machine.accel
         if accel is not None:
             accel.time_stops()
-        self.set_run_state(state)
-        return True
 
     def reset(self, kind: Reset = Reset.COLD, reason: str = RESET_FROM_OUTSIDE) -> None:
-        """Reset the whole machine; a running one goes on running, from its reset vector."""
+        """Reset the whole machine; a running one goes on running, from its reset vector, a suspended one does not."""
         with self.lock:
             pause_all_vcpus(self.cpus, self.cpu_cond)
             running = self.run_state is RunState.RUNNING  # not before: somebody may have stopped it meanwhile
+            if self.run_state is RunState.SUSPENDED:
+                self._stop_time()
             for device in self.machine.leaving():
                 self.remove(device)
             self._reset_devices(kind)
+            if self._suspension is not None:
+                self._suspension.end()
             self.emit("RESET", **_cause(reason, "reset"))
             if running:
                 resume_all_vcpus(self.cpus)
@@ -992,6 +1005,9 @@ class VirtualMachine:
         if ending is None:
             return  # two threads asked at once, and the first one's has been served
         ran = self._halt(RunState.SHUTDOWN)
+        if self.run_state is RunState.SUSPENDED:
+            self._stop_time()
+            self.set_run_state(RunState.SHUTDOWN)
         self.emit("SHUTDOWN", **_cause(ending.reason, ending.what))
         if self.actions.shutdown == "pause" and not ending.final:
             self._ending = self.shutdown_reason = None
@@ -1053,18 +1069,31 @@ class VirtualMachine:
         self.emit("POWERDOWN")
         self.main_loop.call_soon_threadsafe(self.machine.powerdown)
 
+    def request_suspend(self) -> None:
+        """The guest suspends itself to RAM (qom/vm/suspend.py); the machine lock is held."""
+        if self._suspension is None:
+            from qom.vm.suspend import Suspension
+
+            self._suspension = Suspension(self)
+        self._suspension.request()
+
+    def wake(self, reason: WakeReason) -> None:
+        """A device has something that wakes a suspended machine, if the guest lets it; the machine lock is held."""
+        if self._suspension is not None:
+            self._suspension.wake(reason)
+
     def request_wakeup(self) -> None:
         """Wake the guest from suspend (`system_wakeup`).
 
-        No machine here is ever found suspended: the PIIX4 takes a guest that suspends to RAM through the reset by which
-        it wakes at once (plugins/pci/piix4_pm.py).
-
         Raises:
-            LifecycleError: the guest is not suspended.
+            LifecycleError: the guest is not suspended, or never can be.
         """
         if not self.machine.can_suspend:
             raise LifecycleError("wake-up from suspend is not supported by this guest")
-        raise LifecycleError("Unable to wake up: guest is not in suspended state")
+        with self.lock:
+            if self._suspension is None or self.run_state is not RunState.SUSPENDED:
+                raise LifecycleError("Unable to wake up: guest is not in suspended state")
+            self._suspension.wake_now()
 
     def vcpu_failed(self, cpu: object, report: str) -> None:
         """A vCPU cannot go on: stop the machine with a report (any thread)."""

@@ -198,6 +198,39 @@ def test_exception_in_a_timer_is_a_fault_that_names_its_owner() -> None:
     assert clock.step(5) == 1
 
 
+def test_a_suspended_machine_has_the_timers_of_what_has_power() -> None:
+    clock = SteppedClock()
+    fired: list[tuple[str, int]] = []
+    told: list[int | None] = []
+    before = clock.timer(lambda: fired.append(("before", clock.now())))
+    later = clock.timer(lambda: fired.append(("later", clock.now())))
+    meanwhile = clock.timer(lambda: fired.append(("meanwhile", clock.now())))
+    gone = clock.timer(lambda: fired.append(("gone", clock.now())))
+    alarm = clock.timer(lambda: fired.append(("alarm", clock.now())), asleep=True)
+    before.arm(10)
+    later.arm(500)
+    gone.arm(20)
+    alarm.arm(50)
+    clock.sleep()
+    clock.sleep()
+    meanwhile.arm(5)
+    gone.cancel()
+    assert clock.next_deadline() == 50
+    assert clock.step(100) == 1
+    alarm.arm(10)
+    assert clock.step(100) == 1
+    assert fired == [("alarm", 50), ("alarm", 110)]
+    assert before.pending and meanwhile.pending
+    clock.on_change = lambda: told.append(clock.next_deadline())
+    clock.wake()
+    clock.wake()
+    assert told == [5]
+    assert clock.run_due() == 2
+    assert fired[2:] == [("meanwhile", 200), ("before", 200)]
+    assert clock.step(300) == 1
+    assert fired[4:] == [("later", 500)]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["arm", "cancel", "step"]), st.integers(0, 4), st.integers(0, 50)), max_size=40)

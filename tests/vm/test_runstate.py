@@ -23,3 +23,12 @@ def test_a_guest_that_turned_itself_off_does_not_run_on() -> None:
     with pytest.raises(LifecycleError) as caught:
         check_transition(RunState.SHUTDOWN, RunState.RUNNING)
     assert str(caught.value) == "run state cannot go from shutdown to running; possible: paused, prelaunch"
+
+
+def test_a_suspended_machine_is_woken_reset_or_ended() -> None:
+    check_transition(RunState.RUNNING, RunState.SUSPENDED)
+    with pytest.raises(LifecycleError) as caught:
+        check_transition(RunState.SUSPENDED, RunState.PAUSED)
+    assert str(caught.value) == (
+        "run state cannot go from suspended to paused; possible: internal-error, prelaunch, running, shutdown"
+    )

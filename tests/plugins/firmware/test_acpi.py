@@ -15,6 +15,7 @@ from table_loader import Placed
 
 from plugins.firmware import acpi, aml
 from plugins.firmware.aml import AmlError
+from plugins.firmware.fw_cfg import system_states
 from qom.hw.bench import IsaBench
 
 CONFIG = acpi.AcpiConfig(
@@ -32,6 +33,8 @@ CONFIG = acpi.AcpiConfig(
         acpi.NumaNode(apic_ids=(4, 5), memory=((0x1_4000_0000, 0x4000_0000),)),
     ),
     distances=((10, 21), (21, 10)),
+    s3=True,
+    s4_type=2,
 )
 HOT = acpi.AcpiConfig(
     apic_ids=(0, 4),
@@ -210,7 +213,21 @@ def test_dsdt_names(listings: dict[str, str]) -> None:
     ):
         assert f"Device ({name})" in dsdt, name
     assert re.findall(r"Processor \((\w+), (\w+),", dsdt) == [(f"C00{n}", f"0x0{n}") for n in range(4)]
-    assert "Name (\\_S5, Package (0x04)" in dsdt
+
+
+def test_sleep_states(listings: dict[str, str]) -> None:
+    """Sleep types for both control registers; a state that there is not has no package."""
+    found = re.findall(
+        r"Name \(\\(_S\d), Package \(0x04\)[^{]*\{\s*(\w+),\s*(\w+),\s*Zero,\s*Zero\s*\}", listings["DSDT"]
+    )
+    assert found == [("_S3", "One", "One"), ("_S4", "0x02", "0x02"), ("_S5", "Zero", "Zero")]
+    plain = acpi.build(PLAIN).table("DSDT")
+    assert [name in plain for name in (b"_S3_", b"_S4_", b"_S5_")] == [False, False, True]
+
+
+def test_sleep_states_for_firmware() -> None:
+    assert system_states(2, s3=True, s4=True) == bytes((128, 0, 0, 129, 130, 128))
+    assert system_states(5, s3=False, s4=False) == bytes((128, 0, 0, 1, 5, 128))
 
 
 def test_dsdt_pvpanic(listings: dict[str, str]) -> None:

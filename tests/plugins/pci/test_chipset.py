@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from qom import RealizeError, type_init
-from qom.hw import PciDevice, Region
+from qom import RealizeError, Reset, type_init
+from qom.hw import PciDevice, Region, WakeReason
 from qom.hw.bench import LineRecorder, SysBench
 
 PM = 0x600
@@ -88,6 +88,15 @@ def test_pam_switches_between_rom_and_ram(board: Board) -> None:
     assert board.read(0xF0001, 1) == 0x01
     board.config(0, 0x59, 1, 0x10)
     assert board.read(0xF0001, 1) == 0xAA  # RAM keeps what it had
+
+
+def test_the_shadow_stays_through_suspend_to_ram(board: Board) -> None:
+    board.config(0, 0x59, 1, 0x30)
+    board.write(0xF0000, 0xA5, 1)
+    board.reset(Reset.WAKE)
+    assert (board.config(0, 0x59, 1), board.read(0xF0000, 1)) == (0x30, 0xA5)
+    board.reset()
+    assert (board.config(0, 0x59, 1), board.read(0xF0000, 1)) == (0, 0)
 
 
 def test_every_pam_segment(board: Board) -> None:
@@ -206,14 +215,42 @@ def test_soft_off_and_suspend(board: Board) -> None:
     assert board.system.shutdowns == [("acpi-soft-off", 0)]
     assert board.inw(PM + 4) == 1  # SLP_EN reads 0
     board.outw(PM + 4, 0x2401)
-    assert board.system.resets == ["acpi-suspend"]
-    board.reset()
-    board.start_pm()
-    assert board.inw(PM) == 0x8000
-    board.outw(PM, 0x8000)
-    assert board.inw(PM) == 0
+    assert (board.system.suspends, board.inw(PM + 4)) == (1, 0x401)
+    board.outw(PM + 4, 0x2801)
+    assert board.system.events[-1] == ("SUSPEND_DISK", {})
+    assert board.system.shutdowns[-1] == ("acpi-suspend-disk", 0)
     board.outw(PM + 4, 0x2C00)
-    assert board.system.logged[-1][0] == "guest_errors"
+    assert board.system.logged[-1] == (
+        "guest_errors",
+        f"{board.pm.path}: there is no sleep type 3: 0 is soft off, 1 suspend to RAM, 2 suspend to disk",
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "bit", "status"),
+    [
+        (WakeReason.RTC, 0x0400, 0x8400),
+        (WakeReason.POWER_BUTTON, 0x0100, 0x8100),
+        (WakeReason.OTHER, None, 0x8100),
+    ],
+)
+def test_what_wakes_is_enabled_and_told(board: Board, reason: WakeReason, bit: int | None, status: int) -> None:
+    board.start_pm()
+    assert board.pm.wakes_by(reason) is (bit is None)
+    if bit is not None:
+        board.outw(PM + 2, bit)
+        assert board.pm.wakes_by(reason)
+    board.reset()
+    board.pm.wake_up(reason)
+    board.start_pm()
+    assert board.inw(PM) == status
+    board.outw(PM, status)
+    assert board.inw(PM) == 0
+
+
+def test_the_power_button_wakes(board: Board) -> None:
+    board.pm.power_button()
+    assert board.system.wakes == [WakeReason.POWER_BUTTON]
 
 
 def test_apm_ports_and_smi(board: Board) -> None:
