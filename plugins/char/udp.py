@@ -35,10 +35,6 @@ class UdpChardev(FdChardev):
         self.address = ""  # what this end is bound to, once open: host:port
         self._rest = b""  # of a datagram that was longer than the front end's room
 
-    def filename(self) -> str:
-        """Where datagrams go."""
-        return f"udp:{self.host}:{self.port}"
-
     def open_end(self) -> None:
         """Bind here, and aim there."""
         if self.ipv4 and self.ipv6:

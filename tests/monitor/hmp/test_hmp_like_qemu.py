@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hmp_machine import Ask, made
 from qemu_monitor import QemuMonitor
@@ -215,7 +218,19 @@ def test_registers_are_laid_out_as_qemus() -> None:
     assert shape(ours["info registers -a"]) == shape(theirs["info registers -a"])
 
 
+def test_character_devices_are_named_as_by_qemu(tmp_path: Path) -> None:
+    backends = ["null,id=n", "ringbuf,id=r,size=64", f"file,id=f,path={tmp_path / 'f'}", "pty,id=p",
+                f"socket,id=s,path={tmp_path / 's'},server=on,wait=off", "socket,id=t,host=127.0.0.1,port=0,server=on,wait=off",
+                "udp,id=d,host=127.0.0.1,port=9"]  # fmt: skip
+    ours, theirs = both(["info chardev"], *(word for backend in backends for word in ("-chardev", backend)))
+
+    def shape(text: str) -> list[str]:  # without numbers that the host gives out, and the monitor that asks
+        return sorted(re.sub(r"pts/\d+|127.0.0.1:\d+", "", line) for line in text.splitlines() if "compat" not in line)
+
+    assert shape(ours["info chardev"]) == shape(theirs["info chardev"])
+
+
 def test_unknown_words_are_answered_as_by_qemu(ask: Ask) -> None:
     assert ask("fooo") == "unknown command: 'fooo'\n"
-    assert ask("info statis") == "unknown command: 'info statis'; did you mean 'status'?\n"
+    assert ask("info statis") == "unknown command: 'info statis'; did you mean 'status' or 'blockstats'?\n"
     assert ask("stpo") == "unknown command: 'stpo'; did you mean 'stop'?\n"
