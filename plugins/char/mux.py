@@ -14,9 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import attrs
-
-from qom import Chardev, link, prop, type_init
+from qom import Chardev, link, prop, records, type_init
 from qom.vm import Alarm, ChardevError, ChardevEvent
 
 FRONTS_MAX = 4
@@ -24,7 +22,7 @@ KEPT_MAX = 32  # bytes of input that wait for a front end with no room
 CTRL = 0x60  # between a letter and the character that Ctrl makes of it
 
 
-@attrs.define(eq=False)
+@records.define(eq=False)
 class _Front:
     """A front end: its callbacks, and input that waits for it."""
 
@@ -33,7 +31,7 @@ class _Front:
     can_read: Callable[[], int]
     on_event: Callable[[ChardevEvent], None]
     on_writable: Callable[[], None]
-    kept: bytearray = attrs.field(factory=bytearray)
+    kept: bytearray = records.field(factory=bytearray)
 
     def feed(self) -> None:
         """Hand over what it has room for."""
@@ -84,6 +82,7 @@ class MuxChardev(Chardev):
         self._opening = None
         if self.backend is not None:
             self.set_connected(self.backend.connected)
+            self.backend.accept_input()
 
     def close_end(self) -> None:
         """Let go of the back end."""
@@ -141,15 +140,17 @@ class MuxChardev(Chardev):
         return len(data)
 
     def accept_input(self) -> None:
-        """A front end has room again: give it what waits, and listen on."""
-        if self.focus is not None:
-            self.focus.feed()
+        """A front end has room again: give it what waits, also when another has the focus now, and listen on."""
+        for front in tuple(self.fronts):
+            front.feed()
         if self.backend is not None:
             self.backend.accept_input()
 
     # --- the back end's side
 
     def _room(self) -> int:
+        if self._opening is not None:
+            return 0  # nobody has heard yet that there is a peer
         return KEPT_MAX - len(self.focus.kept) if self.focus is not None else 1
 
     def _read(self, data: bytes) -> None:
@@ -159,6 +160,8 @@ class MuxChardev(Chardev):
                 if byte == self.escape:
                     self._to_focus(byte)
                 else:
+                    if self.focus is not None:
+                        self.focus.feed()  # what came before the command is for whom had the focus then
                     self._command(chr(byte))
             elif self.escape and byte == self.escape:
                 self._escaped = True

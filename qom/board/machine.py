@@ -135,9 +135,10 @@ class BoardMachine(Machine):
     def has_place_for(self, chardev: ChardevEntry) -> bool:
         """Whether somebody asked for the back end, or the serial port it is for has a place on the board."""
         config = self.vm.config
-        if chardev.origin not in ("", config.origin_of("nographic")) or chardev.id not in config.serials:
+        id = chardev.id.removesuffix("-base")  # of what a multiplexer shares
+        if chardev.origin not in ("", config.origin_of("nographic")) or id not in config.serials:
             return True
-        use = f"serial[{config.serials.index(chardev.id)}]"
+        use = f"serial[{config.serials.index(id)}]"
         return any(part.use == use for part in self.board.parts)
 
     def refusals(self, config: MachineConfig) -> Iterator[ConfigError]:

@@ -237,9 +237,8 @@ def _ignored(line: CommandLine, text: str, origin: str) -> None:
 
 def _monitor(mode: str, *, pretty: bool = False) -> Handler:
     def handle(line: CommandLine, text: str, origin: str) -> None:
-        if text != "none":
-            said: Options = {"backend": text, "mode": mode, **({"pretty": True} if pretty else {})}
-            line.builder.monitor(said, origin)
+        said: Options = {"backend": text, "mode": mode, **({"pretty": True} if pretty else {})}
+        line.builder.monitor(said, origin)
 
     return handle
 
@@ -327,7 +326,7 @@ OPTIONS: tuple[Option, ...] = (
            lambda line, text, origin: line.builder.global_text(text, origin)),
     Option("name", "[guest=]NAME[,process=NAME][,debug-threads=on]", "name of the machine", _section("name")),
     Option("uuid", "UUID", "identity of the machine", _plain("uuid")),
-    Option("nographic", "", "no display; the first serial port is on stdio", _switch("nographic")),
+    Option("nographic", "", "no display; the first serial port and a monitor are on stdio (Ctrl-A h)", _switch("nographic")),
     Option("nodefaults", "", "no default devices", _switch("nodefaults")),
     Option("rtc", "[base=utc|localtime|DATE][,clock=host|rt|vm][,driftfix=none]", "clock that keeps the date", _section("rtc")),
     Option("smbios", "type=N[,FIELD=VALUE] | file=FILE", "what SMBIOS tables say", _section("smbios")),

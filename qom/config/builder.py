@@ -181,6 +181,7 @@ class ConfigBuilder:
         self._debugcon: tuple[str, str] | None = None
         self._qtest: tuple[str, str] | None = None
         self._qtest_log: tuple[str, str] | None = None
+        self._no_monitor = False  # not even the one that would be there by default
         self._monitors: list[tuple[str, MonitorEntry]] = []  # with the shorthand of its back end, "" for one by id
         self._irqchip: tuple[Any, str] | None = None
         self._snapshot = False
@@ -422,7 +423,10 @@ class ConfigBuilder:
         self._qtest_log = (text, origin)
 
     def monitor(self, options: Options, origin: str) -> None:
-        """`-mon [chardev=]ID[,mode=readline|control][,pretty=on]`; `backend` in place of `chardev` makes the back end."""
+        """`-mon [chardev=]ID[,mode=readline|control][,pretty=on]`; `backend` in place of `chardev` makes the back end.
+
+        `backend=none` is no monitor, also in place of the one that `-nographic` brings.
+        """
         take = self._take(options, "monitor", origin)
         id, backend = take.text("chardev"), take.text("backend")
         mode = take.choice("mode", ("readline", "control"), "readline")
@@ -433,6 +437,9 @@ class ConfigBuilder:
             raise take.error(f"'chardev' names a back end and 'backend' makes one: expected one of them, {both} there")
         if pretty and mode != "control":
             raise take.error("'pretty' is only of use with mode=control", "pretty")
+        if backend == "none":
+            self._no_monitor = True
+            return
         self._monitors.append((backend or "", MonitorEntry(id or "", mode, pretty, origin)))
 
     def part(self, options: Options, origin: str) -> None:
@@ -714,12 +721,21 @@ class ConfigBuilder:
         if self._debugcon is not None:
             config.debugcon = self._port("debugcon", *self._debugcon)
         serials = list(self._serials)
+        said = (*serials, *self._parallels)
         uses_stdio = any(c.backend == "stdio" for c in config.chardevs) or any(
-            t.removeprefix("mon:").startswith("stdio") for t, _ in (*serials, *self._parallels)
+            t.removeprefix("mon:").startswith("stdio") for t, _ in said
         )
-        if not serials and not config.nodefaults and not uses_stdio:
-            nowhere = config.daemonize and not config.nographic
-            serials = [("null" if nowhere else "stdio", config.origin_of("nographic"))]
+        if not config.nodefaults and not uses_stdio:
+            origin = config.origin_of("nographic")
+            monitor = config.nographic and not (
+                self._monitors or self._no_monitor or any(t[:4] == "mon:" for t, _ in said)
+            )
+            if not serials:
+                nowhere = config.daemonize and not config.nographic
+                serials = [("mon:stdio" if monitor else "null" if nowhere else "stdio", origin)]
+            elif monitor:
+                self._monitors.append(("stdio", MonitorEntry("", origin=origin)))
+                self._make_monitors()
         config.serials = [self._port(f"serial{n}", text, origin) for n, (text, origin) in enumerate(serials)]
         config.parallels = [self._port(f"parallel{n}", *said) for n, said in enumerate(self._parallels)]
 

@@ -201,7 +201,7 @@ _LETTERS: Final[Schema] = {
 MONITOR: Final[Schema] = table(
     {
         "chardev": {**DEFS["text"], "description": "Id of the character back end"},
-        "backend": {"$ref": "#/$defs/port", "description": "A back end to make for it"},
+        "backend": {"$ref": "#/$defs/port", "description": "A back end to make for it; none: no monitor"},
         "mode": {**one_of(("readline", "control")), "description": "readline: for people; control: QMP"},
         "pretty": {"$ref": "#/$defs/yes", "description": "QMP over several lines"},
     },
@@ -395,7 +395,7 @@ class _Maker:
             "no-reboot": "End instead of rebooting: action.reboot",
             "no-shutdown": "Stop instead of ending when the guest shuts down: action.shutdown",
             "preconfig": "Wait for x-exit-preconfig before the board is built",
-            "nographic": "No display; the first serial port is on standard input and output",
+            "nographic": "No display; the first serial port and a monitor share standard input and output",
             "nodefaults": "No devices that were not asked for",
             "daemonize": "Go on in the background once the machine is there",
             "snapshot": "Keep what is written to any drive in memory only",

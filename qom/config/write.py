@@ -127,7 +127,8 @@ def as_data(config: MachineConfig, registry: TypeRegistry | None = None) -> dict
         "monitor": [
             _said(chardev=m.chardev, mode=m.mode if m.mode != "readline" else None, pretty=m.pretty or None)
             for m in config.monitors
-        ],
+        ]
+        or ([{"backend": "none"}] if config.nographic and not config.nodefaults else []),
         "nographic": config.nographic or None,
         "nodefaults": config.nodefaults or None,
         "object": [{"qom-type": o.driver, "id": o.id, **shown.props(o.driver, o.props)} for o in config.objects],

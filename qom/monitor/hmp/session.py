@@ -103,6 +103,7 @@ class HmpSession:
         return 0 if waits else READ_AT_ONCE
 
     def _read(self, data: bytes) -> None:
+        self._show()  # the keyboard may have come just now, in one piece with what is typed
         self._in += data
         self._edit()
 

@@ -23,12 +23,14 @@ PATIENCE = 30.0
 class Terminal:
     """A pseudo terminal with the program on it."""
 
+    COMMAND: tuple[str, ...] = ("-M", "none", "-nodefaults", "-S")
+
     def __init__(self, *words: str) -> None:
         self.ours, self.theirs = pty.openpty()
         fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, COLUMNS, 0, 0))
         self.before = termios.tcgetattr(self.theirs)
         ends = {"stdin": self.theirs, "stdout": self.theirs, "stderr": self.theirs}
-        command = [sys.executable, "-c", PROGRAM, "-M", "none", "-nodefaults", "-S", *words]
+        command = [sys.executable, "-c", PROGRAM, *self.COMMAND, *words]
         self.process = subprocess.Popen(command, **ends)  # type: ignore[call-overload]
         self.screen = Screen(COLUMNS)
 
@@ -74,3 +76,65 @@ def test_a_person_at_a_terminal_edits_completes_and_quits(terminal: Terminal) ->
     terminal.type(b"q\r")
     assert terminal.process.wait(PATIENCE) == 0
     assert termios.tcgetattr(terminal.theirs) == terminal.before
+
+
+# --- the keyboard shared with the guest: -nographic
+
+
+class Shared(Terminal):
+    """The program as `-nographic` starts it, with a board that has a serial port."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__("-nographic", "-accel", "qtest", *words)
+
+    COMMAND = ("-M", "pc", "-m", "16", "-S")
+
+
+@pytest.fixture
+def shared() -> Iterator[Terminal]:
+    made = Shared()
+    yield made
+    made.close()
+
+
+def test_nographic_shares_the_terminal_between_the_serial_port_and_a_monitor(shared: Terminal) -> None:
+    while termios.tcgetattr(shared.theirs)[3] & termios.ISIG:  # until the program has it
+        assert shared.process.poll() is None
+    shared.type(b"\x01h")
+    shared.until("Ctrl-A Ctrl-A  send Ctrl-A")
+    shared.type(b"\x01c")
+    shared.until("QEMU 7.2.22 monitor - type 'help' for mo", "re information", "(qemu) ")
+    shared.type(b"o/b 0x3f8 0x58\r")  # the guest writes an X
+    shared.until("(qemu) o/b 0x3f8 0x58", "X(qemu) ")
+    shared.type(b"\x01ck\x01c")  # a key to the guest
+    shared.until("X(qemu) ", "(qemu) ")
+    shared.type(b"i/b 0x3f8\r")
+    shared.until("(qemu) i/b 0x3f8", "portb[0x03f8] = 0x6b", "(qemu) ")
+    shared.type(b"\x01x")
+    assert shared.process.wait(PATIENCE) == 0
+    assert termios.tcgetattr(shared.theirs) == shared.before
+
+
+def piped(text: str, *words: str) -> tuple[int, str]:
+    """Status and output of the program with `text` on its standard input, which then ends."""
+    command = [sys.executable, "-c", PROGRAM, "-nographic", "-accel", "qtest", "-m", "16", "-S", *words]
+    ran = subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.stderr == ""
+    return ran.returncode, ran.stdout.replace("\r", "")
+
+
+BANNER = "QEMU 7.2.22 monitor - type 'help' for more information\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "shown"),
+    [
+        # what QEMU 7.2 was seen to do with the same words
+        ((), "\x01cinfo name\nq\n", f"{BANNER}(qemu) info name\n(qemu) q\n"),
+        (("-serial", "mon:stdio"), "\x01cq\n", f"{BANNER}(qemu) q\n"),
+        (("-serial", "null"), "q\n", f"{BANNER}(qemu) q\n"),  # the monitor has it for itself
+        (("-M", "none"), "q\n", f"{BANNER}(qemu) q\n"),  # there is no serial port to have the keyboard
+    ],
+)
+def test_nographic_without_a_terminal(words: tuple[str, ...], keys: str, shown: str) -> None:
+    assert piped(keys, *(() if "-M" in words else ("-M", "pc")), *words) == (0, shown)

@@ -170,6 +170,8 @@ def test_another_escape_and_no_back_end(new: Any, poller: StepPoller) -> None:
     mux = new("mux", chardev=line, escape=20)
     mux.open(poller)
     port = Port(mux)
+    assert line.can_read() == 0  # until the front ends have heard that there is a peer
+    poller.run_calls()
     line.typed(b"\x01c\x14\x14")
     assert port.got == b"\x01c\x14"
     with pytest.raises(
