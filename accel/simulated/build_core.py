@@ -122,13 +122,6 @@ def sanitizer_build(directory: Path) -> Path:
     )
 
 
-def plain_build(directory: Path) -> Path:
-    """The core as a shared library with all its symbols, quickly: for tests of single functions."""
-    flags = [flag for flag in CFLAGS if flag != "-O2"] + ["-O1"]
-    directory.mkdir(parents=True, exist_ok=True)
-    return _link(directory / "libsimplain.so", flags, _core_files(), directory, [])
-
-
 ffibuilder = make_builder()
 
 if __name__ == "__main__":

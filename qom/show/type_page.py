@@ -123,8 +123,10 @@ def _is_bus(found: Type, name: str) -> bool:
 
 def _new_buses(owner: type) -> Iterable[tuple[str, str]]:
     try:
+        if "new_bus" not in inspect.getsource(sys.modules[owner.__module__]):
+            return  # parsing is what takes time, and few modules have one
         tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
-    except (OSError, TypeError, SyntaxError):  # made by a function, or typed at a prompt: nothing to read
+    except (KeyError, OSError, TypeError, SyntaxError):  # made by a function, or typed at a prompt: nothing to read
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "new_bus":

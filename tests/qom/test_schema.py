@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, SchemaError
 
 from qom import Object, QomError, UserCreatable, alias, child, default_registry, link, prop, type_init
 from qom.cli.main import main
@@ -74,9 +75,21 @@ for cls in (Bulb, Lamp, Note):
 JUDGE = Draft202012Validator(file_schema(TYPES))
 
 
-def test_it_is_a_schema() -> None:
-    Draft202012Validator.check_schema(file_schema(TYPES))
-    Draft202012Validator.check_schema(type_schema(TYPES, "tests-schema-lamp"))
+def test_it_is_a_schema(check_schema: Callable[[Any], None]) -> None:
+    check_schema(file_schema(TYPES))
+    check_schema(type_schema(TYPES, "tests-schema-lamp"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"type": "integre"}, {"description": 5}, {"$ref": 5}, {"anyOf": []}, {"minimum": "5"}], ids=json.dumps
+)
+def test_what_is_no_schema_is_seen(wrong: dict[str, Any], check_schema: Callable[[Any], None]) -> None:
+    """However deep, and beside parts that were seen before."""
+    made = type_schema(TYPES, "tests-schema-lamp")
+    part = made["$defs"]["device.tests-schema-lamp"]["properties"]["level"]
+    part["anyOf"] = [*part["anyOf"], {"type": "object", "properties": {"right": part["anyOf"][0], "other": wrong}}]
+    with pytest.raises(SchemaError):
+        check_schema(made)
 
 
 def test_it_knows_every_key() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("cffi")
-from accel.simulated import build_core
+from accel.simulated import _core, build_core
 
 MODE16, MODE32, MODE64 = range(3)
 R_ZERO = 16
@@ -51,9 +51,9 @@ class Decoder:
 
 @pytest.fixture(scope="module")
 def decode() -> Decoder:
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    return Decoder(build_core.plain_build(build_core.TOP / "build" / "plain-core"))
+    if shutil.which("nm") is None:
+        pytest.skip("needs nm")
+    return Decoder(Path(_core.__file__))  # it has the symbols of all its functions
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,7 @@ def test_every_prefix_of_an_instruction_wants_more(decode: Decoder) -> None:
         assert decode(code[:length])[0] == length
 
 
-def test_core_compiles_without_warnings() -> None:
-    """The fixture's build and the in-place one use -Wall -Wextra -Werror; what pip builds on a user's machine does not."""
+def test_warnings_are_errors_here_and_not_on_a_users_machine() -> None:
+    """Whose compiler may be newer.  The build in place and the one that run_silicon.py compares with are built so."""
     assert {"-Wall", "-Wextra", "-Werror"} <= set(build_core.CFLAGS)
-    assert build_core.plain_build(build_core.TOP / "build" / "plain-core").exists()
     assert "-Werror" not in build_core.make_builder()._assigned_source[3]["extra_compile_args"]
