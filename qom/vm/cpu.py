@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from qom.errors import LifecycleError
 from qom.hw.device import Device
 from qom.hw.reset import Reset
 from qom.properties import prop
@@ -123,6 +124,10 @@ class Cpu(Device):
     def is_bootstrap(self) -> bool:
         """Whether this processor starts the machine."""
         return self.index == 0
+
+    def unplug(self) -> None:
+        """Refused: its machine has to know.  Raises LifecycleError."""
+        raise LifecycleError(f"{self.path}: a processor is taken out by its machine: expected VirtualMachine.remove")
 
     def leave(self) -> None:
         """Before it leaves the tree its registers go to their power-up values: an accelerator may keep the vCPU."""

@@ -154,7 +154,7 @@ class Machine(Device):
         if cpu.is_bootstrap:
             raise LifecycleError("Boot CPU is unpluggable")
         try:
-            cpu.unplug()
+            cpu.unparent()
         finally:
             if not cpu.realized:  # a new list: other threads may be going through the one there was
                 self.cpus = [other for other in self.cpus if other is not cpu]

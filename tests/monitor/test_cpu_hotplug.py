@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +16,10 @@ from qom.vm import VirtualMachine
 CPU = "qemu64-x86_64-cpu"
 
 
-@pytest.fixture(params=["qtest", "simulated"])
+@pytest.fixture(params=["qtest", "simulated", "kvm"])
 def vm(request: pytest.FixtureRequest) -> Iterator[VirtualMachine]:
+    if request.param == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/kvm here that may be opened")
     topology = "cpus=2,maxcpus=8,sockets=2,cores=2,threads=2"
     with open_machine(machine="pc", accel=request.param, memory="16M", smp=topology) as made:
         yield made
@@ -116,6 +119,8 @@ def test_a_program_may_take_one_out_at_once(vm: VirtualMachine) -> None:
     vm.start()
     other: Any = vm.cpus[1]
     thread = other.thread
+    with pytest.raises(LifecycleError, match=r"taken out by its machine: expected VirtualMachine\.remove$"):
+        other.unplug()
     vm.remove(other)
     assert not thread.is_alive()
     assert [cpu.index for cpu in vm.cpus] == [0]

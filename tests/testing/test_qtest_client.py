@@ -92,6 +92,18 @@ def test_refusals_name_the_command(q: QTest) -> None:
     assert str(negative.value) == "writel 0x1000: -0x1 does not fit into 4 bytes"
 
 
+def test_qmp_beside_it(q: QTest) -> None:
+    assert q.qmp("qom-get", path="/machine", property="type").endswith("-machine")
+    q.qmp("set-action", reboot="reset")
+    q.qmp("system_reset")
+    assert q.qmp_event("RESET")["reason"] == "host-qmp-system-reset"
+    with pytest.raises(QTestError, match=r"^device_del: Device 'nothing' not found$"):
+        q.qmp("device_del", id="nothing")
+    if q.in_process:
+        with pytest.raises(QTestError, match=r"^no event SUSPEND$"):
+            q.qmp_event("SUSPEND")
+
+
 def test_only_a_machine_in_this_process_can_be_had(q: QTest) -> None:
     if q.in_process:
         assert isinstance(q.machine, TestMachine) and q.machine.vm is q.vm

@@ -16,6 +16,7 @@ from table_loader import Placed
 from plugins.firmware import acpi, aml
 from plugins.firmware.aml import AmlError
 from plugins.firmware.fw_cfg import system_states
+from qom import records
 from qom.hw.bench import IsaBench
 
 CONFIG = acpi.AcpiConfig(
@@ -289,6 +290,69 @@ def test_dsdt_compiles_again_without_an_error(config: acpi.AcpiConfig, tmp_path:
     subprocess.run(["iasl", "-d", "d.aml"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
     done = subprocess.run(["iasl", "-p", "again", "d.dsl"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "Compilation successful. 0 Errors" in done.stdout, done.stdout
+
+
+# --- hotplug
+
+
+def test_places_that_processors_may_come_to_are_there_and_disabled() -> None:
+    tables = place(HOT)
+    madt = tables["APIC"][44:]
+    assert [madt[n * 8 : n * 8 + 8] for n in range(4)] == [
+        struct.pack("<BBBBI", 0, 8, number, apic_id, there)
+        for number, (apic_id, there) in enumerate(((0, 1), (1, 0), (4, 1), (5, 0)))
+    ]
+    assert [tables["SRAT"].count(struct.pack("<BBBBI", 0, 16, 0, n, 1)) for n in HOT.possible_apic_ids] == [1, 1, 1, 1]
+
+
+def test_tables_have_one_size_whichever_processors_there_are() -> None:
+    other = acpi.build(records.evolve(HOT, apic_ids=(0, 1, 5)))
+    assert len(other.tables) == len(acpi.build(HOT).tables)
+    assert other.loader == acpi.build(HOT).loader
+
+
+@pytest.fixture(scope="module")
+def hot(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The DSDT as `iasl -d` shows it."""
+    if shutil.which("iasl") is None:
+        pytest.skip("iasl is not installed (Debian: acpica-tools)")
+    folder = tmp_path_factory.mktemp("hot")
+    (folder / "d.aml").write_bytes(place(HOT)["DSDT"])
+    subprocess.run(["iasl", "-d", "d.aml"], cwd=folder, capture_output=True, timeout=60, check=True)
+    return (folder / "d.dsl").read_text()
+
+
+def block(listing: str, start: str) -> str:
+    """The object that begins so, to its closing brace."""
+    at = listing.index(start)
+    indent = " " * (at - listing.rindex("\n", 0, at) - 1)
+    return listing[at : listing.index(f"\n{indent}}}", at)]
+
+
+def test_processors_can_be_asked_for(hot: str) -> None:
+    first, third = block(hot, "Processor (C000"), block(hot, "Processor (C002")
+    assert "_EJ0" not in first, "the one that starts the machine stays"
+    for method in ("_STA", "_EJ0", "_OST"):
+        assert f"Method ({method}," in third
+    assert re.search(r"Name \(_MAT, Buffer.*\n\s*{\n\s*0x00, 0x08, 0x02, 0x04, 0x01, 0x00, 0x00, 0x00", third)
+    event = block(hot, "Method (\\_GPE._E02")
+    assert "CPNT (\\_SB.CPDT, One)" in event and "CPNT (\\_SB.CPDT, 0x03)" in event
+
+
+def test_slots_can_be_asked_for(hot: str) -> None:
+    assert re.findall(r"Device \(SL(\w\w)\)", hot) == [f"{slot:02X}" for slot in range(2, 32)]
+    last = block(hot, "Device (SL1F)")
+    assert "Name (_ADR, 0x001F0000)" in last and "Name (_SUN, 0x1F)" in last and "PCEJ (0x1F)" in last
+    event = block(hot, "Method (\\_GPE._E01")
+    for bit, name in ((0x04, "SL02"), (0x80000000, "SL1F")):
+        for local, notification in (("Local0", "One"), ("Local1", "0x03")):
+            text = rf"If \(\({local} & 0x{bit:02X}\)\)\s*{{\s*Notify \(\\_SB\.PCI0\.{name}, {notification}\)"
+            assert re.search(text, event), (name, local)
+
+
+def test_the_controllers_ports_are_nobody_elses(hot: str) -> None:
+    board = block(hot, "Device (BRD)")
+    assert "0xAE00,             // Range Minimum" in board and "0xAF00,             // Range Minimum" in board
 
 
 # --- the writer
