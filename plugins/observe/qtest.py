@@ -9,6 +9,9 @@ Not modelled: nothing known; commands that are left out are named in qtest_comma
 Client and machine.  A client that goes, half a line or answers it never read are forgotten, and the lines it intercepted
 are let go; the next one begins anew.  One that sends and does not read is not read from either, once `BACKLOG_MAX` bytes
 of answers wait for it; nothing else waits for it.
+
+A step of the clock over many deadlines gives way between them, so that monitors are answered and the machine can be ended;
+the client's next command waits for it, and it is carried to its end even when the client goes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import sys
 import time
 from typing import Final, TextIO
 
-from plugins.observe.qtest_commands import Refused, carry_out
+from plugins.observe.qtest_commands import Parts, Refused, carry_out
 from qom import Chardev, ConfigError, Device, Object, UserCreatable, VirtualMachine, link, prop, type_init
 from qom.hw import Fault, LineChange, Observation
 from qom.vm import ChardevEvent
@@ -43,14 +46,22 @@ class Qtest(Object, UserCreatable):
     def instance_init(self) -> None:
         """Nobody is there yet."""
         self.vm: VirtualMachine
+        self._client = 0  # counts them, so that no answer reaches the next one
         self._begin()
         self._log_file: TextIO | None = None
         self._started = time.monotonic()
         self._watch: Observation | None = None
         self._intercepted: tuple[Device, str, str] | None = None
+        self._parts: Parts | None = None  # of the command that is being carried out
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is being carried out, of which there is more to come."""
+        return self._parts is not None
 
     def _begin(self) -> None:
         """A client begins: nothing has been said."""
+        self._client += 1
         self._line = bytearray()
         self._searched = 0  # bytes of it in which there is no end of line
         self._too_long = False
@@ -82,6 +93,9 @@ class Qtest(Object, UserCreatable):
     def close(self) -> None:
         """Serve nobody any more; a second call has no effect."""
         self._let_go()
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            parts.close()
         if self.chardev is not None and self.chardev.frontend == self.path:
             self.chardev.unset_frontend(self.path)
         log, self._log_file = self._log_file, None
@@ -95,7 +109,7 @@ class Qtest(Object, UserCreatable):
     # -- bytes and lines
 
     def _room(self) -> int:
-        return AT_ONCE if len(self._out) < BACKLOG_MAX else 0
+        return AT_ONCE if len(self._out) < BACKLOG_MAX and not self.busy else 0
 
     def _event(self, event: ChardevEvent) -> None:
         if event is ChardevEvent.OPENED:
@@ -109,7 +123,7 @@ class Qtest(Object, UserCreatable):
     def _received(self, data: bytes) -> None:
         """Bytes of the client: carry out every line that is whole."""
         self._line += data
-        while (end := self._line.find(b"\n", self._searched)) >= 0:
+        while not self.busy and (end := self._line.find(b"\n", self._searched)) >= 0:
             line = bytes(self._line[:end])
             del self._line[: end + 1]
             self._searched = 0
@@ -118,6 +132,8 @@ class Qtest(Object, UserCreatable):
                 self._answer(f"FAIL the line is too long: expected at most {LINE_MAX} bytes")
             else:
                 self._serve(line)
+        if self.busy:
+            return
         self._searched = len(self._line)
         if self._searched > LINE_MAX:
             self._too_long = True
@@ -139,12 +155,34 @@ class Qtest(Object, UserCreatable):
             self._answer(f"FAIL character {ord(text[at]):#04x} at {at}: expected a command and its arguments")
             return
         self._note("R ", text)
+        self._parts = carry_out(self, text)
+        self._go_on(self._client)
+
+    def _go_on(self, client: int) -> None:
+        """The next part of a command; when that was the last, its answer, unless the client has gone meanwhile."""
+        parts = self._parts
+        if parts is None:
+            return  # closed
         try:
-            answer = carry_out(self, text)
+            next(parts)
+        except StopIteration as done:
+            answer = str(done.value)
         except Fault as fault:
             answer = f"FAIL {' '.join(str(fault).split())}"
             self.vm.device_failed(fault)
-        self._answer(answer)
+        else:
+            self.vm.main_loop.call_soon_threadsafe(lambda: self._later(client))
+            return
+        self._parts = None
+        if client == self._client:
+            self._answer(answer)
+
+    def _later(self, client: int) -> None:
+        """Go on with a command, and after it with what the client said since."""
+        self._go_on(client)
+        if not self.busy and self.chardev is not None and self.chardev.frontend == self.path:
+            self._received(b"")
+            self.chardev.accept_input()
 
     def _answer(self, text: str) -> None:
         self._note("S ", text)

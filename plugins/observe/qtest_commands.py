@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
 import attrs
@@ -21,11 +22,12 @@ import attrs
 from qom import Device, PathError, SteppedClock, VirtualMachine, did_you_mean
 from qom.hw import AddressSpace
 
-__all__ = ["COMMANDS", "Refused", "Session", "carry_out"]
+__all__ = ["COMMANDS", "Parts", "Refused", "Session", "carry_out"]
 
 U64: Final = (1 << 64) - 1
 CHUNK_MAX: Final = 64 << 20  # bytes that one command reads or writes, and so holds in memory
 FILL_CHUNK: Final = 1 << 20
+PART_SECONDS: Final = 0.005  # of host time that a command has the machine to itself
 SHOWN_MAX: Final = 40  # characters of a word in an answer
 _NUMBER: Final = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 
@@ -103,7 +105,10 @@ def _short(word: str) -> str:
     return word if len(word) <= SHOWN_MAX else word[: SHOWN_MAX - 3] + "..."
 
 
-Action = Callable[[Session, Arguments], str]
+Parts = Generator[None, None, str]
+"""A command that is carried out in parts: it gives way between them, and returns what a short one returns at once."""
+
+Action = Callable[[Session, Arguments], "str | Parts"]
 """Carries a command out; gives what comes after OK, "" for nothing."""
 
 
@@ -115,8 +120,8 @@ class Command:
     action: Action
 
 
-def carry_out(session: Session, line: str) -> str:
-    """Carry out one line (machine lock held); gives the answer, without the end of line.
+def carry_out(session: Session, line: str) -> Parts:
+    """Carry out one line (machine lock held), at its pace; gives the answer, without the end of line.
 
     Raises:
         qom.hw.Fault: a device failed while it was asked.
@@ -128,6 +133,8 @@ def carry_out(session: Session, line: str) -> str:
             near = did_you_mean(name, COMMANDS) if 0 < len(name) <= SHOWN_MAX else ""
             raise Refused(f"Unknown command '{_short(name)}'{near}")
         answer = command.action(session, Arguments(name, command.usage, tuple(words)))
+        if not isinstance(answer, str):
+            answer = yield from answer
     except Refused as refused:
         return str(refused)
     return f"OK {answer}" if answer else "OK"
@@ -244,20 +251,27 @@ def _clock(session: Session, given: Arguments) -> SteppedClock:
     return clock
 
 
-def _clock_step(session: Session, given: Arguments) -> str:
+def _clock_step(session: Session, given: Arguments) -> Parts:
     clock = _clock(session, given)
     if given.maybe("NS") is not None:
         ns = given.number("NS", -(1 << 63), (1 << 63) - 1, signed=True)
     else:
         deadline = clock.next_deadline()
         ns = 0 if deadline is None else deadline - clock.now()
-    clock.step(max(0, ns))
-    return str(clock.now())
+    return _step(clock, ns)
 
 
-def _clock_set(session: Session, given: Arguments) -> str:
+def _clock_set(session: Session, given: Arguments) -> Parts:
     clock = _clock(session, given)
-    clock.step(max(0, given.number("NS", -(1 << 63), (1 << 63) - 1, signed=True) - clock.now()))
+    return _step(clock, given.number("NS", -(1 << 63), (1 << 63) - 1, signed=True) - clock.now())
+
+
+def _step(clock: SteppedClock, ns: int) -> Parts:
+    """Step by `ns`; others have their turn between deadlines whenever it has taken `PART_SECONDS` of host time."""
+    began = [time.monotonic()]
+    for _ in clock.stepping(ns, lambda: time.monotonic() - began[0] >= PART_SECONDS):
+        yield
+        began[0] = time.monotonic()
     return str(clock.now())
 
 

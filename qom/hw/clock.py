@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from qom.blame import passes
@@ -151,8 +151,22 @@ class Clock:
             self.on_change()
 
     def _run_until(self, limit: int) -> int:
-        fired_now: set[int] = set()  # timers (by id) that fired at the instant the clock is at
         waiting: list[tuple[int, int, Timer]] = []
+        try:
+            return self._run_some(limit, waiting, None)
+        finally:
+            self._put_back(waiting)
+
+    def _put_back(self, waiting: list[tuple[int, int, Timer]]) -> None:
+        for entry in waiting:
+            heapq.heappush(self._heap, entry)
+
+    def _run_some(self, limit: int, waiting: list[tuple[int, int, Timer]], pause: Callable[[], bool] | None) -> int:
+        """Fire what is due until `limit`, or `pause`, asked before each instant, says that it is time to go on later (-1).
+
+        What armed itself for the instant at which it fired is put into `waiting`, and fires in no later part of the same run.
+        """
+        fired_now: set[int] = set()  # timers (by id) that fired at the instant the clock is at
         fired = 0
         self._running_due = True
         try:
@@ -160,6 +174,8 @@ class Clock:
                 deadline = self.next_deadline()
                 if deadline is None or deadline > limit:
                     return fired
+                if pause is not None and deadline > self.now() and pause():
+                    return -1
                 entry = heapq.heappop(self._heap)
                 timer = entry[2]
                 if self._advance(deadline):
@@ -181,8 +197,6 @@ class Clock:
                     raise DeviceFault(path, error, doing=f"timer {timer.name}", owner=timer.owner) from error
         finally:
             self._running_due = False
-            for entry in waiting:
-                heapq.heappush(self._heap, entry)
 
     def _advance(self, deadline: int) -> bool:
         """Move to `deadline` before its timers fire; whether that was a step forward (a stepped clock's)."""
@@ -208,6 +222,21 @@ class SteppedClock(Clock):
         fired = self._run_until(target)
         self._now = target
         return fired
+
+    def stepping(self, ns: int, pause: Callable[[], bool]) -> Iterator[None]:
+        """As `step`, in parts: `pause` is asked before each deadline, and where it says yes the iterator gives way.
+
+        What fires, when and in which order is what `step` fires. Meanwhile the clock stands at the deadline that was
+        reached; what is armed there for the time until `ns` is up takes part.
+        """
+        target = self._now + max(ns, 0)
+        waiting: list[tuple[int, int, Timer]] = []
+        try:
+            while self._run_some(target, waiting, pause) < 0:
+                yield
+            self._now = max(self._now, target)
+        finally:
+            self._put_back(waiting)
 
     def _advance(self, deadline: int) -> bool:
         if deadline <= self._now:

@@ -80,6 +80,7 @@ class MachineHere:
             end = self.vm.root.resolve("/chardevs/qtest")
             assert isinstance(end, _ClientEnd)
             self._client = end
+            self._server: Any = self.vm.root.resolve("/objects/qtest")
             self._events: deque[tuple[str, dict[str, Any]]] = deque(maxlen=EVENTS)
             self.vm.events.append(self._told)
             if not self.vm.config.paused:
@@ -105,6 +106,10 @@ class MachineHere:
             client.on_read(line.encode(errors="surrogateescape") + b"\n")
             lines = client.take()
         self.serve()
+        while not lines and self._server.busy and self.vm.shutdown_reason is None:
+            self.serve()  # a long step of the clock gives way
+            with self.vm.lock:
+                lines = client.take()
         if not lines:
             raise QTestError(f"{line}: not answered")
         return lines

@@ -258,3 +258,52 @@ def test_random_schedules_fire_as_a_sorted_list_says(script: list[tuple[str, int
         assert fired == expected
         assert clock.next_deadline() == min((d for d, _ in model.values()), default=None)
         assert [t.pending for t in timers] == [m in model for m in range(5)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from([0, 0, 1, 7, 13])), max_size=8),
+    st.integers(0, 100),
+    st.data(),
+)
+def test_a_step_in_parts_is_the_step(timers: list[tuple[int, int]], ns: int, data: st.DataObject) -> None:
+    """Wherever it gives way: the same timers fire at the same instants in the same order, and the rest waits alike."""
+
+    def run(pauses: bool) -> tuple[list[tuple[int, int]], int, list[int | None]]:
+        clock, fired, made = SteppedClock(), [], []
+
+        def new(number: int, first: int, every: int) -> None:
+            def fire() -> None:
+                fired.append((number, clock.now()))
+                if len(fired) < 200:
+                    timer.arm(every)  # 0: once more at this very instant, which waits
+
+            timer = clock.timer(fire)
+            timer.arm(first)
+            made.append(timer)
+
+        for number, (first, every) in enumerate(timers):
+            new(number, first, every)
+        if pauses:
+            stops = iter(data.draw(st.lists(st.booleans(), max_size=40)))
+            for _ in clock.stepping(ns, lambda: next(stops, False)):
+                assert clock.now() <= ns
+        else:
+            clock.step(ns)
+        clock.step(5)
+        return fired, clock.now(), [timer.deadline for timer in made]
+
+    assert run(True) == run(False)
+
+
+def test_a_step_that_is_given_up_leaves_the_clock_where_it_was() -> None:
+    clock = SteppedClock()
+    fired: list[int] = []
+    timer = clock.timer(lambda: (fired.append(clock.now()), timer.arm(10)))  # type: ignore[func-returns-value]
+    timer.arm(10)
+    parts = clock.stepping(1000, lambda: len(fired) == 3)
+    next(parts)
+    parts.close()
+    assert (clock.now(), fired) == (30, [10, 20, 30])
+    clock.step(10)
+    assert fired == [10, 20, 30, 40]

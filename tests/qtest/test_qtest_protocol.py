@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import shutil
 import socket
 from collections.abc import Iterator
@@ -425,3 +426,60 @@ def test_a_refused_command_raises_with_the_answer(ours: QTest) -> None:
     with pytest.raises(QTestError) as caught:
         ours.command("inb", "zero")
     assert str(caught.value) == "inb zero: FAIL inb: PORT cannot be 'zero': expected a number, such as 0x20"
+
+
+# -- a step that takes long
+
+TICKS = (
+    "outb 0x70 0x0a\noutb 0x71 0x26\noutb 0x70 0x0b\noutb 0x71 0x42\n"  # the RTC's periodic interrupt, 1024 a second
+)
+HOUR = 3600 * 10**9
+
+
+def test_a_long_step_gives_way_and_is_exact(served: VirtualMachine, tmp_path: Path) -> None:
+    one, two = Client(tmp_path / "one"), Client(tmp_path / "two")
+    one.send(TICKS.encode())
+    assert [one.line() for _ in range(4)] == ["OK"] * 4
+    asked: list[int] = []
+    one.send(f"clock_step {60 * 10**9}\nendianness\n".encode())  # 61,440 interrupts
+    while not _readable(one.socket):
+        assert two.ask("inb 0x71") == "OK 0x0042"
+        asked.append(served.clock.now())
+    assert one.line() == f"OK {60 * 10**9}"
+    assert one.line() == "OK little"  # waited its turn
+    assert len({now for now in asked if 0 < now < 60 * 10**9}) > 2  # others had theirs meanwhile, at deadlines
+    one.close()
+    two.close()
+
+
+def test_a_client_that_goes_in_the_middle_of_a_step(served: VirtualMachine, tmp_path: Path) -> None:
+    one = Client(tmp_path / "one")
+    one.send((TICKS + f"clock_step {20 * 10**9}\n").encode())
+    assert [one.line() for _ in range(4)] == ["OK"] * 4
+    one.close()
+    later = Client(tmp_path / "one")
+    assert later.ask("clock_step 0") == f"OK {20 * 10**9}"  # what was begun is done, and its answer is nobody's
+    later.close()
+
+
+def test_a_step_of_years_is_ended_by_the_end_of_the_machine(served: VirtualMachine, tmp_path: Path) -> None:
+    one = Client(tmp_path / "one")
+    one.send((TICKS + f"clock_step {24 * 365 * HOUR}\n").encode())
+    assert [one.line() for _ in range(4)] == ["OK"] * 4
+    assert served.monitor_command("query-status")["status"] == "running"
+    served.monitor_command("quit")
+    assert served.wait(30) is True
+    assert 0 <= served.clock.now() < 24 * 365 * HOUR
+    one.close()
+
+
+def test_a_long_step_in_this_process() -> None:
+    with QTest(machine="pc", memory="16M") as q:
+        for line in TICKS.splitlines():
+            q.command(*line.split())
+        assert q.clock_step(60 * 10**9) == 60 * 10**9
+        assert q.clock_step(5) == 60 * 10**9 + 5
+
+
+def _readable(end: socket.socket) -> bool:
+    return bool(select.select([end], [], [], 0)[0])
