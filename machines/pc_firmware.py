@@ -156,7 +156,7 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
         cfg.add_file("etc/system-states", fw_cfg.system_states(pm.s4_val, s3=not pm.disable_s3, s4=not pm.disable_s4))
     cfg.add_bytes(fw_cfg.NUMA, fw_cfg.numa_item(len(apic_ids), numa_nodes(machine), numa_sizes(machine)))
     if machine.acpi:
-        acpi.build(acpi_config(machine)).install(cfg)
+        _Tables(machine).install(cfg)
     if machine.acpi and (generation := generation_of(machine)) is not None:
         cfg.add_file(acpi.GENERATION_ADDRESS_FILE, lambda: generation.told, generation.tell)
     smbios.build(smbios_config(machine)).install(cfg)
@@ -183,6 +183,30 @@ def _fill_fw_cfg(machine: PcMachine) -> None:
         machine.boot_roms.insert(0, bootrom.boot_order_entry(kernel.rom))
 
 
+class _Tables:
+    """The ACPI tables for firmware, made when it first reads them after a reset, for the processors there are then."""
+
+    def __init__(self, machine: PcMachine) -> None:
+        self._machine, self._config = machine, acpi_config(machine)
+        self._built: acpi.AcpiFiles | None = None
+
+    def files(self) -> acpi.AcpiFiles:
+        """Those of now."""
+        there = [cpu.apic_id for cpu in self._machine.cpus]
+        if self._built is None or there != self._config.apic_ids:
+            self._config = records.evolve(self._config, apic_ids=there)
+            self._built = acpi.build(self._config)
+        return self._built
+
+    def install(self, cfg: fw_cfg.FwCfgIo) -> None:
+        """Offer them."""
+        cfg.add_file(acpi.TABLES_FILE, lambda: self.files().tables)
+        cfg.add_file(acpi.RSDP_FILE, lambda: self.files().rsdp)
+        cfg.add_file(acpi.LOADER_FILE, lambda: self.files().loader)
+        if self._config.generation is not None:
+            cfg.add_file(acpi.GENERATION_FILE, self._config.generation.page)
+
+
 def tell_cpus(machine: PcMachine) -> None:
     """Tell the firmware of processors that came or went, for when it starts again; the machine lock is held."""
     rtc, cfg = machine.chip("rtc", "mc146818rtc"), machine.chip("fw_cfg", "fw_cfg_io")
@@ -190,8 +214,6 @@ def tell_cpus(machine: PcMachine) -> None:
         rtc.set_cmos(MORE_CPUS, len(machine.cpus) - 1)
     if cfg is not None:
         cfg.replace(fw_cfg.NB_CPUS, len(machine.cpus).to_bytes(2, "little"))
-        if machine.acpi:
-            acpi.build(acpi_config(machine)).replace(cfg)
 
 
 @records.frozen

@@ -181,12 +181,6 @@ class AcpiFiles:
         for name, content in self.others.items():
             fw_cfg.add_file(name, content)
 
-    def replace(self, fw_cfg: FwCfgIo) -> None:
-        """Offer them in the place of those that were installed."""
-        fw_cfg.replace_file(TABLES_FILE, self.tables)
-        fw_cfg.replace_file(RSDP_FILE, self.rsdp)
-        fw_cfg.replace_file(LOADER_FILE, self.loader)
-
     def table(self, signature: str) -> bytes:
         """One table as built, checksum and pointers not yet patched."""
         start = self.offsets[signature]

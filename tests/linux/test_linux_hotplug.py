@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,12 @@ def bring_online(guest: Guest) -> None:
     guest.run("echo 1 > /sys/devices/system/cpu/cpu1/online")
 
 
-@pytest.mark.parametrize("firmware", ["none", None], ids=["direct", "seabios"])
+ANOTHER = pytest.mark.skipif(os.environ.get("QOM_LINUX") != "all", reason="another boot, which QOM_LINUX=all runs")
+
+
+@pytest.mark.parametrize(
+    "firmware", [pytest.param("none", marks=ANOTHER, id="direct"), pytest.param(None, id="seabios")]
+)
 def test_processors_and_cards_come_and_go(firmware: str | None, tmp_path: Path) -> None:
     kernel, initrd = need_kernel("cloud-amd64"), need_initramfs(tmp_path / "initramfs.cpio")
     more = {} if firmware is None else {"firmware": firmware}

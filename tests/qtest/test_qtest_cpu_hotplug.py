@@ -272,6 +272,19 @@ def test_the_firmware_is_told_for_its_next_start(own: QTest) -> None:
     assert told() == (2, 2, 5)
 
 
+def test_the_tables_are_for_the_processors_there_are_at_the_start(own: QTest) -> None:
+    def enabled() -> list[int]:
+        tables = own.vm.machine.child("fw_cfg").file("etc/acpi/tables")
+        madt = tables[tables.index(b"APIC") + 44 :]
+        return [n for n in range(5) if madt[n * 8 + 4]]
+
+    assert enabled() == [0, 1]
+    add(own, 3)
+    assert enabled() == [0, 1]  # what the firmware has read does not change under it
+    own.system_reset()
+    assert enabled() == [0, 1, 3]
+
+
 def test_no_removal_without_acpi() -> None:
     with QTest(ARGS.replace("-M pc", "-M pc,acpi=off")) as q:
         add(q, 2)
