@@ -5,7 +5,7 @@ The parts, the memory map and the wires are `pc-i440fx.toml`, which extends the 
 Stages 7 to 10 of the seed under QEMU's names: `pc_init1`, `pc_memory_init`, `pc_cpus_init`, `pc_new_cpu`, `pc_bios_init`.
 
 Modelled: RAM below and above 4 GiB, firmware under 4 GiB with its alias under 1 MiB, A20 for the second megabyte, serial
-and parallel ports, IDE disks on the PIIX controller, floppy drives, speaker, debug console, power button.
+and parallel ports, IDE disks on the PIIX controller, floppy drives, speaker, debug console, power button, suspend to RAM.
 ACPI tells the guest of processors and PCI devices that come while it runs, and asks for those that are to go.
 Not modelled: USB, system-management mode.
 """
