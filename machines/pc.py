@@ -28,6 +28,7 @@ from qom import (
     Region,
     Reset,
     RunState,
+    SteppedClock,
     did_you_mean,
     format_size,
     placed,
@@ -60,6 +61,7 @@ class PcMachine(BoardMachine):
 
     takes_kernel = True
     can_suspend = True
+    offers = frozenset({"fw_cfg"})
     default_ram_id = RAM
     numa_mem_supported = True
     hotpluggable_cpus = True
@@ -246,14 +248,17 @@ def pc_init1(machine: PcMachine) -> None:
         base, of_the_host = now.strftime("%Y-%m-%dT%H:%M:%S"), True
     else:
         base, of_the_host = asked if "T" in asked else f"{asked}T00:00:00", False
-    default = GlobalProperty("mc146818rtc", "base", base, f"machine {machine.type_name}", of_the_host=of_the_host)
-    machine.registry.globals.insert(0, default)
+    date = GlobalProperty("mc146818rtc", "base", base, f"machine {machine.type_name}", of_the_host=of_the_host)
+    machine.registry.globals.insert(0, date)
     BoardMachine.init(machine)
-    clock = machine.chip("rtc", "mc146818rtc") if rtc.get("clock", "vm") != "vm" else None
+    # A date that is given, and time that is stepped, are for runs that can be repeated: they do not follow the host.
+    default = "host" if of_the_host and not isinstance(machine.vm.clock, SteppedClock) else "vm"
+    follows = rtc.get("clock", default)
+    clock = machine.chip("rtc", "mc146818rtc") if follows != "vm" else None
     if clock is not None:
         from machines.pc_clock import follow_host
 
-        follow_host(machine.vm, clock, wall=rtc["clock"] == "host")
+        follow_host(machine.vm, clock, wall=follows == "host")
 
 
 def pc_cpus_init(machine: PcMachine) -> None:

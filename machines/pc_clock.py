@@ -7,9 +7,11 @@ ahead in the meantime is added.  Not modelled: following a change of the host's 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qom import VirtualMachine
 
 __all__ = ["follow_host"]

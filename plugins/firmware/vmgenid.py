@@ -36,6 +36,7 @@ class VmGenId(Device):
 
     bus_type = "system-bus"
     listed_as = "vmgenid"
+    needs_of_board = "fw_cfg"
     offset: ClassVar[int] = 40
     """Where in the page the identity is."""
 

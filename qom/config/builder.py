@@ -10,7 +10,6 @@ import contextlib
 import os.path
 from collections.abc import Callable, Iterator
 
-from qom.config.blockdev import block_nodes, over_their_files
 from qom.config.model import (
     LOG_CATEGORIES,
     TRACE_EVENTS,
@@ -378,6 +377,8 @@ class ConfigBuilder:
         """`-blockdev driver=NAME,node-name=NAME[,file=NODE | ,filename=PATH][,read-only=on]`."""
         if isinstance(name := options.get("node-name"), str):
             self.named.add(name)
+        from qom.config.blockdev import block_nodes
+
         self.config.drives += block_nodes(options, origin, self.report)
 
     def global_(self, options: Options, origin: str) -> None:
@@ -668,7 +669,10 @@ class ConfigBuilder:
         """Give every drive of the board's its place, and an id that follows from it."""
         self._place("ide", "IDE", 4)
         self._place("floppy", "floppy", 2)
-        over_their_files(self.config.drives, report=self.report)
+        if any(drive.node for drive in self.config.drives):
+            from qom.config.blockdev import over_their_files
+
+            over_their_files(self.config.drives, report=self.report)
         for drive in self.config.drives:
             drive.snapshot = drive.snapshot or (self._snapshot and not drive.node)  # as in QEMU
             drive.readonly = drive.readonly or drive.media == "cdrom"

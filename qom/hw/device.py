@@ -213,6 +213,8 @@ class Device(Object, Resettable):
     bus_type: ClassVar[str | None] = None
     hotpluggable: ClassVar[bool] = False
     user_creatable: ClassVar[bool] = True
+    needs_of_board: ClassVar[str] = ""
+    """What it is of no use without, of what only some boards have ("fw_cfg"): a machine whose `offers` lacks it refuses it."""
 
     realized: bool = prop(
         False, "Whether the device is part of the machine", mutable=True, volatile=True, set=device_set_realized

@@ -37,7 +37,8 @@ class Machine(Device):
     """A board that can be realized.
 
     Class facts: `default_cpu_type` (type name or None for a board without processors), `default_ram_size` in bytes,
-    `max_cpus`, `deprecation` (text or None), `can_suspend` (its guest can suspend to RAM), `default_ram_id` (what its
+    `max_cpus`, `deprecation` (text or None), `can_suspend` (its guest can suspend to RAM), `offers`
+    (what devices need of a board, see `Device.needs_of_board`), `default_ram_id` (what its
     memory is called, None without), `numa_mem_supported` (a NUMA node may be given memory by size), `hotpluggable_cpus`
     (a processor may come while it runs).
     """
@@ -45,6 +46,7 @@ class Machine(Device):
     default_cpu_type: ClassVar[str | None] = None
     default_ram_size: ClassVar[int] = 128 * MIB
     max_cpus: ClassVar[int] = 1
+    offers: ClassVar[frozenset[str]] = frozenset()
     can_suspend: ClassVar[bool] = False
     default_ram_id: ClassVar[str | None] = None
     numa_mem_supported: ClassVar[bool] = False

@@ -514,6 +514,9 @@ class VirtualMachine:
             device = self._new(entry.driver, "device")
             if not isinstance(device, hw.Device) or not device.user_creatable:
                 raise ConfigError(f"{entry.driver!r} is not a device that can be added by hand")
+            if device.needs_of_board and device.needs_of_board not in self.machine.offers:
+                name = self.machine.type_name.removesuffix("-machine")
+                raise ConfigError(f"{entry.driver!r} needs {device.needs_of_board}, which the machine '{name}' has not")
             home = self.root.container("/machine/peripheral" if entry.id is not None else "/machine/peripheral-anon")
             self._added[device] = next(self._count)
             if entry.id is not None:

@@ -155,6 +155,37 @@ def test_a_clock_of_the_hosts_goes_on_while_the_machine_stands(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
+    ("accel", "said", "follows"),
+    [
+        ("simulated", "", True),  # as in QEMU
+        ("simulated", "-rtc base=localtime", True),
+        ("simulated", "-rtc clock=vm", False),
+        ("simulated", "-rtc base=2006-06-17", False),  # a date that is given is for a run that can be repeated
+        ("qtest", "", False),  # time that is stepped, too
+        ("qtest", "-rtc clock=host", True),
+    ],
+)
+def test_whose_clock_holds_when_nothing_is_said(
+    accel: str, said: str, follows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [10**18]
+    monkeypatch.setattr("machines.pc_clock.time.time_ns", lambda: now[0])
+    words = ["-accel", accel, "-m", "16", "-nodefaults", *said.split()]
+    with VirtualMachine(
+        CommandLine().parse(words).builder.finish(), default_registry(load_external=False)
+    ).build() as vm:
+        rtc = vm.machine.chip("rtc", "mc146818rtc")
+        before = rtc.epoch
+        vm.cont()
+        vm.stop()
+        now[0] += 5 * 60 * 10**9
+        vm.cont()
+        vm.stop()
+        minutes = round((rtc.epoch - before) / (60 * 10**9))
+        assert minutes == (5 if follows else 0)
+
+
+@pytest.mark.parametrize(
     ("said", "message"),
     [
         ("-smbios type=9", "smbios: 'type' cannot be '9': expected one of '0', '1', '2', '3', '4', '8', '11', '17'"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from qom import open_machine
 from qom.config.write import dumps
 from qom.errors import QomError
 from qom.monitor import CommandError
@@ -133,3 +134,9 @@ def test_what_is_wrong() -> None:
 def test_without_acpi_there_is_nothing_to_tell() -> None:
     with QTest(f"-M pc,acpi=off {VMGENID}") as q:
         assert not [name for name in files(q) if "vmgenid" in name]
+
+
+def test_a_machine_that_cannot_show_it_refuses_it() -> None:
+    with pytest.raises(QomError) as raised:
+        open_machine(machine="none", accel="qtest", devices=["vmgenid"])
+    assert "'vmgenid' needs fw_cfg, which the machine 'none' has not" in str(raised.value)
