@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from qom.monitor import MonitorService
 
@@ -20,6 +21,9 @@ if not entry_points(group="pytest11", name="qom"):
     pytest_plugins = ["qom.testing.plugin"]
 
 MonitorService.checked = True
+
+settings.register_profile("qom", deadline=None)  # the time an example takes is the machine's business
+settings.load_profile("qom")
 
 
 def pytest_configure(config: pytest.Config) -> None:
