@@ -108,6 +108,25 @@ def test_a_processor_stays_until_the_guest_lets_go(vm: VirtualMachine) -> None:
     assert [cpu.index for cpu in vm.cpus] == [0, 1, 4]
 
 
+def test_a_processor_may_eject_itself(vm: VirtualMachine) -> None:
+    vm.start()
+    ask(vm, "device_add", driver=CPU, id="late", **place(1, 0, 0))
+    late: Any = vm.root.resolve("/machine/peripheral/late")
+    deleted = threading.Event()
+    vm.events.append(lambda name, data: deleted.set() if data.get("device") == "late" else None)
+    ports, seen = vm.machine.system_bus.io_space, []
+
+    def on_its_own_thread() -> None:
+        for port, value, size in ((0xAF00, 0, 4), (0xAF00, 4, 4), (0xAF04, 0x08, 1)):
+            ports.write(port, value, size)
+        seen.append((ports.read(0xAF04, 1), late.realized))
+
+    late.run_on(on_its_own_thread)
+    assert deleted.wait(60)
+    assert seen == [(0, True)]  # not there for the guest any more, but as long as it takes to end the thread
+    assert not late.realized
+
+
 def test_the_one_that_starts_the_machine_stays(vm: VirtualMachine) -> None:
     for name in ("device_del", "remove"):
         with pytest.raises(LifecycleError, match=r"^Boot CPU is unpluggable$"):

@@ -428,7 +428,7 @@ def test_what_has_no_encoding() -> None:
 
 def test_beside_qemu(qemu: Callable[..., Any]) -> None:
     """Our reading of the script also places QEMU's tables, and the MADT says the same."""
-    machine = qemu("-M", "pc", "-nodefaults", "-m", "64", "-smp", "2")
+    machine = qemu("-M", "pc", "-nodefaults", "-m", "64", "-smp", "2,maxcpus=4")
     machine.commands(["outw 0x510 0x19"])
     count = int.from_bytes(bytes(machine.commands(["inb 0x511"] * 4)), "big")
     files = {}
@@ -440,7 +440,7 @@ def test_beside_qemu(qemu: Callable[..., Any]) -> None:
             machine.commands([f"outw 0x510 {key:#x}"])
             files[name] = bytes(machine.commands(["inb 0x511"] * size))
     placed = Placed(files, files["etc/table-loader"]).tables()
-    ours = place(acpi.AcpiConfig(apic_ids=(0, 1), pci_hole=(0x0400_0000, 0xFEBF_FFFF)))
+    ours = place(acpi.AcpiConfig(apic_ids=(0, 1), possible_apic_ids=(0, 1, 2, 3), pci_hole=(0x0400_0000, 0xFEBF_FFFF)))
     assert placed["APIC"][36:] == ours["APIC"][36:]
     # Not the PM block's address: QEMU's is where firmware, which never ran, would have put it.
     same = {"SCI": (46, 2), "SMI": (48, 4), "enable": (52, 2), "lengths": (88, 4)}
