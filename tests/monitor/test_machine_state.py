@@ -89,8 +89,16 @@ def test_a_core_is_what_readelf_and_gdb_read(machine: QmpMachine, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"paging": True}, "paging=true is not modelled: expected false, which dumps physical memory"),
-        ({"format": "kdump-zlib"}, "format 'kdump-zlib' is not modelled: expected elf"),
+        ({"format": "kdump-lzo"}, "format 'kdump-lzo' is not modelled: expected elf or kdump-zlib"),
+        ({"format": "win-dmp"}, "format 'win-dmp' is not modelled: expected elf or kdump-zlib"),
+        (
+            {"format": "kdump-zlib", "paging": True},
+            "format kdump-zlib has all memory at physical addresses: expected no 'paging', 'begin', 'length'",
+        ),
+        (
+            {"format": "kdump-zlib", "begin": 0, "length": 4096},
+            "format kdump-zlib has all memory at physical addresses: expected no 'paging', 'begin', 'length'",
+        ),
         ({"begin": 0}, "parameter 'length' is required: begin and length go together"),
         ({"protocol": "x"}, "Parameter 'protocol' cannot be 'x': expected file:PATH or fd:NAME"),
         ({"begin": 0xE000_0000, "length": 4}, "there is no guest RAM at begin=0xe0000000, length=0x4"),

@@ -204,6 +204,7 @@ def dump_guest_memory(
     hmp: Hmp,
     paging: Annotated[bool, Flag("p", "by the guest's page tables")],
     detach: Annotated[bool, Flag("d", "return immediately")],
+    zlib: Annotated[bool, Flag("z", "in the format kdump-zlib")],
     filename: Annotated[str, Word()],
     begin: Annotated[int, Expression()] = -1,
     length: Annotated[int, Expression()] = -1,
@@ -211,7 +212,8 @@ def dump_guest_memory(
     """dump guest memory into file 'filename'"""
     if (begin < 0) != (length < 0):
         raise UsageError("dump-guest-memory: begin and length belong together: expected both or none")
-    part = {"begin": begin, "length": length} if begin >= 0 else {}
+    part: dict[str, Any] = {"begin": begin, "length": length} if begin >= 0 else {}
+    part |= {"format": "kdump-zlib"} if zlib else {}
     hmp.call("dump-guest-memory", {"paging": paging, "protocol": f"file:{filename}", "detach": detach, **part})
 
 
