@@ -147,12 +147,26 @@ def _section(name: str) -> Handler:
             for key in _DEVICE_TREE:
                 if key in options:
                     raise NotModelled(f"machine: '{key}': a PC has no device tree", origin)
+        if name in ("drive", "machine"):
+            options = _in_qemus_words(name, options, origin)
         for key in PLAIN_IN_MACHINE if name == "machine" else ():
             if key in options:
                 line.builder.plain(key, options.pop(key), origin)
         section(line.builder, options, origin)
 
     return handle
+
+
+def _in_qemus_words(name: str, options: Options, origin: str) -> Options:
+    """Options without what only QEMU calls so; looked for only where there is something that we do not say ourselves."""
+    if not options.keys() - _SAID_OFTEN:
+        return options
+    from qom.cli import qemu_words
+
+    return (qemu_words.drive if name == "drive" else qemu_words.machine)(options, origin)
+
+
+_SAID_OFTEN = frozenset({"type", "accel", "file", "format", "if", "id", "index", "media", "readonly", "snapshot"})
 
 
 def _asks_help(text: str, first: str | None) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qom import records
 from qom.cli.options import CommandLine
 from qom.config import (
     AccelChoice,
@@ -305,3 +306,45 @@ def test_a_kernel_may_be_said_as_a_property_of_the_machine() -> None:
     assert (made.kernel, made.initrd, made.append, made.firmware) == ("k", "i", "a,b", "none")
     assert made.machine.props == {}
     assert made.origins["initrd"] == "-M pc,kernel=k,initrd=i,append=a,,b,firmware=none"
+
+
+@pytest.mark.parametrize(
+    ("said", "same"),
+    [
+        ("-drive file=a,cache=none,aio=native,discard=unmap,detect-zeroes=on,werror=report,rerror=auto", "-drive file=a"),
+        ("-drive file.filename=a,driver=raw,read-only=on,if=none,id=d,file.locking=off,cache.direct=on",
+         "-drive file=a,format=raw,readonly=on,if=none,id=d,locking=off"),
+        ("-drive file=a,copy-on-read=off,cache.writeback=on,file.locking=auto", "-drive file=a"),
+        ("-M pc,usb=off,vmport=off,smm=off,dump-guest-core=on,mem-merge=off,nvdimm=off", "-M pc"),
+    ],
+)  # fmt: skip
+def test_words_of_qemus_that_say_what_is_so_anyway(said: str, same: str) -> None:
+    def bare(text: str) -> Any:
+        config = CommandLine().parse(text.split()).builder.finish()
+        drives = [records.evolve(drive, origin="") for drive in config.drives]
+        return drives, config.machine.type, config.machine.props
+
+    assert bare(said) == bare(same)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("-drive file=a,cache=writethrough",
+         "drive: 'cache': writes reach the disk when the guest flushes: expected writeback, none, unsafe"),
+        ("-drive file=a,cache=non", "drive: 'cache' cannot be 'non': expected one of 'writeback', 'none', 'unsafe',"
+         " 'writethrough', 'directsync'; did you mean 'none'?"),
+        ("-drive file=a,werror=stop", "drive: 'werror': the guest is told of errors: expected report"),
+        ("-drive file=a,copy-on-read=on", "drive: 'copy-on-read': there are no backing files to copy from: expected off"),
+        ("-drive file=a,readonly=on,read-only=on",
+         "drive: 'readonly' and 'read-only' say the same thing: expected one of them"),
+        ("-machine pc,usb=on", "machine: 'usb': USB is not modelled: expected off"),
+        ("-machine pc,dump-guest-core=off",
+         "machine: 'dump-guest-core': guest memory is in this process's core dumps: expected on"),
+        ("-machine pc,smm=maybe", "machine: 'smm' cannot be 'maybe': expected on or off"),
+    ],
+)  # fmt: skip
+def test_words_of_qemus_that_ask_for_what_is_not_there(said: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        CommandLine().parse(said.split()).builder.finish()
+    assert raised.value.message == message
