@@ -280,3 +280,15 @@ def test_an_empty_floppy_drive_has_figures_too() -> None:
     with open_machine(machine="pc", accel="qtest", memory="16M") as vm:
         (floppy,) = ask(vm, "query-blockstats")
         assert (floppy["device"], floppy["stats"]["rd_bytes"]) == ("floppy0", 0) and "node-name" not in floppy
+
+
+def test_a_node_is_resized_by_people(image: Path) -> None:
+    with machine(f"-M none -blockdev file,node-name=f,filename={image}").build() as vm:
+        table = hmp_table(vm)
+        assert table.run("block_resize f 3", Hmp(vm, table)) == ""
+        assert image.stat().st_size == 3 << 20  # a bare number is in MiB
+        assert table.run("block_resize f 512k", Hmp(vm, table)) == ""
+        assert image.stat().st_size == 512 << 10
+        assert table.run("block_resize g 1", Hmp(vm, table)) == (
+            "Error: Cannot find device='' nor node-name='g'; did you mean 'f'?\n"
+        )

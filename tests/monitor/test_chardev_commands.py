@@ -1,4 +1,4 @@
-"""query-chardev, chardev-add, -change, -remove, -send-break."""
+"""query-chardev, chardev-add, -change, -remove, -send-break, ringbuf-read, -write."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from asked import ask, refusal
 from qmp_machine import qmp_machine
 
 from qom import open_machine
+from qom.monitor.hmp.declare import Hmp
+from qom.monitor.hmp.table import hmp_table
 from qom.vm import VirtualMachine
 
 
@@ -154,3 +156,28 @@ def test_before_the_board(tmp_path: Path) -> None:
         client.do("x-exit-preconfig")
         builder.join(30)
         assert machine.vm.root.resolve("/machine/peripheral/s").chardev is machine.vm.root.resolve("/chardevs/c")
+
+
+def test_ring_buffers_are_read_and_written() -> None:
+    """What QEMU 7.2 was seen to answer, but that errors say more."""
+    with open_machine(machine="none", accel="qtest", chardevs=["ringbuf,id=r,size=16", "null,id=n"]) as vm:
+        ask(vm, "ringbuf-write", device="r", data="aGVsbG8=", format="base64")
+        ask(vm, "ringbuf-write", device="r", data=" w\u00f6")
+        assert ask(vm, "ringbuf-read", device="r", size=3) == "hel"
+        assert ask(vm, "ringbuf-read", device="r", size=100, format="base64") == "bG8gd8O2"
+        assert ask(vm, "ringbuf-read", device="r", size=100) == ""
+        ask(vm, "ringbuf-write", device="r", data="gA==", format="base64")
+        assert ask(vm, "ringbuf-read", device="r", size=100) == "\ufffd"
+        ask(vm, "ringbuf-write", device="r", data="0123456789abcdefg")
+        assert ask(vm, "ringbuf-read", device="r", size=100) == "123456789abcdefg"  # the oldest goes
+        assert refusal(vm, "ringbuf-read", device="r", size=0) == "GenericError: size must be greater than zero, got 0"
+        assert refusal(vm, "ringbuf-read", device="n", size=1) == "GenericError: n is not a ringbuf device"
+        assert refusal(vm, "ringbuf-write", device="q", data="x") == "GenericError: Device 'q' not found"
+        assert refusal(vm, "ringbuf-write", device="r", data="!!", format="base64").startswith(
+            "GenericError: Base64 data contains invalid characters"
+        )
+        table = hmp_table(vm)
+        hmp = Hmp(vm, table)
+        assert table.run("ringbuf_write r word", hmp) == ""
+        assert table.run("ringbuf_read r 100", hmp) == "word\n"
+        assert table.run("ringbuf_read n 1", hmp) == "Error: n is not a ringbuf device\n"

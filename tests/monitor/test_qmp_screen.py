@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from qmp_machine import Client, QmpMachine, qmp_machine
 
+from qom import open_machine
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QmpMachine]:
@@ -86,3 +88,12 @@ def test_input_send_event(machine: QmpMachine, client: Client) -> None:
     )
     assert client.error("input-send-event", events=[], device="x") == "DeviceNotFound: Device 'x' not found"
     assert keyboard(machine) == b""
+
+
+def test_the_mice_there_are() -> None:
+    with open_machine(machine="pc", accel="qtest", memory="16M") as vm:
+        assert vm.monitor_command("query-mice") == [
+            {"name": "PS/2 mouse", "index": 0, "current": True, "absolute": False}
+        ]
+    with open_machine(machine="none", accel="qtest") as vm:
+        assert vm.monitor_command("query-mice") == []

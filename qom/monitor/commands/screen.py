@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 from qom.monitor import CommandError, Variants, command
 from qom.vm.display import NoSuchDisplay
 from qom.vm.display import screendump as dump_screen
-from qom.vm.input import BUTTONS, KEY_NAMES, move_pointer, press_button, press_key, send_keys
+from qom.vm.input import BUTTONS, KEY_NAMES, move_pointer, pointers, press_button, press_key, send_keys
 
 if TYPE_CHECKING:
     from qom.vm import VirtualMachine
@@ -141,3 +141,22 @@ def input_send_event(
         else:
             press_button(vm, data["button"], data["down"])
     move()
+
+
+class MouseInfo(TypedDict):
+    """A mouse; `current` is the one that is moved."""
+
+    name: str
+    index: int
+    current: bool
+    absolute: bool
+
+
+@command("query-mice")
+def query_mice(vm: VirtualMachine) -> list[MouseInfo]:
+    """The mice of the machine, by what they are; none of them has absolute axes."""
+    found: list[Any] = list(pointers(vm))
+    return [
+        {"name": type(mouse).desc or mouse.type_name, "index": n, "current": n == 0, "absolute": False}
+        for n, mouse in enumerate(found)
+    ]

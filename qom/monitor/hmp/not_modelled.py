@@ -26,7 +26,7 @@ _BY_SUBJECT = {
     ),
     "block jobs and other image formats' features": (
         "block_job_cancel", "block_job_complete", "block_job_pause", "block_job_resume", "block_job_set_speed",
-        "block_resize", "block_set_io_throttle", "block_stream", "commit", "drive_backup", "drive_mirror",
+        "block_set_io_throttle", "block_stream", "commit", "drive_backup", "drive_mirror",
         "snapshot_blkdev", "snapshot_blkdev_internal", "snapshot_delete_blkdev_internal", "nbd_server_add",
         "nbd_server_remove", "nbd_server_start", "nbd_server_stop", "qemu-io", "info block-jobs",
     ),

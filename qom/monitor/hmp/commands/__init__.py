@@ -57,7 +57,7 @@ HMP_COMMANDS = {
         "logfile",
     ),
     "controllers": ("info pic", "info lapic", "info irq"),
-    "block": ("info block", "info blockstats"),
+    "block": ("info block", "info blockstats", "block_resize"),
     "devices": (
         "device_add",
         "device_del",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from qom.monitor.hmp.arguments import Flag, Word
+from qom.monitor.hmp.arguments import Flag, Size, Word
 from qom.monitor.hmp.declare import CommandError, Hmp, hmp_command
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -76,3 +76,13 @@ def info_blockstats(hmp: Hmp) -> str:
     return "\n".join(
         f"{each['device']}: " + " ".join(f"{name}={each['stats'].get(name, 0)}" for name in SHOWN) for each in found
     )
+
+
+@hmp_command("block_resize")
+def block_resize(
+    hmp: Hmp,
+    device: Annotated[str, Word(complete=lambda hmp, begun: hmp.vm.root.container("/drives").children())],
+    size: Annotated[int, Size(unit="m")],
+) -> None:
+    """resize a block image"""
+    hmp.qmp("block_resize", device=device, size=size)

@@ -129,24 +129,14 @@ def ringbuf_read(
     hmp: Hmp, device: Annotated[str, Word(complete=_chardevs)], size: Annotated[int, Expression(bits=32)]
 ) -> str:
     """read from a ring buffer character device"""
-    data: bytes = _ringbuf(hmp, device).take(size)
-    shown = data.decode("utf-8", "replace")
+    shown = str(hmp.qmp("ringbuf-read", device=device, size=size))
     return "".join(letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}" for letter in shown)
 
 
 @hmp_command("ringbuf_write")
 def ringbuf_write(hmp: Hmp, device: Annotated[str, Word(complete=_chardevs)], data: Annotated[str, Word()]) -> None:
-    """send bytes to whoever has a ring buffer character device"""
-    _ringbuf(hmp, device).feed(data.encode())
-
-
-def _ringbuf(hmp: Hmp, device: str) -> Any:
-    found = hmp.vm.root.container("/chardevs").children().get(device)
-    if found is None:
-        raise CommandError(f"Error: Device '{device}' not found")
-    if found.type_name != "chardev-ringbuf":
-        raise CommandError(f"Error: {device} is not a ringbuf device")
-    return found
+    """write to a ring buffer character device"""
+    hmp.qmp("ringbuf-write", device=device, data=data)
 
 
 @hmp_command("info qdm")
