@@ -65,6 +65,7 @@ def built(site: Path) -> dict[str, Page]:
     return {str(p.relative_to(site)): Page(p.read_text(encoding="utf-8")) for p in site.rglob("*.html")}
 
 
+@pytest.mark.slow
 @needs_mkdocs
 def test_every_page_and_every_type_is_there(site: Path) -> None:
     for page in PAGES[1:]:

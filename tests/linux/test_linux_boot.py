@@ -57,6 +57,7 @@ def check_log(guest: Guest) -> None:
     assert [line for line in log if re.match(r"<[0-3]>", line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flavour", "smp", "memory", "way"), EVERY if ALL else SHORT)
 def test_to_a_shell_and_off(flavour: str, smp: int, memory: str, way: str, initramfs: Path) -> None:
     kernel = need_kernel(flavour)

@@ -21,6 +21,7 @@ SAME_CODE = "glibc.cpu.hwcaps=-AVX2,-AVX,-FMA,-FMA4,-AVX512F,-ERMS,-SSE4_2,-SSE4
 guest's."""
 
 
+@pytest.mark.slow
 def test_programs_write_the_same_in_the_guest_and_on_the_host(tmp_path: Path) -> None:
     kernel = need_kernel("cloud-amd64")
     trees = need_trees(*PACKAGES)

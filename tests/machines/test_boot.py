@@ -21,6 +21,7 @@ LOG_PORTS = (0x402, 0x80)
 Write = tuple[int, int, int]  # port, size in bytes, value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smp", [1, 4])
 @pytest.mark.parametrize("accel", ACCELERATORS)
 def test_seabios_without_a_disk(accel: str, smp: int) -> None:
@@ -43,6 +44,7 @@ def test_seabios_puts_the_generation_id_into_memory() -> None:
         assert machine.vm.memory.read_bytes(address, 16) == uuid.UUID(guid).bytes_le
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smp", [1, 4])
 @pytest.mark.parametrize("accel", ACCELERATORS)
 def test_seabios_boots_a_disk(accel: str, smp: int, tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def lived(config: MachineConfig, later: list[tuple[str, int]], format: str, shop
     return True
 
 
+@pytest.mark.slow
 def test_random_machines_are_built_written_built_again_and_leave_nothing(shop: Shop) -> None:
     count = [0, 0]
     reached: set[str] = set()

@@ -215,6 +215,7 @@ def measure() -> tuple[int, list[str], int]:
     return len(os.listdir("/proc/self/fd")), sorted(t.name for t in threading.enumerate()), resident
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accel", ACCELERATORS)
 def test_machines_come_and_go_without_a_trace(accel: str, tmp_path: Path) -> None:
     def live() -> None:

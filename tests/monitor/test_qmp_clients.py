@@ -117,6 +117,7 @@ class Terminal:
         os.close(self.fd)
 
 
+@pytest.mark.slow
 def test_qmp_tui_a_hundred_commands(one_machine: QmpMachine, tmp_path: Path) -> None:
     pytest.importorskip("urwid", reason="the extra qemu.qmp[tui] is not installed")
     # it draws all that it has ever shown for each key, so its hundred leave out the longest answers

@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("written")
 
 
+@pytest.mark.slow
 @STEADY
 @given(configs())
 def test_reading_back_gives_the_same(folder: Path, made: MachineConfig) -> None:

@@ -266,6 +266,7 @@ def test_slots_come_and_go_while_vcpus_run(guest: Guest, vcpus: list[Vcpu]) -> N
     second.close()
 
 
+@pytest.mark.slow
 def test_every_kick_is_noticed(guest: Guest, vcpus: list[Vcpu]) -> None:
     """A busy guest, one that exits into the core all the time, one that copies memory, one that rewrites its own code."""
     programs = (
