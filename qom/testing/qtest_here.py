@@ -39,10 +39,13 @@ class _ClientEnd(Chardev):
         return len(data)
 
     def take(self) -> list[str]:
-        """The lines that came, and no more of them."""
-        lines = self.answers.decode().splitlines()
-        self.answers.clear()
-        return lines
+        """The lines up to the next answer, which is the last of them; none as long as it has not come."""
+        lines = self.answers.decode().splitlines(keepends=True)
+        answer = next((n for n, line in enumerate(lines) if not line.startswith("IRQ ")), None)
+        if answer is None:
+            return []
+        self.answers[:] = "".join(lines[answer + 1 :]).encode()
+        return [line.rstrip("\n") for line in lines[: answer + 1]]
 
 
 class MachineHere:
@@ -106,10 +109,14 @@ class MachineHere:
             client.on_read(line.encode(errors="surrogateescape") + b"\n")
             lines = client.take()
         self.serve()
-        while not lines and self._server.busy and self.vm.shutdown_reason is None:
-            self.serve()  # a long step of the clock gives way
+        while not lines:
+            busy = self._server.busy and self.vm.shutdown_reason is None  # a long step of the clock gives way
             with self.vm.lock:
                 lines = client.take()
+            if not busy:
+                break
+            if not lines:
+                self.serve()
         if not lines:
             raise QTestError(f"{line}: not answered")
         return lines

@@ -82,10 +82,10 @@ class Suspension:
     def _wake_up(self, reason: WakeReason) -> None:
         vm = self._vm
         vm.set_run_state(RunState.RUNNING)
+        self.end()
         for device in vm.machine.leaving():
             vm.remove(device)
         reset_tree(vm.machine, Reset.WAKE)
-        self.end()
         vm.machine.wake_up(reason)
         vm.emit("WAKEUP")
         resume_all_vcpus(vm.cpus)

@@ -67,7 +67,9 @@ class Sleeper:
 
 
 @contextmanager
-def sleeper(folder: Path, flavour: str, smp: int, way: str, files: dict[str, bytes] | None = None) -> Iterator[Sleeper]:
+def sleeper(
+    folder: Path, flavour: str, smp: int | str, way: str, files: dict[str, bytes] | None = None
+) -> Iterator[Sleeper]:
     """A guest at its shell, whose kernel can suspend to RAM."""
     firmware = way if way != "seabios" else str(find_seabios() or pytest.skip("SeaBIOS is not installed"))
     initrd = need_initramfs(folder / "initramfs", files=files)
@@ -125,6 +127,35 @@ def test_the_power_button_wakes_a_guest_that_listens_to_it(tmp_path: Path) -> No
         sleeping.through(lambda: sleeping.vm.monitor_command("system_powerdown"))
         check(sleeping.guest, 1, 1)
         sleeping.guest.power_off()
+
+
+@only_in_full
+def test_what_came_by_hotplug_is_there_after_the_sleep_and_more_comes(tmp_path: Path) -> None:
+    """Without firmware: SeaBIOS 1.16 waits for ever, on QEMU as here, when a processor has come since its start."""
+    with sleeper(tmp_path, "cloud-amd64", "1,maxcpus=3", "none") as sleeping:
+        guest, do = sleeping.guest, sleeping.vm.monitor_command
+
+        def see(path: str) -> None:
+            guest.run(
+                f"n=0; until [ -e {path} ]; do n=$((n+1)); [ $n -lt 300 ] || break; usleep 20000; done; [ -e {path} ]"
+            )
+
+        def bring(n: int) -> None:
+            place = next(each["props"] for each in do("query-hotpluggable-cpus")[::-1] if "qom-path" not in each)
+            do("device_add", driver="qemu64-x86_64-cpu", id=f"cpu{n}", **place)
+            see(f"/sys/devices/system/cpu/cpu{n}/online")
+            guest.run(f"echo 1 > /sys/devices/system/cpu/cpu{n}/online")
+
+        bring(1)
+        do("device_add", driver="pci-testdev", id="card7", addr="07.0")
+        see("/sys/bus/pci/devices/0000:00:07.0")
+        sleeping.through(sleeping.command)
+        assert guest.run("nproc; cat /sys/bus/pci/devices/0000:00:07.0/device").split() == ["2", "0x0005"]
+        bring(2)
+        do("device_add", driver="pci-testdev", id="card8", addr="08.0")
+        see("/sys/bus/pci/devices/0000:00:08.0")
+        check(guest, 3, 1)
+        guest.power_off()
 
 
 @only_in_full
