@@ -13,10 +13,11 @@ Sections: "82371AB PCI-to-ISA / IDE Xcelerator (PIIX4)" data sheet, Intel 290562
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from qom import prop, state, type_init
-from qom.hw import NS_PER_SECOND, PciDevice, Region, WakeReason
+from qom.hw import NS_PER_SECOND, PciDevice, Region, Route, WakeReason
 from qom.hw import pci_config as pci
 
 PMBASE, DEVACTB, PMREGMISC, SMBHSTBASE, SMBHSTCFG = 0x40, 0x58, 0x80, 0x90, 0xD2  # configuration
@@ -137,6 +138,11 @@ class Piix4Pm(PciDevice):
         """The machine was woken, and all is reset: say so, and by what; what has no bit counts as the power button."""
         self.status |= WAKE | WAKES.get(reason, POWER_BUTTON)
         self._update_sci()
+
+    def routes(self) -> Iterator[Route]:
+        """General-purpose events interrupt by SCI, as everything else here does."""
+        for n in range(GPES):
+            yield Route(self.line_in("gpe", n), self._sci)
 
     def set_gpe(self, n: int, level: int) -> None:
         """General-purpose event `n` (0..15) happens (1); it stays in GPSTS until the guest clears it."""

@@ -197,7 +197,7 @@ def _traced(all_wires: list[Wire]) -> Iterator[str]:
         return f"{head} > {', '.join(following)}" if following else head
 
     for wire in all_wires:
-        if wire.kind in ("line", "isa", "pci") and wire.source.object.path not in relays:
+        if wire.kind == "pci" or (wire.kind in ("line", "isa") and wire.source.object.path not in relays):
             yield f"  {wire.source.object.path} {wire.source.text} > {text(wire.target, frozenset({wire.source}))}"
 
 
