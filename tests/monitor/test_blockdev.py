@@ -289,6 +289,4 @@ def test_a_node_is_resized_by_people(image: Path) -> None:
         assert image.stat().st_size == 3 << 20  # a bare number is in MiB
         assert table.run("block_resize f 512k", Hmp(vm, table)) == ""
         assert image.stat().st_size == 512 << 10
-        assert table.run("block_resize g 1", Hmp(vm, table)) == (
-            "Error: Cannot find device='' nor node-name='g'; did you mean 'f'?\n"
-        )
+        assert table.run("block_resize g 1", Hmp(vm, table)) == "Error: Cannot find device='' nor node-name='g'\n"
