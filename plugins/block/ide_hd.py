@@ -111,6 +111,11 @@ class IdeHd(IdeDevice):
                 f"{self.path}: a disk cannot be read-only, but {drive.path} is: expected snapshot=on instead"
             )
         self._geometry(drive.sectors)
+        drive.on_resized = self._resized
+
+    def _resized(self, sectors: int) -> None:
+        """The image has another size: IDENTIFY tells the host when it asks next; the geometry stays until power is off."""
+        self._sectors = min(sectors, LBA48_MAX)
 
     def _geometry(self, sectors: int) -> None:
         given = (self.cyls, self.heads, self.secs)

@@ -74,6 +74,9 @@ class BlockBackend(Object):
         self.sectors = 0  # size in sectors, known once open
         self.writable = False
         self.user = ""  # path of the disk that uses this image
+        self.on_resized: Callable[[int], None] | None = (
+            None  # told the new number of sectors; None: the user cannot change
+        )
         self.open_file: Callable[[str, int], int] = os.open  # how a file is opened that the user named
         self.inert = False  # set before `open`: only looked at, so neither locked nor opened for writing
         self.figures = Figures()  # who derives from this class counts; `qom.ImageFile` does
@@ -98,6 +101,7 @@ class BlockBackend(Object):
     def detach(self) -> None:
         """Undo `attach`."""
         self.user = ""
+        self.on_resized = None
 
     def read(self, lba: int, count: int) -> bytes:
         """Return `count` sectors from sector `lba`. Raises BlockError."""

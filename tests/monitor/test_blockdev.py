@@ -290,3 +290,32 @@ def test_a_node_is_resized_by_people(image: Path) -> None:
         assert table.run("block_resize f 512k", Hmp(vm, table)) == ""
         assert image.stat().st_size == 512 << 10
         assert table.run("block_resize g 1", Hmp(vm, table)) == "Error: Cannot find device='' nor node-name='g'\n"
+
+
+IDENTIFY = 0xEC
+
+
+def sectors_told(vm: Any) -> int:
+    """The number of sectors that the first disk tells its host."""
+    command(vm, IDENTIFY)
+    words = [vm.ports.read(DATA, 2) for _ in range(256)]
+    return int(words[100] | words[101] << 16)
+
+
+def test_a_disk_is_resized_while_it_is_used(image: Path) -> None:
+    nodes = f"-blockdev file,node-name=f,filename={image} -blockdev raw,node-name=d,file=f"
+    with machine(f"-M pc {nodes} -device ide-hd,id=hd,drive=d,bus=ide.0").build() as vm:
+        assert sectors_told(vm) == 2048
+        ask(vm, "block_resize", node_name="d", size=3 << 20)
+        assert sectors_told(vm) == 6144 and image.stat().st_size == 3 << 20
+        assert {n["image"]["virtual-size"] for n in ask(vm, "query-named-block-nodes")} == {3 << 20}
+        command(vm, WRITE, lba=255, count=1)
+        for _ in range(256):
+            vm.ports.write(DATA, 0x1234, 2)
+        ask(vm, "block_resize", node_name="d", size=64 << 10)
+        assert sectors_told(vm) == 128
+        command(vm, READ, lba=128, count=1)  # beyond its end now
+        assert vm.ports.read(COMMAND, 1) & 1
+        assert refusal(vm, "block_resize", node_name="f", size=512) == (
+            "GenericError: Node 'f' is used by /drives/d, which cannot change its size"
+        )

@@ -214,14 +214,14 @@ def blockdev_del(vm: VirtualMachine, node_name: str) -> None:
 def block_resize(vm: VirtualMachine, size: int, device: str | None = None, node_name: str | None = None) -> None:
     """Change the size of an image that can be written, in bytes; a whole number of sectors.
 
-    A disk that uses it keeps the size it had when it was realized: only what no disk uses can be resized.
+    A hard disk that uses it tells its host the new size when that asks; what a floppy drive or another node uses stays.
     """
     if (device is None) == (node_name is None):
         raise CommandError("expected one of 'device' and 'node-name'")
     drive = node(vm, device or node_name or "")
     if size < SECTOR or size % SECTOR:
         raise CommandError(f"Parameter 'size' expects a multiple of {SECTOR} bytes from {SECTOR} on, got {size}")
-    if drive.user:
+    if drive.user and drive.on_resized is None:
         raise CommandError(f"Node '{drive.name}' is used by {drive.user}, which cannot change its size")
     resize = getattr(drive, "resize", None)
     if resize is None:
@@ -232,3 +232,9 @@ def block_resize(vm: VirtualMachine, size: int, device: str | None = None, node_
         raise
     except OSError as error:
         raise CommandError(f"{drive.path}: cannot be resized to {size} bytes: {error.strerror}") from None
+    entry = entry_of(vm, drive.name or "")
+    if entry is not None and entry.over:
+        below: Any = drives(vm)[entry.over]
+        below.resize(size // SECTOR)  # it is the same file, and so has the size already
+    if drive.on_resized is not None:
+        drive.on_resized(drive.sectors)
