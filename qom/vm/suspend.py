@@ -51,8 +51,12 @@ class Suspension:
         vm = self._vm
         if self.asked and vm.run_state is RunState.RUNNING:
             pause_all_vcpus(vm.cpus, vm.cpu_cond)  # gives the lock to others meanwhile
-            if self.asked and vm.run_state is RunState.RUNNING:
+            if vm.run_state is not RunState.RUNNING:
+                return
+            if self.asked:
                 self.fall_asleep()
+            else:  # somebody has reset it meanwhile, and let the processors run, which this has stopped again
+                resume_all_vcpus(vm.cpus)
 
     def fall_asleep(self) -> None:
         """What was asked for; the processors stand still."""

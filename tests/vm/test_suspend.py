@@ -12,6 +12,7 @@ from qom.errors import LifecycleError
 from qom.hw.system import WakeReason
 from qom.vm.launch import open_machine
 from qom.vm.runstate import RunState
+from qom.vm.vcpu import pause_all_vcpus
 from qom.vm.vm import VirtualMachine
 
 PM_ENABLE_RTC = 0x0400
@@ -130,6 +131,21 @@ def test_a_machine_stopped_at_that_moment_sleeps_when_it_goes_on(sleeper: Sleepe
 
 def test_a_reset_at_that_moment_goes_before(sleeper: Sleeper) -> None:
     sleeper.at_once(sleeper.vm.request_suspend, sleeper.vm.reset)
+    assert sleeper.told == [("RESET", RunState.RUNNING)]
+    assert sleeper.standing == [False, False]
+
+
+def test_a_reset_while_the_processors_are_waited_for_goes_before(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free while the main loop waits for the processors: another thread resets the machine meanwhile."""
+
+    def pause(cpus: Any, cond: threading.Condition) -> None:
+        sleeper.vm.reset()
+        pause_all_vcpus(cpus, cond)
+
+    monkeypatch.setattr("qom.vm.suspend.pause_all_vcpus", pause)
+    sleeper.suspend()
     assert sleeper.told == [("RESET", RunState.RUNNING)]
     assert sleeper.standing == [False, False]
 
