@@ -123,10 +123,12 @@ def load_waking_vector(vcpu: VcpuHandle, vector: int) -> None:
 
     Args:
         vcpu: a processor in its power-up state.
-        vector: physical address below 1 MiB; its paragraph is CS, the rest IP.
+        vector: physical address; its paragraph is CS, the rest IP.  The guest wrote it: of one above 1 MiB, which real mode
+            cannot reach, the upper bits are lost.
     """
+    selector = vector >> 4 & 0xFFFF
     sregs = vcpu.get_sregs()
-    sregs.cs.selector, sregs.cs.base = vector >> 4, vector & ~0xF
+    sregs.cs.selector, sregs.cs.base = selector, selector << 4
     vcpu.set_sregs(sregs)
     regs = vcpu.get_regs()
     regs.rip = vector & 0xF

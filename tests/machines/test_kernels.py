@@ -9,8 +9,10 @@ import attrs
 import pytest
 from pcs import GUESTS, Pc, need, need_seabios, pc
 
+from machines import pc_firmware
 from qom.cli.main import main as qom_main
 from qom.errors import QomError
+from qom.hw import Reset, reset_tree
 
 KERNEL = GUESTS / "kernel32.bin"
 LOADED = 0x100000
@@ -139,6 +141,23 @@ def test_without_firmware_a_reset_starts_the_kernel_anew() -> None:
         machine.serial.wait_for("kernel32 started")
         assert machine.vm.memory.read(KEPT, 4) == 0x2BADB002
         assert machine.vm.memory.read_bytes(LOADED + 0x200, 16) == bytes(16)
+
+
+def test_without_firmware_a_woken_guest_goes_on_at_its_waking_vector() -> None:
+    """Whatever it wrote there: of an address that real mode cannot reach, the upper bits are lost."""
+    with pc("-m", "16", "-kernel", str(KERNEL), bios="none") as machine:
+        vm = machine.vm
+        facs = pc_firmware.place_tables(vm.machine).facs  # where they are already
+        assert vm.memory.read_bytes(facs, 4) == b"FACS"
+        for vector, selector, rip in (
+            (0x9A010, 0x9A01, 0), (0x12345, 0x1234, 5), (0x12345678, 0x4567, 8), (0xFFFF_FFFF, 0xFFFF, 0xF),
+        ):  # fmt: skip
+            with vm.lock:
+                vm.memory.write_bytes(facs + 12, struct.pack("<I", vector))
+                reset_tree(vm.machine, Reset.WAKE)
+            registers = vm.cpus[0].registers.read()
+            assert (registers["cs"], registers["cs.base"], registers["rip"]) == (selector, selector << 4, rip)
+            assert registers["cr0"] & 1 == 0
 
 
 def test_without_firmware_and_without_kernel_there_is_nothing_to_run() -> None:
