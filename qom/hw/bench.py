@@ -49,6 +49,7 @@ class RecordingSystem:
     failures: list[str] = attrs.field(factory=list)
     suspends: int = 0
     wakes: list[WakeReason] = attrs.field(factory=list)
+    ejections: list[Device] = attrs.field(factory=list)
 
     def request_reset(self, reason: str) -> None:
         """Remember the reason."""
@@ -73,6 +74,10 @@ class RecordingSystem:
     def wake(self, reason: WakeReason) -> None:
         """Remember the reason."""
         self.wakes.append(reason)
+
+    def ejected(self, device: Device) -> None:
+        """Remember it; it stays."""
+        self.ejections.append(device)
 
     def guest_panicked(self, info: Mapping[str, Any] | None = None) -> None:
         """Remember it."""

@@ -19,7 +19,8 @@ class WakeReason(enum.Enum):
 
 
 class SystemControl(Protocol):
-    """Handed to devices by their bus.  Called with the machine lock held; every request is served soon, not at once."""
+    """Handed to devices by their bus.  Called with the machine lock held; requests are served soon, not at once, unless they
+    say so."""
 
     def request_reset(self, reason: str) -> None:
         """Reset the whole machine; `reason` says who wanted it ("port92", "triple-fault")."""
