@@ -296,6 +296,17 @@ def test_a_step_in_parts_is_the_step(timers: list[tuple[int, int]], ns: int, dat
     assert run(True) == run(False)
 
 
+def test_a_step_in_parts_takes_no_time_back() -> None:
+    """Somebody else steps further while it gives way."""
+    clock = SteppedClock()
+    clock.timer(lambda: None).arm(50)
+    parts = clock.stepping(100, lambda: clock.now() == 0)
+    next(parts)
+    clock.step(500)
+    assert list(parts) == []
+    assert clock.now() == 500
+
+
 def test_a_step_that_is_given_up_leaves_the_clock_where_it_was() -> None:
     clock = SteppedClock()
     fired: list[int] = []

@@ -193,6 +193,16 @@ def test_a_node_in_place_goes_with_what_lies_over_it(image: Path) -> None:
         assert vm.config.drives == []
 
 
+def test_a_file_node_is_free_when_what_lay_over_it_is_gone(image: Path) -> None:
+    with machine("-M none").build() as vm:
+        ask(vm, "blockdev-add", driver="file", node_name="f", filename=str(image))
+        for name in ("one", "two"):
+            ask(vm, "blockdev-add", driver="raw", node_name=name, file="f")
+            ask(vm, "blockdev-del", node_name=name)
+        ask(vm, "blockdev-del", node_name="f")
+        assert ask(vm, "query-named-block-nodes") == []
+
+
 def test_half_of_two_nodes_is_none(image: Path) -> None:
     """What lies over the file cannot be opened: the file node, which could, goes again."""
     with machine("-M none").build() as vm:
@@ -251,9 +261,14 @@ def test_figures_are_what_the_guest_did(image: Path) -> None:
             assert stats[f"{name}_total_time_ns"] > 0 and stats[f"failed_{name}_operations"] == 0
         assert stats["idle_time_ns"] > 0
         assert image.read_bytes()[10 * 512 : 12 * 512] == b"\x55\xaa" * 512
+        command(vm, WRITE, lba=2, count=1)
+        for _ in range(256):
+            vm.ports.write(DATA, 0, 2)
+        (told,) = [d for d in ask(vm, "query-blockstats") if d["device"] == "x"]
+        assert told["stats"]["wr_highest_offset"] == 12 * 512  # it stays
         table = hmp_table(vm)
         (line,) = [li for li in table.run("info blockstats", Hmp(vm, table)).splitlines() if li.startswith("x: ")]
-        assert line.startswith(f"x: rd_bytes=1536 wr_bytes=1024 rd_operations={stats['rd_operations']} ")
+        assert line.startswith(f"x: rd_bytes=1536 wr_bytes=1536 rd_operations={stats['rd_operations']} ")
 
 
 def test_what_failed_and_what_was_wrong_is_counted_apart(image: Path) -> None:

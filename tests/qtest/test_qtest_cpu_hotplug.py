@@ -55,6 +55,14 @@ def next_event(q: QTest) -> int:
     return q.inl(DATA)
 
 
+def report(q: QTest, event: int, result: int) -> None:
+    """What _OST says."""
+    q.outb(COMMAND, OST_EVENT)
+    q.outl(DATA, event)
+    q.outb(COMMAND, OST_STATUS)
+    q.outl(DATA, result)
+
+
 def status(q: QTest) -> int:
     """GPSTS: ours is in the PIIX4's ports, QEMU's has its own."""
     return q.inb(PM + 0x0C if q.in_process else 0xAFE0)
@@ -144,6 +152,25 @@ def test_a_processor_comes(either: QTest) -> None:
     assert either.inb(FLAGS) == ENABLED
 
 
+def test_the_search_goes_on_from_the_first_place(either: QTest) -> None:
+    with_block(either)
+    add(either, 2)
+    either.outl(SELECTOR, 3)
+    assert next_event(either) == 2
+
+
+def test_its_code_can_be_exchanged(own: QTest) -> None:
+    with_block(own)
+    add(own, 2)
+    own.vm.reload("plugins.cpu.acpi_cpu_hotplug")
+    assert own.inb(BASE + 12) == 0xFF  # the block, not the bitmap
+    own.outl(SELECTOR, 0)
+    assert next_event(own) == 2
+    assert own.inb(FLAGS) == ENABLED | INSERTING
+    own.outb(FLAGS, EJECT)
+    assert places(own) == [0, 1]
+
+
 def test_a_processor_goes_when_the_guest_ejects_it(either: QTest) -> None:
     with_block(with_pm(either))
     add(either, 2)
@@ -209,10 +236,7 @@ def test_the_guest_reports_what_came_of_it(either: QTest) -> None:
     add(either, 2)
     either.outl(SELECTOR, 2)
     for event, result in ((0x103, 0x84), (0x01, 0x00)):
-        either.outb(COMMAND, OST_EVENT)
-        either.outl(DATA, event)
-        either.outb(COMMAND, OST_STATUS)
-        either.outl(DATA, result)
+        report(either, event, result)
         info = {"device": "c2", "slot": "2", "slot-type": "CPU", "source": event, "status": result}
         assert either.qmp_event("ACPI_DEVICE_OST") == {"info": info}
     none = [{"slot": str(n), "slot-type": "CPU", "source": 0, "status": 0} for n in range(5)]
@@ -226,11 +250,13 @@ def test_a_refusal_is_told(own: QTest) -> None:
     add(own, 2)
     own.qmp("device_del", id="c2")
     own.outl(SELECTOR, 2)
-    own.outb(COMMAND, OST_EVENT)
-    own.outl(DATA, 0x03)
-    own.outb(COMMAND, OST_STATUS)
-    own.outl(DATA, 0x82)  # busy
-    assert own.qmp_event("DEVICE_UNPLUG_GUEST_ERROR") == {"device": "c2", "path": "/machine/peripheral/c2"}
+    for event, result in ((0x01, 0x82), (0x03, 0x84), (0x103, 0x00)):  # of one that came; it is under way; it is done
+        report(own, event, result)
+    with pytest.raises(QTestError, match=r"^no event DEVICE_UNPLUG_GUEST_ERROR$"):
+        own.qmp_event("DEVICE_UNPLUG_GUEST_ERROR")
+    for event in (0x03, 0x103):
+        report(own, event, 0x82)  # busy
+        assert own.qmp_event("DEVICE_UNPLUG_GUEST_ERROR") == {"device": "c2", "path": "/machine/peripheral/c2"}
     assert places(own) == [0, 1, 2]
 
 

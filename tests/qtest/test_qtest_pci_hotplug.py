@@ -195,6 +195,21 @@ def test_what_a_program_takes_out_is_not_asked_for_any_more(own: QTest) -> None:
     assert there(own) == []
 
 
+def test_what_a_program_takes_out_leaves_the_rest_of_its_slot(own: QTest) -> None:
+    """The guest is asked on for the function that is left, and told on of the slot that is not empty."""
+    add(own, "second", "09.1", multifunction=True)
+    add(own, "first", "09.0", multifunction=True)
+    for name in ("first", "second"):
+        own.qmp("device_del", id=name)
+    own.vm.remove("second")
+    assert own.inl(DOWN) == 1 << 9
+    add(own, "alone", "0a.1", multifunction=True)
+    add(own, "other", "0a.0", multifunction=True)
+    own.vm.remove("alone")
+    own.vm.remove("first")
+    assert (own.inl(UP), own.inl(DOWN)) == (1 << 10, 0)
+
+
 def test_its_code_can_be_exchanged(own: QTest) -> None:
     add(own, "a", "07.0")
     own.qmp("device_del", id="a")
