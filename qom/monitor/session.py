@@ -127,7 +127,7 @@ class QmpSession:
                 return
             request = found if isinstance(found, Exception) else found.value
             if self.oob and isinstance(request, dict) and "exec-oob" in request and "execute" not in request:
-                self._answer(request, client, oob=True)
+                self._answer(request, client)
             else:
                 self._requests.append((request, client))
                 self._next()
@@ -160,14 +160,14 @@ class QmpSession:
 
     # -- a request ----------------------------------------------------------------------------------------------------
 
-    def _answer(self, request: Any, client: int, *, oob: bool = False) -> None:
+    def _answer(self, request: Any, client: int) -> None:
         answer: dict[str, Any]
         try:
             if isinstance(request, Exception):  # a JsonError
                 raise CommandError(str(request))
             if not isinstance(request, dict):
                 raise CommandError(f"QMP input must be a JSON object, got {shown(request)}")
-            answer = {"return": self._execute(request, oob=oob)}
+            answer = {"return": self._execute(request)}
         except CommandError as error:
             answer = _error(error.error_class, str(error))
         except QomError as error:
@@ -188,7 +188,7 @@ class QmpSession:
             if client == self._client and not self._closed:
                 self._write(data)
 
-    def _execute(self, request: dict[str, Any], *, oob: bool) -> Any:
+    def _execute(self, request: dict[str, Any]) -> Any:
         name, arguments = self._read_request(request)
         if not self.commands_mode and name != "qmp_capabilities":
             table = self.service.table
@@ -197,7 +197,7 @@ class QmpSession:
         if self.commands_mode and name == "qmp_capabilities":
             raise CommandError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
         found = self.service.table.find(name)
-        if oob and not found.oob:
+        if "exec-oob" in request and not found.oob:
             raise CommandError(f"The command {name} does not support OOB")
         return self.service.call(found, arguments, self)
 

@@ -180,6 +180,18 @@ def test_a_slow_command_holds_up_neither_out_of_band_nor_other_clients_greeting(
         assert oob.answer() == {"return": {}, "id": "in band"}
 
 
+def test_out_of_band_right_behind_the_negotiation_is_no_other(shared: QmpMachine) -> None:
+    client = shared.client(0, negotiated=False)
+    client.send(
+        '{"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}\n'
+        '{"exec-oob": "query-name", "id": 1}\n{"exec-oob": "query-yank", "id": 2}\n'
+    )
+    assert client.answer() == {"return": {}}
+    refused = {"class": "GenericError", "desc": "The command query-name does not support OOB"}
+    assert client.answer() == {"error": refused, "id": 1}
+    assert client.answer() == {"return": [], "id": 2}
+
+
 def test_a_client_that_does_not_read_is_read_from_no_further_and_delays_nobody(shared: QmpMachine) -> None:
     greedy, other = shared.client(0), shared.client(1)
     greedy.socket.settimeout(0.5)
