@@ -1,7 +1,7 @@
 """QEMU's standard VGA: a PCI display adapter with the VGA's registers and the Bochs display interface.
 
 Modelled: BAR 0 the frame buffer, BAR 2 registers (EDID, VGA ports at 400h, Bochs registers at 500h, byte order at 604h), the
-expansion ROM, the VGA's own ports and its window at A0000h, the Bochs interface's ports 1CEh and 1CFh.
+expansion ROM, the VGA's own ports and its window at A0000h, the Bochs interface's ports 1CEh and 1CFh (data also at 1D0h).
 Not modelled: that COMMAND switches the VGA's own ports and window, palette snooping, several heads.
 Guest view: PCI 1234:1111, class 0300h; see vga_registers.py, planes.py, dispi.py for the parts, raster.py for the picture.
 
@@ -23,7 +23,7 @@ from qom.hw import PciDevice, Region
 from qom.vm import DisplayConsole, Surface
 
 ROM: Final = "vgabios-stdvga.bin"
-DISPI_PORT, DISPI_PORTS, DISPI_INDEX = 0x1CE, 3, 0  # its data is at the odd port after the index
+DISPI_PORT, DISPI_PORTS, DISPI_INDEX = 0x1CE, 4, 0  # its data is a word at the port after the index, and at the next
 MMIO_SIZE, EDID_AT, EDID_SIZE, PORTS_AT, DISPI_AT, EXTENSION_AT = 0x1000, 0x000, 0x100, 0x400, 0x500, 0x600
 PORTS_SHOWN, DISPI_SHOWN, EXTENSION_SIZE, BYTE_ORDER = 0x20, 0x16, 8, 4
 BIG, LITTLE = 0xBEBEBEBE, 0x1E1E1E1E  # BYTE_ORDER

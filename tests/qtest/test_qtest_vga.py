@@ -125,6 +125,10 @@ def test_bochs_registers(either: QTest) -> None:
         either.outw(0x1CF, value)
 
     assert read(0) == 0xB0C5 and read(10) == 0x100
+    either.outw(0x1CE, 0)
+    assert either.inw(0x1D0) == 0xB0C5  # for processors that want words at even addresses
+    either.outw(0x1D0, 0xB0C3)
+    assert read(0) == 0xB0C3
     write(0, 0xB0C2)
     assert read(0) == 0xB0C2
     write(0, 0x1234)
