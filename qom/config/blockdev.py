@@ -21,6 +21,12 @@ __all__ = ["PROTOCOLS", "as_said", "block_nodes", "over_their_files"]
 PROTOCOLS: Final = ("file", "host_device")
 """Drivers that are the bytes of a file as they are."""
 
+_ELSEWHERE: Final = (
+    "null-co", "null-aio", "nbd", "http", "https", "ftp", "ftps", "ssh", "iscsi", "nfs", "rbd", "gluster", "nvme", "vvfat",
+    "host_cdrom", "quorum",
+)  # fmt: skip
+"""Drivers of QEMU that lie over no node, and whose bytes are not those of a file."""
+
 _LOCKING: Final = ("auto", "on", "off")
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "discard": ("ignore", "unmap"),
@@ -44,6 +50,9 @@ def block_nodes(options: Options, origin: str = "", report: Report = raise_it) -
     """
     take = Taker(_nested(options, origin), "blockdev", origin, report)
     driver, name = take.needed("driver"), _name(take, take.needed("node-name"))
+    if driver in _ELSEWHERE:
+        text = f"driver '{driver}' is not modelled: expected 'file', 'host_device', or a format over one of them, such as 'raw'"
+        raise take.error(text, "driver")
     readonly = take.switch("read-only")
     entry = DriveEntry(name, "", driver, "none", readonly=readonly, origin=origin, node=driver)
     if driver in PROTOCOLS:

@@ -94,6 +94,8 @@ def test_a_file_says_it_too(tmp_path: Path) -> None:
         ("driver=file,node-name=f", "'filename' is required"),
         ("driver=raw,node-name=d", "'file' is required: the name of a file node, or its options"),
         ("driver=raw", "'node-name' is required"),
+        ("driver=null-co,node-name=n",
+         "driver 'null-co' is not modelled: expected 'file', 'host_device', or a format over one of them, such as 'raw'"),
         ("node-name=d", "'driver' is required"),
         ("driver=file,node-name=f,filename=a,read-onyl=on", "unknown option 'read-onyl'; did you mean 'read-only'"),
         ("driver=file,node-name=a/b,filename=a",

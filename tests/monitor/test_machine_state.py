@@ -99,7 +99,7 @@ def test_a_core_is_what_readelf_and_gdb_read(machine: QmpMachine, tmp_path: Path
             {"format": "kdump-zlib", "begin": 0, "length": 4096},
             "format kdump-zlib has all memory at physical addresses: expected no 'paging', 'begin', 'length'",
         ),
-        ({"begin": 0}, "parameter 'length' is required: begin and length go together"),
+        ({"begin": 0}, "Parameter 'length' is missing: begin and length go together"),
         ({"protocol": "x"}, "Parameter 'protocol' cannot be 'x': expected file:PATH or fd:NAME"),
         ({"begin": 0xE000_0000, "length": 4}, "there is no guest RAM at begin=0xe0000000, length=0x4"),
         ({"protocol": "fd:nobody"}, "there is no fd named 'nobody'"),

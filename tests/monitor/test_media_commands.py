@@ -125,7 +125,8 @@ def test_drives_that_are_not_there(vm: VirtualMachine) -> None:
 def test_a_drive_of_ones_own_is_in_the_place_of_the_empty_one(tmp_path: Path) -> None:
     drives = [f"if=none,id=fd,file={floppy(tmp_path / 'a.img')}"]
     with open_machine(accel="qtest", memory="16M", drives=drives, devices=["floppy,id=a,drive=fd,unit=0"]) as vm:
-        assert [b["qdev"] for b in vm.monitor_command("query-block")] == ["a"]
+        for command in ("query-block", "query-blockstats"):
+            assert [b["qdev"] for b in vm.monitor_command(command)] == ["a"]
         vm.monitor_command("eject", id="a")
         other = floppy(tmp_path / "b.img")
         vm.monitor_command("blockdev-change-medium", id="a", filename=other)

@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from qom.monitor import command
-from qom.monitor.commands.block import drives, entry_of, is_drive, used_or_named, user_name
+from qom.monitor.commands.block import device_name, drives, entry_of, is_drive, used_or_named, user_name
 from qom.monitor.commands.media import removable_drives
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def query_blockstats(vm: VirtualMachine, query_nodes: bool = False) -> list[Bloc
     removable = removable_drives(vm)
     for name, device in removable.items():
         image = device.drive
-        out.append({"device": name, "qdev": device.path, **_of(vm, image.name if image is not None else "", image)})
+        out.append(
+            {"device": name, "qdev": device_name(device), **_of(vm, image.name if image is not None else "", image)}
+        )
     in_removable = {device.drive for device in removable.values()}
     for name, drive in used_or_named(vm):
         if drive in in_removable:

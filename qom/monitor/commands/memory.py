@@ -125,7 +125,7 @@ def dump_guest_memory(
         )
     if (begin is None) != (length is None):
         missing = "length" if length is None else "begin"
-        raise CommandError(f"parameter '{missing}' is required: begin and length go together")
+        raise CommandError(f"Parameter '{missing}' is missing: begin and length go together")
     if begin is not None and (begin < 0 or length is None or length <= 0):
         raise CommandError(f"begin={begin}, length={length}: expected a begin from 0 on and a length from 1 on")
     low, high = (0, 1 << 64) if begin is None else (begin, begin + (length or 0))
