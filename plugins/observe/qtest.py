@@ -51,7 +51,7 @@ class Qtest(Object, UserCreatable):
         self._log_file: TextIO | None = None
         self._started = time.monotonic()
         self._watch: Observation | None = None
-        self._intercepted: tuple[Device, str, str] | None = None
+        self._intercepted: Device | None = None
         self._parts: Parts | None = None  # of the command that is being carried out
 
     @property
@@ -208,17 +208,16 @@ class Qtest(Object, UserCreatable):
     def intercept(self, device: Device, direction: str, name: str) -> None:
         """Report when lines of `device` change: its inputs ("in") or outputs ("out") called `name`.
 
+        The first choice holds for a client: when lines of that device are reported already, nothing changes, as in QEMU.
+
         Raises:
-            Refused: lines of another device, or others of it, are reported already.
+            Refused: lines of another device are reported already.
         """
-        wanted = (device, direction, name)
         if self._intercepted is not None:
-            if self._intercepted[0] is not device:
+            if self._intercepted is not device:
                 raise Refused("IRQ intercept already enabled")
-            if self._intercepted == wanted:
-                return
-            self._let_go()
-        self._intercepted = wanted
+            return
+        self._intercepted = device
 
         def told(change: LineChange) -> None:
             if change.direction == direction and change.level != self._levels.get(change.n, 0):

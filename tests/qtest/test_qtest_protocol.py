@@ -217,6 +217,15 @@ def test_lines_of_one_device_at_a_time_are_followed() -> None:
         assert not q.get_irq(8)
 
 
+def test_the_first_lines_of_a_device_are_those_that_are_followed() -> None:
+    with QTest("-m 16") as q:
+        q.irq_intercept_in("ioapic")
+        assert q.send("irq_intercept_out ioapic") == "OK"
+        assert q.send("irq_intercept_out pic") == "FAIL IRQ intercept already enabled"
+        q.set_irq_in("ioapic", "unnamed-gpio-in", 5, 1)
+        assert q.get_irq(5)
+
+
 def test_a_device_that_fails_ends_the_machine_and_says_so() -> None:
     @type_init("isa-broken-port")
     class BrokenPort(IsaDevice):
