@@ -173,6 +173,7 @@ class Bare:
     buses: dict[str, str]
     parts: frozenset[str]
     boards: bool  # serial ports, drives, a debug port
+    offers: frozenset[str]  # what devices may need of a board
 
 
 @attrs.define
@@ -199,7 +200,8 @@ class Shop:
             with VirtualMachine(build.finish(), types) as vm:
                 vm.build()
                 parts = frozenset(o.type_name for o in vm.machine.children().values())
-                shop.bare[found.name] = Bare({b.path: b.type_name for b in vm.buses()}, parts, len(parts) > 3)
+                buses = {b.path: b.type_name for b in vm.buses()}
+                shop.bare[found.name] = Bare(buses, parts, len(parts) > 3, vm.machine.offers)
         return shop
 
     def user_devices(self) -> list[Type]:
@@ -493,7 +495,11 @@ _NEEDS = {"trace": _trace_to, "qtest": _qtest_on}
 def _device(order: Order, bare: Bare, n: int) -> None:
     """One device, if there is a bus for the type that was drawn."""
     draw, types = order.draw, order.shop.types
-    fitting = {t.name: t for t in order.shop.user_devices() if _buses_for(order, t)}
+    fitting = {
+        t.name: t
+        for t in order.shop.user_devices()
+        if _buses_for(order, t) and t.cls.needs_of_board in ("", *bare.offers)
+    }
     fixed = {
         name
         for name, t in fitting.items()
