@@ -45,7 +45,7 @@ class PtyChardev(FdChardev):
         self.device = os.ttyname(slave)
         os.set_blocking(self._master, False)
         os.close(slave)  # from here on the master polls as hung up until somebody opens the other end
-        self.announce(f"{self.path} is {self.device}")
+        self.redirected(f"char device redirected to {self.device} (label {self.name})")
         self._look_for_peer()
 
     def close_end(self) -> None:

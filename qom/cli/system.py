@@ -149,6 +149,7 @@ def machine(
         types.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
     vm = VirtualMachine(config, types, inert=inert)
     vm.announce = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
+    vm.redirected = lambda text: print(text, flush=True)  # where, and as, programs that start QEMU look for it
     if config.msg:
         vm.report = lambda text: print(f"{program}: {text}", file=sys.stderr, flush=True)
     made(vm)

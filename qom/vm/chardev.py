@@ -140,6 +140,7 @@ class Chardev(Object):
         self.poller: Poller | None = None
         self.connected = False  # a peer is there; while not, written bytes are lost as on an unplugged cable
         self.announce: Callable[[str], None] = _unheard  # for what a user must know to reach the peer's end
+        self.redirected: Callable[[str], None] = _unheard  # for the line that names a terminal that was made
         self.open_file: Callable[[str, int, int], int] = os.open  # how a file is opened that the user named
         self.take_fd: Callable[[str], int] = _number_of  # what `fd=` means
         self.end_machine: Callable[[], None] = _nothing  # for a person who wants no more

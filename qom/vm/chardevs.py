@@ -52,7 +52,7 @@ def add(vm: VirtualMachine, id: str, backend: str, props: Options) -> Chardev:
     with vm.lock:
         if vm.root.container("/chardevs").get_child(id) is not None:
             raise ConfigError(f"Chardev with id '{id}' already exists")
-        made: Any = vm.add_chardev(f"chardev-{backend}", f"{id}{BASE}" if mux else id, props)
+        made: Any = vm.add_chardev(f"chardev-{backend}", f"{id}{BASE}" if mux else id, props, tell=_silent)
         if mux:
             escape = {} if vm.config.escape is None else {"escape": vm.config.escape}
             try:
@@ -95,7 +95,7 @@ def change(vm: VirtualMachine, id: str, backend: str, props: Options) -> Chardev
         changed = getattr(user, "backend_changed", None)
         if users and changed is None:
             raise ConfigError(f"Chardev user {users[0]} does not support chardev hotswap")
-        new: Any = vm.add_chardev(f"chardev-{backend}", f"{id}.new", dict(props))
+        new: Any = vm.add_chardev(f"chardev-{backend}", f"{id}.new", dict(props), tell=_silent)
         if user is not None and changed is not None:
             old.unset_frontend(user.path)
             for found in user.properties().values():
@@ -106,6 +106,11 @@ def change(vm: VirtualMachine, id: str, backend: str, props: Options) -> Chardev
         vm.root.container("/chardevs").rename_child(new, id)
         assert isinstance(new, Chardev)
         return new
+
+
+def _silent(text: str) -> None:
+    """Whoever asks has the back end itself, and the name of its terminal with it."""
+    del text
 
 
 def send_break(vm: VirtualMachine, id: str) -> None:

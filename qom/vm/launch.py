@@ -134,7 +134,7 @@ def build(config: MachineConfig, registry: TypeRegistry) -> VirtualMachine:
     for entry in config.globals:
         registry.check_global(GlobalProperty(entry.driver, entry.property, entry.value, entry.origin))
     vm = VirtualMachine(config, registry)
-    vm.announce = vm.log_lines.append
+    vm.announce = vm.redirected = vm.log_lines.append
     return vm.build()
 
 

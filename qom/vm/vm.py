@@ -153,7 +153,9 @@ class VirtualMachine:
         self.reloading: int | None = None
         """The thread that exchanges the code of devices (qom/vm/reload.py), while one does; guarded by the lock."""
         self.announce: Callable[[str], None] = _unheard
-        """Told what a user must know of a back end while the machine is built: a terminal's name, a wait for a peer."""
+        """Told what a user must know of a back end while the machine is built: that it waits for a peer."""
+        self.redirected: Callable[[str], None] = _unheard
+        """Told the name of a terminal that was made while the machine is built."""
         self.report: Callable[[str], None] = self._report
         """Told what is wrong with the machine while it is there."""
         self._call_hook("qom_machine_created")
@@ -410,9 +412,19 @@ class VirtualMachine:
                     self.add_drive(drive)
 
     def add_chardev(
-        self, type_name: str, id: str, props: dict[str, Any], origin: str = "", loop: MainLoop | None = None
+        self,
+        type_name: str,
+        id: str,
+        props: dict[str, Any],
+        origin: str = "",
+        loop: MainLoop | None = None,
+        *,
+        tell: Callable[[str], None] | None = None,
     ) -> Object:
-        """Make the character back end `/chardevs/<id>` and open it, to be served by `loop` (None: the main loop)."""
+        """Make the character back end `/chardevs/<id>` and open it, to be served by `loop` (None: the main loop).
+
+        tell: is told what a user must know of it, in place of `announce` and `redirected`.
+        """
         backend: Any = self._new(type_name, "chardev")
         self.root.container("/chardevs").add_child(id, backend)
         try:
@@ -420,7 +432,7 @@ class VirtualMachine:
                 with placed(origin, name):
                     backend.set(name, self.reference(backend, name, value))
             backend.configure()
-            backend.announce = self.announce
+            backend.announce, backend.redirected = tell or self.announce, tell or self.redirected
             backend.open_file, backend.take_fd = self.open_file, self.take_fd
             backend.end_machine = partial(self.request_shutdown, "host-ui")
             if not self.inert:

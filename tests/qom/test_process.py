@@ -51,9 +51,9 @@ class Client:
         os.set_inheritable(self.theirs.fileno(), True)
         return ["-chardev", f"socket,id=m,fd={self.theirs.fileno()}", "-mon", "m,mode=control"]
 
-    def ask(self, command: str) -> dict[str, Any]:
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """The next answer."""
-        self.ours.sendall(f'{{"execute": "{command}"}}\n'.encode())
+        self.ours.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         return self.next()
 
     def next(self) -> dict[str, Any]:
@@ -114,6 +114,27 @@ def test_quit_ends_it_in_good_order(client: Client, tmp_path: Path) -> None:
         assert answers[-1]["data"] == {"guest": False, "reason": "host-qmp-quit"}
         _, err = program.communicate(timeout=PATIENCE)
     assert (program.returncode, err) == (0, "") and list(tmp_path.iterdir()) == []
+
+
+def test_terminals_are_named_on_standard_output_as_by_qemu(client: Client, tmp_path: Path) -> None:
+    words = ["-chardev", "pty,id=a", "-monitor", "pty", "-chardev", "pty,id=x,mux=on", *client.words()]
+    with start(tmp_path, *words, stdout=subprocess.PIPE, pass_fds=[client.theirs.fileno()]) as program:
+        client.theirs.close()
+        client.next()
+        client.ask("qmp_capabilities")
+        backend = {"type": "pty", "data": {}}
+        assert "pty" in client.ask("chardev-add", id="q", backend=backend)["return"]  # the answer is all there is
+        client.ask("chardev-change", id="q", backend=backend)
+        told = client.ask("human-monitor-command", **{"command-line": "chardev-add pty,id=h"})["return"]
+        at = {each["label"]: each["filename"].removeprefix("pty:") for each in client.ask("query-chardev")["return"]}
+        assert told == f"char device redirected to {at['h']} (label h)\r\n"
+        client.ask("quit")
+        out, err = program.communicate(timeout=PATIENCE)
+    assert err == ""
+    assert sorted(out.splitlines()) == [
+        f"char device redirected to {at[label]} (label {label})"
+        for label in sorted(("a", "compat_monitor0", "x-base"), key=lambda label: at[label])
+    ]
 
 
 def test_killed_while_it_is_built_it_leaves_nothing(tmp_path: Path) -> None:

@@ -344,9 +344,9 @@ def test_socket_configuration(new: Any, poller: StepPoller, props: dict[str, Any
 def test_pty_carries_both_ways_and_survives_a_hang_up(new: Any, poller: StepPoller) -> None:
     chardev = new("pty")
     said: list[str] = []
-    chardev.announce = said.append
+    chardev.redirected = said.append
     chardev.open(poller)
-    assert said == [f"/chardevs/c0 is {chardev.device}"]
+    assert said == [f"char device redirected to {chardev.device} (label c0)"]
     port = Port(chardev)
     assert chardev.device.startswith("/dev/pts/")
     assert chardev.write(b"nobody") == 6

@@ -94,7 +94,7 @@ def object_del(hmp: Hmp, id: Annotated[str, Word(complete=_objects)]) -> None:
 
 
 @hmp_command("chardev-add")
-def chardev_add(hmp: Hmp, args: Annotated[str, Rest(complete=_backends)]) -> None:
+def chardev_add(hmp: Hmp, args: Annotated[str, Rest(complete=_backends)]) -> str:
     """add chardev, like -chardev on the command line"""
     from qom.config.builder import ConfigBuilder
 
@@ -102,7 +102,9 @@ def chardev_add(hmp: Hmp, args: Annotated[str, Rest(complete=_backends)]) -> Non
     builder = ConfigBuilder()
     builder.chardev(parse_options(args, "backend", origin), origin)
     entry = builder.config.chardevs[0]
-    hmp.vm.add_chardev(f"chardev-{entry.backend}", entry.id, entry.props, entry.origin)
+    told: list[str] = []
+    hmp.vm.add_chardev(f"chardev-{entry.backend}", entry.id, entry.props, entry.origin, tell=told.append)
+    return "\n".join(told)
 
 
 @hmp_command("chardev-remove")
