@@ -29,6 +29,7 @@ from qom import (
     Reset,
     RunState,
     SteppedClock,
+    alias,
     did_you_mean,
     format_size,
     placed,
@@ -138,6 +139,8 @@ class PcMachine(BoardMachine):
         super().creation_done()
         from machines import pc_firmware, pc_hotplug
 
+        if self.chip("rtc", "mc146818rtc") is not None and self.instance_property("rtc-time") is None:
+            self.add_property(alias("rtc", "date", "Date and time now, as `date` of the clock says it"), "rtc-time")
         pc_hotplug.connect(self)
         pc_firmware.fill(self)
         if self.firmware == loader.NO_FIRMWARE:

@@ -62,6 +62,10 @@ def _check_base(device: Object, text: str) -> None:
         raise PropertyError(device.path, "base", text, "a date and time like 2024-02-29T12:00:00") from None
 
 
+def _date(rtc: Mc146818) -> dict[str, int]:
+    return rtc.struct_tm()
+
+
 @type_init("mc146818rtc")
 class Mc146818(IsaDevice):
     """Real-time clock of a PC."""
@@ -70,6 +74,9 @@ class Mc146818(IsaDevice):
     irq: int = prop(8, "ISA interrupt line", type="uint8", max=15)
     base: str = prop("2000-01-01T00:00:00", "Date and time when guest time begins", set=_check_base)
     extended: bool = prop(False, "Whether there is a second bank of 128 bytes")
+    date: dict[str, int] = prop(
+        {}, "Date and time now, as C's struct tm counts: months from 0, years from 1900", get=_date, volatile=True
+    )
 
     cmos: bytearray = state(factory=lambda: bytearray(2 * BANK), keep=True, desc="Both banks")
     index: int = state()
@@ -125,6 +132,22 @@ class Mc146818(IsaDevice):
         self.epoch += ns
         self.first_epoch += ns
         self._arm()
+
+    def struct_tm(self) -> dict[str, int]:
+        """The date and time that a program would read now, by the names of C's struct tm; empty until it is realized."""
+        if not self.realized:
+            return {}
+        if self._runs():
+            self._show_time()
+        cmos, value = self.cmos, self._decode
+        return {
+            "tm_year": value(cmos[CENTURY]) * 100 + value(cmos[YEAR]) - 1900,
+            "tm_mon": value(cmos[MONTH]) - 1,
+            "tm_mday": value(cmos[DAY]),
+            "tm_hour": self._decode_hour(cmos[HOURS]),
+            "tm_min": value(cmos[MINUTES]),
+            "tm_sec": value(cmos[SECONDS]),
+        }
 
     # -- ports
 

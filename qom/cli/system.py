@@ -93,11 +93,18 @@ def _system(argv: list[str]) -> int:
     line, exits = parse(argv)
     if line.show:
         own = {f"-{option}": text for option, text in EXIT_OPTIONS.items()}
-        print(f"{PROGRAM} version {__version__}" if line.show == "version" else usage(PROGRAM, own))
+        print(version() if line.show == "version" else usage(PROGRAM, own))
         return 0
     if line.help_for is not None:
         return answer(line.help_for)
     return run(line.builder.finish(), PROGRAM, exits=exits)
+
+
+def version() -> str:
+    """What `-version` prints; programs that start a QEMU look for the second half."""
+    from qom.monitor.version import QEMU_VERSION
+
+    return f"{PROGRAM} version {__version__} (compatible with QEMU emulator version {'.'.join(map(str, QEMU_VERSION))})"
 
 
 def answer(question: tuple[str, str]) -> int:

@@ -734,7 +734,7 @@ class ConfigBuilder:
             monitor = config.nographic and not (
                 self._monitors or self._no_monitor or any(t[:4] == "mon:" for t, _ in said)
             )
-            if not serials:
+            if not serials and not config.brings_serial:
                 nowhere = config.daemonize and not config.nographic
                 serials = [("mon:stdio" if monitor else "null" if nowhere else "stdio", origin)]
             elif monitor:

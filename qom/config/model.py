@@ -344,6 +344,11 @@ class MachineConfig:
     escape: int | None = None
     origins: dict[str, str] = records.field(factory=dict)
 
+    @property
+    def brings_serial(self) -> bool:
+        """Whether it has serial ports among its devices, so that there is none by default."""
+        return any(device.driver == "isa-serial" for device in self.devices)
+
     def origin_of(self, name: str) -> str:
         """Where the plain value `name` ("memory", "firmware") was said; "" when nowhere."""
         return self.origins.get(name, "")

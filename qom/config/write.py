@@ -322,7 +322,7 @@ def _ports(config: MachineConfig) -> tuple[list[str], list[str], str | None, set
     said = spelled(config.serials)
     others_use_stdio = any(c.backend == "stdio" and c.id != "serial0" for c in config.chardevs)
     default = "null" if config.daemonize and not config.nographic else "stdio"
-    if said == [default] and not config.nodefaults and not others_use_stdio:
+    if said == [default] and not (config.nodefaults or others_use_stdio or config.brings_serial):
         said = []  # what a reader adds by itself
     debugcon = None if config.debugcon is None else short.get("debugcon") or f"chardev:{config.debugcon}"
     return said, spelled(config.parallels), debugcon, set(short)

@@ -9,6 +9,7 @@
 | `events.py` | the events of a machine |
 | `json_stream.py` | JSON out of a stream of bytes |
 | `session.py` | one QMP connection |
+| `version.py` | what version is told, the greeting |
 | `service.py` | the monitors of a machine, their thread |
 | `qmp.py` | the QOM type `monitor-qmp` |
 | `commands/` | the QMP commands themselves, one file a subject |

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 
-from qom import __version__
 from qom.monitor.failure import CommandError
 from qom.vm.mainloop import Later, MainLoop
 from qom.vm.runstate import RunState
@@ -24,23 +23,7 @@ if TYPE_CHECKING:
     from qom.monitor.table import CommandTable
     from qom.vm.vm import VirtualMachine
 
-__all__ = ["QEMU_VERSION", "MonitorService", "greeting", "service_of", "version_info"]
-
-QEMU_VERSION = (7, 2, 22)
-"""The QEMU whose protocol this is: clients look at it to know which commands and arguments to expect."""
-
-
-def version_info() -> dict[str, Any]:
-    """What the greeting and query-version say."""
-    major, minor, micro = QEMU_VERSION
-    return {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": f"qom {__version__}"}
-
-
-def greeting() -> bytes:
-    """What a client is told first, on one line; put together by hand, so that it does not wait for the JSON library."""
-    major, minor, micro = QEMU_VERSION
-    version = f'{{"qemu": {{"micro": {micro}, "minor": {minor}, "major": {major}}}, "package": "qom {__version__}"}}'
-    return f'{{"QMP": {{"version": {version}, "capabilities": ["oob"]}}}}\r\n'.encode()
+__all__ = ["MonitorService", "service_of"]
 
 
 class MonitorService:

@@ -22,7 +22,7 @@ from qom.blame import passes, place_of
 from qom.blame import shown as described
 from qom.errors import QomError
 from qom.monitor.failure import CommandError
-from qom.monitor.service import greeting, version_info
+from qom.monitor.version import greeting, version_info
 from qom.options import shown
 from qom.vm.chardev import Chardev, ChardevEvent
 

@@ -18,8 +18,8 @@ from qom.errors import PluginError
 from qom.monitor import MonitorEvent, service_of
 from qom.monitor.hmp.declare import Hmp
 from qom.monitor.hmp.table import hmp_table
-from qom.monitor.service import greeting, version_info
 from qom.monitor.session import ANSWERS_WAITING
+from qom.monitor.version import greeting, version_info
 from qom.plugins import default_registry
 
 

@@ -58,8 +58,8 @@ def test_wrong_input_is_one_line_and_status_1(
 @pytest.mark.parametrize(
     ("argv", "wanted"),
     [
-        (["-version"], ["qom-system-x86_64 version 0.1.0"]),
-        (["--version"], ["qom-system-x86_64 version 0.1.0"]),
+        (["-version"], ["qom-system-x86_64 version 0.1.0 (compatible with QEMU emulator version 7.2.22)"]),
+        (["--version"], ["qom-system-x86_64 version 0.1.0 (compatible with QEMU emulator version 7.2.22)"]),
         (["-device", "help"], ['name "isa-serial", bus isa-bus, desc "16550A UART"', "Char devices:"]),
         (["-device", "isa-serial,help"], ["isa-serial options:", "  chardev=<link<chardev>> - "]),
         (["-M", "help"], ["Supported machines are:", "  none "]),

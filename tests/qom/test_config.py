@@ -288,6 +288,8 @@ def test_ports() -> None:
     assert config("-nodefaults").serials == []
     assert config("-serial", "none", "-serial", "null").serials == [None, "serial1"]
     assert config("-chardev", "stdio,id=x").serials == []  # stdio is in use already
+    assert config("-device", "isa-serial").serials == []  # which takes the first place, as in QEMU
+    assert config("-device", "isa-serial", "-serial", "null").serials == ["serial0"]
     made = config("-serial", "unix:/tmp/a,server=on,wait=off", "-serial", "tcp:[::1]:44", "-serial", "pty")
     assert [(c.backend, c.props) for c in made.chardevs] == [
         ("socket", {"path": "/tmp/a", "server": "on", "wait": "off"}),

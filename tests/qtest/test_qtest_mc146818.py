@@ -277,3 +277,16 @@ def test_what_the_clock_was_set_to_goes_with_its_state() -> None:
         rtc.load_state(saved)
         put(q, 2, 0x06)
         assert told == [120]
+
+
+def test_the_machine_tells_the_date_as_c_counts_it(either: QTest) -> None:
+    for b, hour in ((HOURS_24, 0x23), (0, 0x91), (HOURS_24 | BINARY, 23)):  # 23:59:58 and 11 pm
+        fields = (hour, 59, 58) if b & BINARY else (hour, 0x59, 0x58)
+        put(either, REG_A, 0x26)
+        put(either, REG_B, SET | b)
+        date = (29, 2, 24, 20) if b & BINARY else (0x29, 0x02, 0x24, 0x20)
+        for index, value in zip((4, 2, 0, 7, 8, 9, 0x32, 6), (*fields, *date, 5), strict=True):
+            put(either, index, value)
+        put(either, REG_B, b)
+        found = either.qmp("qom-get", path="/machine", property="rtc-time")
+        assert found == {"tm_year": 124, "tm_mon": 1, "tm_mday": 29, "tm_hour": 23, "tm_min": 59, "tm_sec": 58}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from qom.monitor import CommandError, Open, command, service_of
 from qom.monitor.schema import schema
-from qom.monitor.service import version_info
+from qom.monitor.version import version_info
 
 if TYPE_CHECKING:
     from qom.vm import VirtualMachine

@@ -14,7 +14,7 @@ from qom.monitor.hmp.completion import completions
 from qom.monitor.hmp.declare import Hmp
 from qom.monitor.hmp.line import LineEditor
 from qom.monitor.hmp.table import hmp_table
-from qom.monitor.service import QEMU_VERSION
+from qom.monitor.version import QEMU_VERSION
 from qom.vm.chardev import ChardevEvent
 
 if TYPE_CHECKING:
