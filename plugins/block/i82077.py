@@ -15,6 +15,12 @@ Guest view: ports 3F0h-3F5h and 3F7h, level on ISA line `irq` (edges for each re
 `dma`.  Interrupts and DMA pass only while DOR bit 3 is set.  The drive that is accessed is the one that DOR selects, with
 its motor on; the number in a command only says whose cylinder number it concerns, as on the chip.
 
+Hardware reset: the chip's clears DOR, which holds the chip in reset until software lets it go; this one leaves DOR at 0Ch,
+as QEMU's does, and takes commands at once.  Programs that were written for QEMU, its qtest sequences above all, count on
+it; firmware and drivers do not care, because they reset the chip by DOR before they use it.  For the same programs drive 0
+is accessed with its motor off until DOR is written: they read the disk change line and step without a word to DOR.  The
+rest is the data sheet's: no INT and no status comes of a hardware reset, and the data rate is 250 kbit/s.
+
 Sections: "82077AA CHMOS Single-Chip Floppy Disk Controller", Intel 290166-007; "82078 64 Pin CHMOS Single-Chip Floppy
 Disk Controller", Intel 290475-004.
 """
@@ -39,6 +45,7 @@ DOR_MOTOR_0, DOR_DMA_GATE, DOR_NOT_RESET, DOR_SELECT = 0x10, 0x08, 0x04, 0x03
 TDR_SELECT: Final = 0x03
 MSR_RQM, MSR_DIO, MSR_NON_DMA, MSR_BUSY = 0x80, 0x40, 0x20, 0x10
 DSR_RESET, DSR_KEPT, DSR_RATE = 0x80, 0x3F, 0x03
+DOR_AFTER_RESET: Final = DOR_DMA_GATE | DOR_NOT_RESET
 DIR_CHANGED: Final = 0x80
 RATES: Final = (500, 300, 250, 1000)  # kbit/s, by DRATE SEL
 
@@ -84,7 +91,8 @@ class I82077(IsaDevice):
     channel: int = prop(2, "DMA channel", type="uint32", max=3, name="dma")
     fallback: str = prop("288", "What a drive of type 'auto' is that has no medium to tell", among=tuple(DRIVE_KINDS))
 
-    dor: int = state(desc="Digital output register")
+    dor: int = state(reset=DOR_AFTER_RESET, desc="Digital output register")
+    dor_written: bool = state(reset=False, desc="Whether software has written DOR since the hardware reset")
     tdr: int = state(desc="Tape drive register")
     dsr: int = state(reset=0x02, desc="Data rate and precompensation")
     lock: bool = state(reset=False, desc="Whether a software reset leaves FIFO and precompensation start as they are")
@@ -140,7 +148,7 @@ class I82077(IsaDevice):
         self._channel.on_ready = None
 
     def reset(self) -> None:
-        """Hardware reset: DOR is 0, which holds the chip in reset until software lets it go."""
+        """Hardware reset: idle, and out of reset (the module says why)."""
         super().reset()
         self._line.lower()
 
@@ -177,9 +185,9 @@ class I82077(IsaDevice):
         self._line.set(1 if self.interrupt and self.dor & DOR_DMA_GATE else 0)
 
     def _drive(self) -> Floppy | None:
-        """The drive that DOR selects, if there is one; the select line needs the motor's."""
+        """The drive that DOR selects, if there is one; the select line needs the motor's, once DOR was written."""
         n = self.dor & DOR_SELECT
-        if n >= len(self.cable.units) or not self.dor & DOR_MOTOR_0 << n:
+        if n >= len(self.cable.units) or (self.dor_written and not self.dor & DOR_MOTOR_0 << n):
             return None
         return self.cable.units[n]
 
@@ -232,7 +240,7 @@ class I82077(IsaDevice):
         return SRB_ONES | (SRB_DRIVE_0 if self.dor & 1 else 0) | self.dor >> 4 & SRB_MOTORS
 
     def _write_dor(self, value: int) -> None:
-        before, self.dor = self.dor, value
+        before, self.dor, self.dor_written = self.dor, value, True
         if not value & DOR_NOT_RESET:
             self._to_idle()
             self.statuses = [-1, -1, -1, -1]

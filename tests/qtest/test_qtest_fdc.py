@@ -78,8 +78,22 @@ def test_identity(either: QTest) -> None:
     assert [command(either, code) for code in (0x10, 0x18, 0x94, 0x14, 0x55)] == [[0x90], [0x41], [0x10], [0], [0x80]]
 
 
+def test_commands_are_taken_after_a_reset_without_a_word_to_dor(either: QTest) -> None:
+    assert [either.inb(port) for port in (SRB, DOR, TDR, MSR)] == [0xC0, 0x0C, 0, RQM]
+    assert [command(either, SENSE), command(either, 0x10)] == [[0x80], [0x90]]
+    for cylinder in (1, 0):
+        send(either, SEEK, 0, cylinder)
+        assert either.get_irq(IRQ) and command(either, SENSE) == [0x20, cylinder]
+        assert not either.get_irq(IRQ) and either.inb(DIR) & 0x80 == 0  # a step found the medium
+    for code, cylinder in ((0xCF, 1), (0x8F, 0)):
+        send(either, code, 0, 1)
+        assert either.get_irq(IRQ) and command(either, SENSE)[1] == cylinder
+        assert not either.get_irq(IRQ)
+
+
 def test_the_chip_is_in_reset_until_it_is_let_go(own: QTest) -> None:
-    """Table 3-1: a hardware reset clears DOR.  QEMU leaves 0Ch there, out of reset."""
+    """While DOR bit 2 is 0 nothing is taken.  QEMU takes commands then, too."""
+    own.outb(DOR, 0)
     assert [own.inb(port) for port in (SRB, DOR, TDR, MSR)] == [0xC0, 0, 0, 0]
     own.outb(FIFO, 0x10)
     own.outb(DOR, ON)

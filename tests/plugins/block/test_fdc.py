@@ -135,14 +135,42 @@ def fdc(path: Path) -> Iterator[Fdc]:
 # --- registers and reset
 
 
-def test_after_power_on_the_chip_is_held_in_reset(path: Path) -> None:
+def test_after_a_hardware_reset_the_chip_takes_commands(path: Path) -> None:
     with Fdc(path) as fdc:
+        fdc.send(READ, 0, 0)
         fdc.reset()
-        assert [fdc.inb(port) for port in (SRB, DOR, TDR, MSR, DIR)] == [0xC0, 0, 0, 0, 0]
-        fdc.outb(FIFO, VERSION)
-        assert fdc.inb(FIFO) == 0 and fdc.irq_level(IRQ) == 0
-        fdc.outb(DOR, RESET_OFF | GATE)
-        assert fdc.irq_level(IRQ) == 1 and fdc.inb(MSR) == RQM
+        assert [fdc.inb(port) for port in (SRB, DOR, TDR, MSR)] == [0xC0, RESET_OFF | GATE, 0, RQM]
+        assert fdc.irq_level(IRQ) == 0
+        assert [fdc.command(VERSION), fdc.command(SENSE)] == [[0x90], [0x80]]  # no status waits to be sensed
+        fdc.outb(DSR, 0x80)
+        assert fdc.irq_level(IRQ) == 1 and fdc.command(SENSE) == [0xC0, 0]
+
+
+def test_while_dor_is_0_the_chip_is_held_in_reset(fdc: Fdc) -> None:
+    fdc.outb(DOR, 0)
+    assert [fdc.inb(port) for port in (SRB, DOR, TDR, MSR, DIR)] == [0xC0, 0, 0, 0, 0]
+    fdc.outb(FIFO, VERSION)
+    assert fdc.inb(FIFO) == 0 and fdc.irq_level(IRQ) == 0
+    fdc.outb(DOR, RESET_OFF | GATE)
+    assert fdc.irq_level(IRQ) == 1 and fdc.inb(MSR) == RQM
+
+
+def test_drive_0_needs_no_motor_until_dor_is_written(fdc: Fdc) -> None:
+    fdc.reset()
+    fdc.drives[0].eject()
+    assert fdc.inb(DIR) == 0x80
+    fdc.drives[0].insert(fdc.images[0])
+    fdc.seek(2)
+    assert fdc.inb(DIR) == 0 and fdc.drives[0].track == 2
+    for port, value in ((0xD6, 0xC0), (0xD4, 0), (CCR, RATE_500)):
+        fdc.outb(port, value)
+    assert fdc.read(512, READ, 0, 2, 0, 1, 2, 18, 0x1B, 0xFF)[1] == sector(72)
+    fdc.outb(DOR, RESET_OFF | GATE)
+    fdc.seek(5)
+    assert fdc.drives[0].track == 2
+    fdc.reset()
+    fdc.seek(1)
+    assert fdc.drives[0].track == 3
 
 
 @pytest.mark.parametrize("how", ["dor", "dsr"])
