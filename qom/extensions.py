@@ -219,7 +219,7 @@ class Extensions:
         """Keep declarations of events.
 
         Raises:
-            PluginError: one is no `qom.monitor.MonitorEvent`, or its name is taken; none is kept then.
+            PluginError: one is no `qom.monitor.MonitorEvent`, its data has no type, or its name is taken; none is kept then.
         """
         found: dict[str, Any] = {}
         for event in made:
@@ -228,6 +228,10 @@ class Extensions:
                 raise PluginError(f"qom_monitor_events gave {event!r}: expected qom.monitor.MonitorEvent")
             if name in self.events or name in found:
                 raise PluginError(f"event '{name}' exists already: expected another name")
+            try:
+                _ = event.data  # type: ignore[attr-defined]
+            except Exception as error:
+                raise PluginError(f"event '{name}': {error}") from error
             found[name] = event
         return self._keep("event", self.events, found, owner)
 

@@ -47,8 +47,7 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     except QomError as error:
         return complain(program, str(error))
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from finding that out again while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nobody_reads()
         return 1
     except OSError as error:
         return complain(
@@ -57,6 +56,19 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return complain(program, "interrupted")
     return status
+
+
+def _nobody_reads() -> None:
+    """Whoever read our output has gone; keep the interpreter from finding that out again while it shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(text: str) -> None:
+    """Print what was asked for; whoever reads no further (`| head -1`) has got what they wanted."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _nobody_reads()
 
 
 def _open_standard_streams() -> None:
@@ -93,7 +105,7 @@ def _system(argv: list[str]) -> int:
     line, exits = parse(argv)
     if line.show:
         own = {f"-{option}": text for option, text in EXIT_OPTIONS.items()}
-        print(version() if line.show == "version" else usage(PROGRAM, own))
+        tell(version() if line.show == "version" else usage(PROGRAM, own))
         return 0
     if line.help_for is not None:
         return answer(line.help_for)
@@ -110,19 +122,19 @@ def version() -> str:
 def answer(question: tuple[str, str]) -> int:
     """Print what `-device help` and the like ask for."""
     if question[0] == "log":
-        print(log_help())
+        tell(log_help())
         return 0
     if question[0] == "trace":
-        print(trace_help())
+        tell(trace_help())
         return 0
     if question[0] == "L":
         from plugins.firmware import firmware_folders
 
-        print("\n".join(map(str, firmware_folders())))
+        tell("\n".join(map(str, firmware_folders())))
         return 0
     from qom.cli.help import help_text
 
-    print(help_text(registry(), *question))
+    tell(help_text(registry(), *question))
     return 0
 
 

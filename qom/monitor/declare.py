@@ -164,6 +164,7 @@ class Command:
 class MonitorEvent:
     """An event: its name, the type of its data, and how often it may come.
 
+    data: a TypedDict (or dict[str, int] and the like), None without any.
     every: seconds between two of a kind, 0 without a limit; of those in between the last is kept and sent late.
     key: the member of the data that tells kinds apart for this.
     """
@@ -174,11 +175,12 @@ class MonitorEvent:
 
     @property
     def data(self) -> Struct:
-        """The type of its data."""
+        """The type of its data; TypeError when it was declared with what is no type of an object."""
         if self._data is None:
             return EMPTY
-        made = of(self._data)
-        assert isinstance(made, Struct)
+        made = None if isinstance(self._data, dict) else of(self._data)
+        if not isinstance(made, Struct):
+            raise TypeError(f"its data is {self._data!r}: expected a TypedDict, dict[str, ...], or None")
         return made
 
 

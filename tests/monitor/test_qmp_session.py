@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -267,6 +268,11 @@ def test_plugins_bring_events(tmp_path: Path) -> None:
             assert any(one["name"] == "BELL_RANG" for one in client.do("query-qmp-schema"))
         with pytest.raises(PluginError, match=r"^event 'BELL_RANG' exists already: expected another name$"):
             registry.extensions.add_events([event], "other:bell")
+        for wrong, shown in (({"times": int}, r"\{'times': <class 'int'>\}"), (int, "<class 'int'>")):
+            with pytest.raises(PluginError) as raised:
+                registry.extensions.add_events([MonitorEvent("BELL_BROKE", wrong)], "other:bell")
+            wanted = f"event 'BELL_BROKE': its data is {shown}: expected a TypedDict, dict\\[str, ...\\], or None"
+            assert re.fullmatch(wanted, str(raised.value))
     finally:
         registry.extensions.drop("acme:bell")
 

@@ -136,6 +136,19 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert done.stdout.startswith("object") and done.stderr == ""
 
 
+def test_help_that_nobody_reads_to_its_end_was_given() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m qom.cli.system -device help | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_no_traceback(closed: str) -> None:
     done = subprocess.run(
