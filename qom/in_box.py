@@ -200,6 +200,7 @@ IN_BOX: tuple[tuple[str, str, tuple[tuple[Any, ...], ...] | None], ...] = (
         ("chardev-null", "chardev", "NullChardev"),
     )),
     ("char/ringbuf", "plugins.char.ringbuf", (
+        ("chardev-memory", "chardev-ringbuf", "MemoryChardev"),
         ("chardev-ringbuf", "chardev", "RingbufChardev"),
     )),
     ("char/file", "plugins.char.file", (

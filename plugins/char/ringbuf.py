@@ -70,6 +70,16 @@ class RingbufChardev(Chardev):
             self.on_read(chunk)
 
 
+@type_init("chardev-memory")
+class MemoryChardev(RingbufChardev):
+    """The same under the name that it had first in QEMU, which still takes it."""
+
+    @classmethod
+    def class_init(cls) -> None:
+        """State the facts of this class."""
+        cls.desc = "Old name of the ring buffer"
+
+
 class _NoPoller:
     def add_fd(self, fd: int, read: object = None, write: object = None) -> _NoPoller:
         raise AssertionError("a ring buffer watches no file descriptor")

@@ -425,6 +425,10 @@ class VirtualMachine:
 
         tell: is told what a user must know of it, in place of `announce` and `redirected`.
         """
+        if type_name not in self.registry:
+            kind, *known = (name.removeprefix("chardev-") for name in (type_name, *self.registry.names("chardev")))
+            hint = did_you_mean(kind, known) or self.registry.suggest_type(type_name, ())
+            raise ConfigError(f"unknown character device '{kind}'{hint}")
         backend: Any = self._new(type_name, "chardev")
         self.root.container("/chardevs").add_child(id, backend)
         try:

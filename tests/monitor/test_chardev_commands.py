@@ -51,7 +51,7 @@ def test_add_list_remove(vm: VirtualMachine, tmp_path: Path) -> None:
         "f": ("file", False),
         "s": (f"disconnected:unix:{path},server=on", False),
         "c": (f"unix:{path}", False),
-        "r": ("ringbuf", False),
+        "r": ("memory", False),
         "n": ("null", False),
     }
     for name in "tfscrn":
@@ -60,9 +60,15 @@ def test_add_list_remove(vm: VirtualMachine, tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_kinds(vm: VirtualMachine) -> None:
-    names = {each["name"] for each in ask(vm, "query-chardev-backends")}
-    assert {"null", "socket", "file", "pty", "stdio", "ringbuf"} <= names
+def test_kinds_that_are_listed_are_those_that_are_taken(vm: VirtualMachine) -> None:
+    names = [each["name"] for each in ask(vm, "query-chardev-backends")]
+    expected = refusal(vm, "chardev-add", id="x", backend=backend("zyx")).partition("expected one of ")[2]
+    assert sorted(expected.split(", ")) == names
+    for name in ("console", "memory", "ringbuf"):
+        ask(vm, "chardev-add", id=name, backend=backend(name))
+        assert listed(vm)[name] == (name, False)
+    ask(vm, "ringbuf-write", device="memory", data="kept")
+    assert ask(vm, "ringbuf-read", device="memory", size=9) == "kept"
 
 
 def test_tcp_and_udp(vm: VirtualMachine) -> None:

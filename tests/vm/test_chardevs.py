@@ -71,8 +71,9 @@ def test_a_break_reaches_the_guest(vm: VirtualMachine) -> None:
     ("call", "message"),
     [
         (lambda vm: chardevs.add(vm, "a", "null", {}), "Chardev with id 'a' already exists"),
-        (lambda vm: chardevs.add(vm, "b", "nul", {}), "unknown chardev type 'chardev-nul'; did you mean 'chardev-null' or"
-         " 'chardev-udp' or 'chardev-mux'?"),
+        (lambda vm: chardevs.add(vm, "b", "nul", {}), "unknown character device 'nul'; did you mean 'null'?"),
+        (lambda vm: chardevs.add(vm, "b", "zyx", {}), "unknown character device 'zyx'; no plugin that is loaded brings it"
+         " (`qom plugins` lists them)"),
         (lambda vm: chardevs.add(vm, "-", "null", {}), "id '-' is not legal: expected a letter, then letters, digits, '-',"
          " '.', '_'"),
         (lambda vm: chardevs.remove(vm, "b"), "Chardev 'b' not found"),

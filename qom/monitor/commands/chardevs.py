@@ -260,10 +260,6 @@ def _added(made: Chardev) -> AddedInfo:
     return {"pty": device} if made.is_a("chardev-pty") and device else {}
 
 
-_KINDS = {"memory": "ringbuf"}
-"""Kinds that are another one under an old name."""
-
-
 _RENAMED: dict[str, dict[str, str]] = {"file": {"out": "path", "in": "input-path"}, "pipe": {"device": "path"}}
 """By kind, what goes by another name there."""
 
@@ -287,7 +283,7 @@ def _said(backend: dict[str, Any]) -> tuple[str, Options]:
         props |= _address(remote)
         if local is not None:
             props |= {"localaddr": local["data"]["host"], "localport": local["data"]["port"]}
-    return _KINDS.get(kind, kind), props
+    return kind, props
 
 
 def _address(address: dict[str, Any]) -> Options:

@@ -219,7 +219,7 @@ def test_registers_are_laid_out_as_qemus() -> None:
 
 
 def test_character_devices_are_named_as_by_qemu(tmp_path: Path) -> None:
-    backends = ["null,id=n", "ringbuf,id=r,size=64", f"file,id=f,path={tmp_path / 'f'}", "pty,id=p",
+    backends = ["null,id=n", "ringbuf,id=r,size=64", "memory,id=y,size=64", f"file,id=f,path={tmp_path / 'f'}", "pty,id=p",
                 f"socket,id=s,path={tmp_path / 's'},server=on,wait=off", "socket,id=t,host=127.0.0.1,port=0,server=on,wait=off",
                 "udp,id=d,host=127.0.0.1,port=9"]  # fmt: skip
     ours, theirs = both(["info chardev"], *(word for backend in backends for word in ("-chardev", backend)))
