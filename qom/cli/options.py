@@ -133,7 +133,10 @@ def _section(name: str) -> Handler:
 
     def handle(line: CommandLine, text: str, origin: str) -> None:
         if name in ("device", "object", "blockdev") and text.lstrip().startswith("{"):
-            section(line.builder, _json(text, origin), origin)
+            said = _json(text, origin)
+            if name == "object":
+                _known_to_be_missing(said, origin)
+            section(line.builder, said, origin)
             return
         if (asked := _asks_help(text, first)) is not None:
             line.help_for = line.help_for or (name, asked)
@@ -147,6 +150,8 @@ def _section(name: str) -> Handler:
             for key in _DEVICE_TREE:
                 if key in options:
                     raise NotModelled(f"machine: '{key}': a PC has no device tree", origin)
+        if name == "object":
+            _known_to_be_missing(options, origin)
         if name in ("drive", "machine"):
             options = _in_qemus_words(name, options, origin)
         for key in PLAIN_IN_MACHINE if name == "machine" else ():
@@ -155,6 +160,17 @@ def _section(name: str) -> Handler:
         section(line.builder, options, origin)
 
     return handle
+
+
+def _known_to_be_missing(options: Options, origin: str) -> None:
+    """Raise NotModelled for an object of QEMU's that is known not to be here, unless a plugin brings it."""
+    driver = options.get("qom-type", "")
+    if isinstance(driver, str) and driver.startswith("memory-backend-"):
+        from qom.config.user_objects import MEMORY_BACKENDS, unknown_object
+
+        registry = current().registry()
+        if driver in MEMORY_BACKENDS and driver not in registry:
+            raise unknown_object(registry, driver, origin)
 
 
 def _in_qemus_words(name: str, options: Options, origin: str) -> Options:

@@ -5,6 +5,7 @@ A word that asks for what is not modelled is refused with a sentence; one that a
 
 from __future__ import annotations
 
+from qom.config.user_objects import NO_MEMORY_BACKENDS
 from qom.errors import NotModelled
 from qom.options import Options, Report, Taker, at, raise_it
 
@@ -72,8 +73,10 @@ def drive(options: Options, origin: str, report: Report = raise_it) -> Options:
 
 def machine(options: Options, origin: str, report: Report = raise_it) -> Options:
     """Options of a -machine without what holds anyway.  Raises ConfigError."""
+    if "memory-backend" in options:
+        report(NotModelled(f"machine: 'memory-backend': {NO_MEMORY_BACKENDS}", at(origin, "memory-backend")))
     take = Taker({k: v for k, v in options.items() if k in MACHINE}, "machine", origin, report)
     for name, (word, why) in MACHINE.items():
         if take.switch(name, word == "on") is not (word == "on"):
             report(NotModelled(f"machine: '{name}': {why}: expected {word}", at(origin, name)))
-    return {k: v for k, v in options.items() if k not in MACHINE}
+    return {k: v for k, v in options.items() if k not in MACHINE and k != "memory-backend"}

@@ -34,6 +34,7 @@ from qom.config.model import (
 )
 from qom.config.order import build_order
 from qom.config.probe import Probe
+from qom.config.user_objects import unknown_object
 from qom.errors import ConfigError, QomError, did_you_mean
 from qom.options import Options, Origin, Report, at, is_lost, shown
 from qom.properties import Property, checked
@@ -314,10 +315,9 @@ class _Checker:
             self._properties(f"{what} '{entry.format}'", entry.format_type(self.registry), entry.given, entry.origin)
 
     def _object(self, entry: ObjectEntry) -> None:
-        known = self.registry.names("user-creatable")
-        if entry.driver not in known:
-            text = f"unknown object type {entry.driver!r}{self.registry.suggest_type(entry.driver, known)}"
-            self.report(text, entry.origin, "qom-type", "type", "driver")
+        if entry.driver not in self.registry.names("user-creatable"):
+            wrong = unknown_object(self.registry, entry.driver)
+            self.report(wrong.message, entry.origin, "qom-type", "type", "driver")
             return
         with self._placed(entry.origin):
             found = self.registry.get(entry.driver)

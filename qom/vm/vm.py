@@ -475,9 +475,10 @@ class VirtualMachine:
 
     def add_object(self, entry: ObjectEntry) -> Object:
         """Make the user object `/objects/<id>`."""
-        known = self.registry.names("user-creatable")
-        if entry.driver not in known:
-            raise ConfigError(f"unknown object type {entry.driver!r}{self.registry.suggest_type(entry.driver, known)}")
+        if entry.driver not in self.registry.names("user-creatable"):
+            from qom.config.user_objects import unknown_object
+
+            raise unknown_object(self.registry, entry.driver, entry.origin)
         obj: Object = self.registry.new(entry.driver)
         self.root.container("/objects").add_child(entry.id, obj)
         try:

@@ -198,6 +198,8 @@ def test_objects(vm: VirtualMachine, tmp_path: Path) -> None:
     [
         ({"qom_type": "trac", "id": "t"}, "Parameter 'qom-type' does not accept value 'trac': expected one of"
                                           " fault-injector, qtest, trace; did you mean 'trace'?"),
+        ({"qom_type": "memory-backend-ram", "id": "t", "size": 4096}, "Parameter 'qom-type' does not accept value"
+         " 'memory-backend-ram': memory back ends are not modelled: expected the guest's memory by -m SIZE"),
         ({"qom_type": "trace"}, "Parameter 'id' is missing: expected string"),
         ({"qom_type": "trace", "id": "1t"}, "Parameter 'id' expects an identifier: a letter, then letters, digits, '-',"
                                             " '.', '_'"),

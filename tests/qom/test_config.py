@@ -344,6 +344,12 @@ def test_words_of_qemus_that_say_what_is_so_anyway(said: str, same: str) -> None
         ("-machine pc,dump-guest-core=off",
          "machine: 'dump-guest-core': guest memory is in this process's core dumps: expected on"),
         ("-machine pc,smm=maybe", "machine: 'smm' cannot be 'maybe': expected on or off"),
+        ("-machine pc,memory-backend=m", "machine: 'memory-backend': memory back ends are not modelled: expected the guest's"
+         " memory by -m SIZE"),
+        ("-object memory-backend-ram,id=m,size=16M", "object type 'memory-backend-ram': memory back ends are not modelled:"
+         " expected the guest's memory by -m SIZE"),
+        ('-object {"qom-type":"memory-backend-memfd","id":"m","size":1024}', "object type 'memory-backend-memfd': memory back"
+         " ends are not modelled: expected the guest's memory by -m SIZE"),
     ],
 )  # fmt: skip
 def test_words_of_qemus_that_ask_for_what_is_not_there(said: str, message: str) -> None:

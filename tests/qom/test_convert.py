@@ -119,7 +119,10 @@ def test_one_string_is_a_command_line_too(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == 'nodefaults = true\n\n[machine]\ntype = "none"\n'
 
 
-WRONG = "-vga cirrus -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -sandbox on"
+WRONG = (
+    "-vga cirrus -usb -netdev user,id=n -M none -nodefaults -frob x -device isa-serial -cpus 3 -sandbox on"
+    " -object memory-backend-file,id=m,size=1G,mem-path=/m"
+)
 LEFT_OUT = [
     "-vga cirrus: the display adapter 'cirrus' is not modelled: expected std or none",
     "-usb: is not modelled",
@@ -127,6 +130,8 @@ LEFT_OUT = [
     "-frob x: unknown option",
     "-cpus 3: unknown option; did you mean 'cpu'?",
     "-sandbox on: is not modelled",
+    "-object memory-backend-file,id=m,size=1G,mem-path=/m: object type 'memory-backend-file': memory back ends are not"
+    " modelled: expected the guest's memory by -m SIZE",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from qom import (
 )
 from qom.cli.help import help_text
 from qom.cli.options import CommandLine
+from qom.config import load
+from qom.config.check import check
+from qom.errors import NotModelled
 
 
 @type_init("token-source")
@@ -71,6 +75,16 @@ def test_wrong_ones_name_their_argument(registry: TypeRegistry, text: str, messa
     with pytest.raises(QomError) as error:
         built(registry, "-object", text)
     assert str(error.value) == f"-object {text}: {message}"
+
+
+def test_memory_of_the_machine_is_not_one_of_them(registry: TypeRegistry, tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text('[machine]\ntype = "none"\n[[object]]\nqom-type = "memory-backend-ram"\nid = "m"\n')
+    text = "object type 'memory-backend-ram': memory back ends are not modelled: expected the guest's memory by -m SIZE"
+    with pytest.raises(NotModelled) as error:
+        VirtualMachine(load(file), registry).build()
+    assert error.value.message == text
+    assert [str(problem) for problem in check(file, registry)] == [f"{file}:4:1: object[0].qom-type: {text}"]
 
 
 def test_help_lists_them(registry: TypeRegistry) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qom.config import DeviceEntry, ObjectEntry
+from qom.config.user_objects import MEMORY_BACKENDS, NO_MEMORY_BACKENDS
 from qom.errors import ConfigError, PathError, UnknownProperty, did_you_mean
 from qom.hw.bus import Bus
 from qom.hw.device import Device
@@ -142,6 +143,8 @@ def object_add(vm: VirtualMachine, qom_type: Annotated[str, Named("qom-type")], 
     """Make an object under /objects; the other arguments are its properties."""
     _check_id(id)
     known = vm.registry.names("user-creatable")
+    if qom_type in MEMORY_BACKENDS and qom_type not in known:
+        raise CommandError(f"Parameter 'qom-type' does not accept value '{qom_type}': {NO_MEMORY_BACKENDS}")
     if qom_type not in known:
         near = did_you_mean(qom_type, known)
         raise CommandError(f"Parameter 'qom-type' does not accept value '{qom_type}': expected one of"
