@@ -342,8 +342,8 @@ class ConfigBuilder:
         """
         take = self._take(options, "drive", origin)
         origin = take.origin
-        file = take.needed("file")
         interface = take.choice("if", ("ide", "floppy", "none"), "ide")
+        file = take.needed("file")
         entry = DriveEntry(
             self._id(take) or "",
             file,

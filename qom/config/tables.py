@@ -244,8 +244,12 @@ def _check_smbios(take: Taker, said: Options) -> None:
 
 
 def _check_fw_cfg(take: Taker, said: Options) -> None:
+    empty = [name for name in ("file", "string") if said.get(name) == ""]
+    for name in empty:
+        del said[name]  # as good as nothing, as in QEMU
     if ("file" in said) == ("string" in said):
-        raise take.error("expected either file=FILE or string=TEXT beside the name")
+        expected = "expected either file=FILE or string=TEXT beside the name"
+        raise take.error(f"'{empty[0]}' is empty: {expected}" if empty else expected, *empty[:1])
     if not 0 < len(said["name"].encode()) <= 55 or "\0" in said["name"]:
         raise take.error(f"'name' cannot be {said['name']!r}: expected 1 to 55 characters", "name")
 

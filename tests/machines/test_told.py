@@ -199,6 +199,8 @@ def test_whose_clock_holds_when_nothing_is_said(
         ("-smbios file=/etc/hostname", "smbios: '/etc/hostname' is no SMBIOS structure: expected a header, fields, strings, and"
          " two zero bytes"),
         ("-fw_cfg opt/x", "fw_cfg: expected either file=FILE or string=TEXT beside the name"),
+        ("-fw_cfg opt/x,string=", "fw_cfg: 'string' is empty: expected either file=FILE or string=TEXT beside the name"),
+        ("-fw_cfg opt/x,file=", "fw_cfg: 'file' is empty: expected either file=FILE or string=TEXT beside the name"),
         ("-fw_cfg string=x", "fw_cfg: 'name' is required"),
         ("-fw_cfg opt/x,gen_id=y", "fw_cfg: 'gen_id': no object here makes such content: expected file= or string="),
         ("-fw_cfg opt/x,file=/no/such", "fw_cfg: 'file': '/no/such' cannot be read: No such file or directory"),

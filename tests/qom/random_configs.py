@@ -95,7 +95,7 @@ TABLE_ENTRIES: dict[str, list[dict[str, Any]]] = {
     "msg": [{"timestamp": True}, {"guest-name": False}],
     "name": [{"guest": "a,b", "process": "p"}, {"debug-threads": True}],
     "smbios": [{"type": 1, "product": "x"}, {"type": "11", "value": ["a", "b"]}, {"file": "s.bin"}],
-    "fw_cfg": [{"name": "opt/a", "string": ""}, {"name": "opt/b", "file": "${x}"}],
+    "fw_cfg": [{"name": "opt/a", "string": "t"}, {"name": "opt/b", "file": "${x}"}],
     "acpitable": [{"sig": "SSDT", "rev": 3, "data": "a:b"}, {"file": "t.aml"}],
     "option-rom": [{"file": "x.rom"}, {"file": "y.rom", "bootindex": 2}],
     "add-fd": [{"fd": 7, "set": 0, "opaque": "rdwr:/a"}, {"fd": 8, "set": 0}],

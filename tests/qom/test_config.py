@@ -196,6 +196,8 @@ def test_smp_is_consistent_or_refused(given_: dict[str, int]) -> None:
         (["-serial", "chardev:c"], "-serial chardev:c: no character device 'c'"),
         (["-serial", "tcp:1234"], "-serial tcp:1234: character device 'tcp:1234': expected tcp:[HOST]:PORT"),
         (["-drive", "if=ide"], "-drive if=ide: drive: 'file' is required"),
+        (["-drive", "id=x,if=foo"],
+         "-drive id=x,if=foo: drive: 'if' cannot be 'foo': expected one of 'ide', 'floppy', 'none'"),
         (["-drive", "file=x,if=scsi"],
          "-drive file=x,if=scsi: drive: 'if' cannot be 'scsi': expected one of 'ide', 'floppy', 'none'"),
         (["-drive", "file=x,if=none"],
