@@ -23,7 +23,7 @@ def _decoder(bits: int) -> Any:
     except ImportError:
         raise CommandError(
             "instructions are decoded by the Python package 'capstone', which is not installed: expected"
-            " `pip install capstone`, or another format, as x/16xb"
+            " `pip install capstone` (qom's extra `disassembly` brings it, too), or another format, as x/16xb"
         ) from None
     mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[bits]
     made = capstone.Cs(capstone.CS_ARCH_X86, mode)

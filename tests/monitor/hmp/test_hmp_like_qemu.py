@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -228,6 +230,18 @@ def test_character_devices_are_named_as_by_qemu(tmp_path: Path) -> None:
         return sorted(re.sub(r"pts/\d+|127.0.0.1:\d+", "", line) for line in text.splitlines() if "compat" not in line)
 
     assert shape(ours["info chardev"]) == shape(theirs["info chardev"])
+
+
+def test_without_capstone_it_says_what_brings_it(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "capstone", None)
+    assert ask("xp/2i 0xffff0") == (
+        "instructions are decoded by the Python package 'capstone', which is not installed: expected"
+        " `pip install capstone` (qom's extra `disassembly` brings it, too), or another format, as x/16xb\n"
+    )
+    extras = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert [word.partition(">")[0] for word in extras["disassembly"]] == ["capstone"]
 
 
 def test_unknown_words_are_answered_as_by_qemu(ask: Ask) -> None:
