@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from qom.hw.address_space import AddressSpace
+from qom.monitor.failure import CommandError
 
 __all__ = ["Mapping", "mappings", "paging_levels", "translate"]
 
@@ -17,6 +18,8 @@ CR0_PG, CR4_PSE, CR4_PAE, CR4_LA57, EFER_LMA = 1 << 31, 1 << 4, 1 << 5, 1 << 12,
 PRESENT, WRITABLE, USER, LARGE, NO_EXECUTE = 1, 2, 4, 0x80, 1 << 63
 ADDRESS: Final = (1 << 52) - 1 & ~0xFFF
 PAGE_BITS: Final = 12
+TABLES: Final = 1 << 15
+"""Tables that are walked through at the most: as many as map 64 GiB by 4 KiB.  Tables that refer to themselves have no end."""
 
 
 class Mapping(NamedTuple):
@@ -102,16 +105,30 @@ def translate(memory: AddressSpace, registers: dict[str, int], linear: int) -> i
 
 
 def mappings(memory: AddressSpace, registers: dict[str, int]) -> Iterator[Mapping]:
-    """Every page that is mapped, ascending by linear address; nothing while paging is off."""
+    """Every page that is mapped, ascending by linear address; nothing while paging is off.
+
+    Raises:
+        CommandError: there are more tables than a guest has a use for.
+    """
     paging = paging_levels(registers)
     if paging is None:
         return
-    yield from _walk(memory, registers["cr4"], paging, 0, paging.root, 0, USER | WRITABLE)
+    tables = iter(range(TABLES))
+    yield from _walk(memory, registers["cr4"], paging, tables, 0, paging.root, 0, USER | WRITABLE)
 
 
 def _walk(
-    memory: AddressSpace, cr4: int, paging: Paging, level: int, table: int, base: int, allowed: int
+    memory: AddressSpace,
+    cr4: int,
+    paging: Paging,
+    tables: Iterator[int],
+    level: int,
+    table: int,
+    base: int,
+    allowed: int,
 ) -> Iterator[Mapping]:
+    if next(tables, None) is None:
+        raise CommandError(f"the guest has more than {TABLES} page tables, or they refer to themselves")
     shift = paging.shifts[level]
     first_of_pae = len(paging.shifts) == 3 and level == 0
     count = 4 if first_of_pae else 1024 if paging.entry == 4 else 512
@@ -130,4 +147,4 @@ def _walk(
             yield Mapping(linear, 1 << shift, _frame(paging, shift, entry), entry, rights)
         else:
             below = entry & (0xFFFFF000 if size == 4 else ADDRESS)
-            yield from _walk(memory, cr4, paging, level + 1, below, linear, rights)
+            yield from _walk(memory, cr4, paging, tables, level + 1, below, linear, rights)
