@@ -12,7 +12,7 @@ from qom.cli.system import machine
 from qom.vm.vm import VirtualMachine
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMachine]:
     """The whole PC: four processors, memory above 4 GiB, a disk."""
     disk = tmp_path_factory.mktemp("disks") / "disk.img"
@@ -22,7 +22,7 @@ def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMachine]:
         yield vm
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def none() -> Iterator[VirtualMachine]:
     """A board with nothing on it."""
     with machine(CommandLine().parse(["-M", "none", "-accel", "simulated"]).builder.finish(), "test") as vm:
