@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import types
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from qom import records
@@ -271,9 +272,11 @@ class Property:
             raise TypeRegistryError(f"{where} has no description")
         if not self.kind or (self.kind == "enum" and self.enum is None and self.among is None):
             self._kind_from(annotation, namespace or {}, where)
-        kind, bracket, item = self.kind.partition("<")
-        if bracket and kind in ("list", "dict") and item.endswith(">"):
-            self.kind, self.item = kind, item[:-1]
+        if "<" in self.kind:
+            import re
+
+            if match := re.fullmatch(r"(list|dict)<([^<>]+)>", self.kind):
+                self.kind, self.item = match[1], match[2]
         if self.kind not in KINDS:
             raise TypeRegistryError(
                 f"{where} has the unknown type '{self.kind}': expected one of {', '.join(sorted(KINDS))}"
@@ -297,14 +300,17 @@ class Property:
 
     def _kind_from(self, annotation: Any, namespace: Mapping[str, Any], where: str) -> None:
         found = _evaluate(annotation, namespace, where)
-        several: tuple[Any, ...] = getattr(found, "__args__", ())
-        if type(None) in several and len(several) == 2:  # int | None, Optional[int]
-            self.nullable, found = True, several[several[0] is type(None)]
+        origin = getattr(found, "__origin__", None)
+        if isinstance(found, types.UnionType) or (origin is not None and origin is _typing("Union")):
+            args = [a for a in found.__args__ if a is not type(None)]
+            if len(args) == 1:
+                self.nullable, found = True, args[0]
+                origin = getattr(found, "__origin__", None)
         if isinstance(found, type) and issubclass(found, enum.Enum):
             self.kind, self.enum = "enum", found
         elif found in _PLAIN:
             self.kind = _PLAIN[found]
-        elif (origin := getattr(found, "__origin__", None)) in (list, dict):
+        elif origin in (list, dict):
             self.kind = "list" if origin is list else "dict"
             self.item = _PLAIN.get(found.__args__[-1])
         else:
@@ -637,6 +643,11 @@ def _dict_value(prop: Property, value: Any) -> dict[str, Any]:
 
 _PLAIN: Final[dict[Any, str]] = {bool: "bool", int: "int64", str: "str", list: "list", dict: "dict"}
 _BY_TEXT: Final[dict[str, Any]] = {kind.__name__: kind for kind in _PLAIN}
+
+
+def _typing(name: str) -> Any:
+    """What `typing` has of that name, if anybody has imported it."""
+    return getattr(sys.modules.get("typing"), name, None)
 
 
 def _evaluate(annotation: Any, namespace: Mapping[str, Any], where: str) -> Any:

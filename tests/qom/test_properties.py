@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -186,6 +186,19 @@ def test_a_value_is_a_plain_attribute_and_defaults_are_there_before_anyone_sets_
     assert one.get("port") == 7 and one.user_set == set()
     one.set("port", 8)
     assert one.port == 8 and one.user_set == {"port"}
+
+
+def test_only_a_choice_with_none_is_nullable() -> None:
+    for annotation, kind, nullable in (
+        (Optional[int], "int64", True),  # noqa: UP045 -- whoever spells it so
+        (int | None, "int64", True),
+        (list[int] | None, "list", True),
+        (dict[str, type(None)], "dict", False),
+    ):
+        declared = prop({} if kind == "dict" else 0, "A thing")
+        declared.name = "thing"
+        declared._kind_from(annotation, {}, "here")
+        assert (declared.kind, declared.nullable) == (kind, nullable)
 
 
 def test_names_outside_have_hyphens(table: Any) -> None:
