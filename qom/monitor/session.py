@@ -249,9 +249,9 @@ class QmpSession:
             self._write(self._line(line))
 
     def _line(self, value: Mapping[str, Any]) -> bytes:
-        import json
+        from qom.monitor.json_stream import dumps
 
-        return json.dumps(value, indent=4 if self.pretty else None).encode() + b"\r\n"
+        return dumps(value, pretty=self.pretty) + b"\r\n"
 
     def _send(self, value: Mapping[str, Any]) -> None:
         self._write(self._line(value))

@@ -123,9 +123,10 @@ def test_what_needs_no_registry_imports_little(argv: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m qom.cli.main types | head -1; exit ${{PIPESTATUS[0]}}",
+def piped(words: str, reader: str) -> subprocess.CompletedProcess[str]:
+    """What the reader made of a command's output, and the command's own status."""
+    return subprocess.run(
+        f"{sys.executable} -m {words} | {reader}; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         cwd=ROOT,
@@ -133,19 +134,15 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         text=True,
         timeout=60,
     )
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    done = piped("qom.cli.main types", "head -1")
     assert done.stdout.startswith("object") and done.stderr == ""
 
 
 def test_help_that_nobody_reads_to_its_end_was_given() -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m qom.cli.system -device help | true; exit ${{PIPESTATUS[0]}}",
-        shell=True,
-        executable="/bin/bash",
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = piped("qom.cli.system -device help", "true")
     assert (done.returncode, done.stderr) == (0, "")
 
 
